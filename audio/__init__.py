@@ -1,0 +1,1 @@
+"""Sound in, log-mel windows out: plain functions on numpy arrays and file objects."""

@@ -1,0 +1,180 @@
+"""Resample, mel power, level, logarithm: the front end, the same in training and in scoring.
+
+`mel_power` gives what ``librosa.feature.melspectrogram(..., center=False)`` gives. It is the project's own because it
+must run on a stream, without librosa's import, and fast: the filters are built once, and frames are transformed
+in blocks that fit the cache. `benchmarks/frontend.py` measures it against librosa.
+"""
+
+import functools
+from collections.abc import Iterable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+import scipy.fft
+import soxr
+
+from schemas.contract import FrontEnd
+
+_BLOCK_FRAMES = 64
+
+#: A frame is active when its power is above this share of the mean: the relative gate of ITU-R BS.1770-5, -10 LU.
+_RELATIVE_GATE = 0.1
+
+
+def resample(blocks: Iterable[np.ndarray], *, sample_rate: int, target_rate: int) -> Iterator[np.ndarray]:
+    """Resample one channel block by block; where the blocks end leaves no trace in the sound.
+
+    Parameters
+    ----------
+    blocks : iterable of np.ndarray, shape (n,)
+        float32 samples at `sample_rate`.
+    sample_rate, target_rate : int
+        In Hz.
+
+    Yields
+    ------
+    np.ndarray, shape (m,)
+        float32 samples at `target_rate`, in all ``round(total * target_rate / sample_rate)`` of them.
+    """
+    if sample_rate == target_rate:
+        yield from blocks
+        return
+    stream = soxr.ResampleStream(sample_rate, target_rate, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.zeros(0, dtype=np.float32), last=True)
+
+
+def mel_frequencies(front_end: FrontEnd) -> np.ndarray:
+    """Return the edges and centres of the mel bands in Hz, shape (n_mels + 2,), on Slaney's scale.
+
+    The scale is linear up to 1000 Hz (3 mel for 200 Hz) and logarithmic above (27 mel for a factor of 6.4).
+    Source: M. Slaney, Auditory Toolbox, Interval Research Technical Report 1998-010.
+    """
+    hz_per_mel, knee_hz, mel_per_log = 200 / 3, 1000.0, 27 / np.log(6.4)
+    knee_mel = knee_hz / hz_per_mel
+
+    def mel(hz: float) -> float:
+        return hz / hz_per_mel if hz < knee_hz else knee_mel + float(np.log(hz / knee_hz)) * mel_per_log
+
+    mels = np.linspace(mel(front_end.fmin), mel(front_end.fmax), front_end.n_mels + 2)
+    above = knee_hz * np.exp((np.maximum(mels, knee_mel) - knee_mel) / mel_per_log)
+    return np.where(mels < knee_mel, mels * hz_per_mel, above)
+
+
+def mel_filters(front_end: FrontEnd) -> np.ndarray:
+    """Return triangular filters of equal area, float32, shape (n_fft // 2 + 1, n_mels)."""
+    edges = mel_frequencies(front_end)
+    bins = np.fft.rfftfreq(front_end.n_fft, 1 / front_end.sample_rate)[:, None]
+    lower, centre, upper = edges[:-2], edges[1:-1], edges[2:]
+    rising = (bins - lower) / (centre - lower)
+    falling = (upper - bins) / (upper - centre)
+    triangles = np.maximum(0.0, np.minimum(rising, falling))
+    return np.asarray(triangles * (2.0 / (upper - lower)), dtype=np.float32)
+
+
+class _Tables(NamedTuple):
+    window: np.ndarray
+    filters: np.ndarray
+
+
+@functools.lru_cache(maxsize=8)
+def _tables(front_end: FrontEnd) -> _Tables:
+    phase = 2 * np.pi * np.arange(front_end.n_fft) / front_end.n_fft
+    window = np.asarray(0.5 - 0.5 * np.cos(phase), dtype=np.float32)
+    return _Tables(window, np.ascontiguousarray(mel_filters(front_end)))
+
+
+def mel_power(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
+    """Return the mel power of every whole frame.
+
+    Parameters
+    ----------
+    samples : np.ndarray, shape (n,)
+        float32 samples at the front end's rate.
+
+    Returns
+    -------
+    np.ndarray, shape (frames, n_mels)
+        float32, at least 0; ``frames = 1 + (n - n_fft) // hop_length``, or 0 where n < n_fft.
+    """
+    n_fft, hop = front_end.n_fft, front_end.hop_length
+    if len(samples) < n_fft:
+        return np.zeros((0, front_end.n_mels), dtype=np.float32)
+    window, filters = _tables(front_end)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[::hop]
+    power = np.empty((len(frames), front_end.n_mels), dtype=np.float32)
+    for start in range(0, len(frames), _BLOCK_FRAMES):
+        block = frames[start : start + _BLOCK_FRAMES]
+        spectrum = scipy.fft.rfft(block * window, axis=1, overwrite_x=True)
+        parts = spectrum.view(np.float32)
+        np.multiply(parts, parts, out=parts)
+        np.dot(parts[:, ::2] + parts[:, 1::2], filters, out=power[start : start + _BLOCK_FRAMES])
+    return power
+
+
+def mel_power_stream(blocks: Iterable[np.ndarray], front_end: FrontEnd) -> Iterator[np.ndarray]:
+    """Yield `mel_power` of a stream of blocks of samples, frame for frame as if it were one array."""
+    rest = np.zeros(0, dtype=np.float32)
+    for block in blocks:
+        samples = np.concatenate((rest, block)) if len(rest) else block
+        power = mel_power(samples, front_end)
+        rest = samples[len(power) * front_end.hop_length :]
+        if len(power):
+            yield power
+
+
+def active_frames(power: np.ndarray) -> np.ndarray:
+    """Return which frames of a window carry its sound, bool, shape (frames,).
+
+    A frame is active when its mean mel power is above a tenth of the window's mean: a measure of energy, blind to
+    what sounds. Scaling the sound does not change it. In digital silence no frame is active.
+    """
+    frame_power = power.mean(axis=1, dtype=np.float64)
+    return np.asarray(frame_power > _RELATIVE_GATE * frame_power.mean())
+
+
+def active_level(power: np.ndarray) -> float:
+    """Return a window's level: the mean mel power of its active frames; 0.0 in digital silence.
+
+    The gate keeps pauses from lowering it, so that a word in a long silence has the level of the word.
+    """
+    active = active_frames(power)
+    return float(power[active].mean(dtype=np.float64)) if active.any() else 0.0
+
+
+def level_dbfs(level: float, front_end: FrontEnd) -> float:
+    """Return a level in dB relative to white noise of RMS 1; minus infinity for 0.
+
+    White noise of variance 1 has a power of ``sum(window ** 2)`` in each bin, and each area-normalised filter sums
+    ``n_fft / sample_rate`` of it.
+    """
+    window = _tables(front_end).window
+    full_scale = float((window**2).sum()) * front_end.n_fft / front_end.sample_rate
+    with np.errstate(divide="ignore"):
+        return float(10 * np.log10(level / full_scale))
+
+
+def log_mel(power: np.ndarray, level: float, front_end: FrontEnd) -> np.ndarray:
+    """Return what a model sees of a window: ``log(power / level + floor)``, padded to the window's length.
+
+    Dividing by the level makes the answer independent of the recording's gain. The floor, a constant noise far below
+    the voice, hides each recording's own. Missing frames are padded at the end with digital silence, ``log(floor)``.
+
+    Parameters
+    ----------
+    power : np.ndarray, shape (frames, n_mels)
+        Mel power of a window, ``1 <= frames <= window_frames``.
+    level : float
+        Its `active_level`, above 0.
+
+    Returns
+    -------
+    np.ndarray, shape (window_frames, n_mels)
+        float32.
+    """
+    out = np.full((front_end.window_frames, front_end.n_mels), np.log(front_end.floor), dtype=np.float32)
+    scaled = power * np.float32(1.0 / level)
+    scaled += np.float32(front_end.floor)
+    np.log(scaled, out=out[: len(power)])
+    return out

@@ -1,0 +1,1 @@
+"""The contracts of the house: labels, tables, model contract, settings. No I/O, no Beam, no TensorFlow."""

@@ -1,0 +1,95 @@
+"""Everything besides the model that can change a result, as one frozen object with a hash; and the command's flags.
+
+Free of Beam, numpy and pyarrow, so that ``--help`` answers at once.
+"""
+
+import argparse
+import dataclasses
+import datetime
+import hashlib
+import json
+from dataclasses import dataclass
+from typing import Literal
+
+#: Raised whenever the code gives other answers for the same settings, so that stored answers are told apart.
+SCORING_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreSettings:
+    """What can change a recording's answer, besides the model.
+
+    Attributes
+    ----------
+    channels : {"mix", "split"}
+        Score the mean of all channels, or each channel by itself.
+    min_duration_s : float
+        Shorter recordings get status ``too_short`` and no answer.
+    silence_dbfs : float
+        Windows whose RMS level is below it are silent and have no answer.
+    vote_range_db : float
+        Windows this far below the recording's loudest window do not vote on the file's answer.
+    scoring_version : int
+        Version of the code's answers; see `SCORING_VERSION`.
+    """
+
+    channels: Literal["mix", "split"] = "mix"
+    min_duration_s: float = 0.25
+    silence_dbfs: float = -90.0
+    vote_range_db: float = 25.0
+    scoring_version: int = SCORING_VERSION
+
+    def __post_init__(self) -> None:
+        if self.channels not in ("mix", "split"):
+            raise ValueError(f"channels is {self.channels!r}; it must be 'mix' or 'split'")
+        if not self.min_duration_s > 0:
+            raise ValueError(f"min_duration_s is {self.min_duration_s!r}; it must be above 0")
+        if not self.silence_dbfs < 0:
+            raise ValueError(f"silence_dbfs is {self.silence_dbfs!r}; it must be below 0")
+        if not self.vote_range_db > 0:
+            raise ValueError(f"vote_range_db is {self.vote_range_db!r}; it must be above 0")
+
+    @property
+    def hash(self) -> str:
+        """Sixteen hexadecimal digits that differ where any field does."""
+        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def run_date(text: str) -> datetime.date:
+    """Parse ``YYYY-MM-DD``, for argparse."""
+    try:
+        return datetime.datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date of the form YYYY-MM-DD") from error
+
+
+def add_score_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``emobeam score`` to a parser; every other flag of that command is Beam's."""
+    parser.add_argument(
+        "--input",
+        action="append",
+        required=True,
+        metavar="PATTERN",
+        help="a recording, a folder (searched through and through), a glob such as 'calls/**/*.wav', or a .txt file "
+        "with one path or uri a line; may be given again",
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder or bucket prefix of the Parquet tables")
+    parser.add_argument(
+        "--model",
+        default="default",
+        metavar="FILE",
+        help="an .onnx model exported by emobeam (default: the packaged one)",
+    )
+    parser.add_argument(
+        "--channels",
+        choices=("mix", "split"),
+        default="mix",
+        help="one answer for the mean of all channels, or one for each channel (default: mix)",
+    )
+    parser.add_argument(
+        "--run-date",
+        type=run_date,
+        metavar="YYYY-MM-DD",
+        help="the run's date in the tables' path (default: today, UTC)",
+    )

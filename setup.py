@@ -1,0 +1,54 @@
+"""The package: what pip installs, and what Beam ships to its workers (``--setup_file``)."""
+
+from setuptools import setup
+
+PACKAGES = ["schemas", "storage", "audio", "scoring", "pipelines", "model_export", "models"]
+
+TRAIN = [
+    "keras>=3.10,<4",
+    "onnx>=1.17,<2",
+    "pandas>=2.2,<4",
+    "pooch>=1.8,<2",
+    "tensorflow-cpu>=2.20,<3; platform_system != 'Darwin'",
+    "tensorflow>=2.20,<3; platform_system == 'Darwin'",
+    "tf2onnx>=1.17,<2",
+]
+BENCH = ["librosa>=0.11,<1", "psutil>=6,<8", *TRAIN]
+TEST = [
+    "build>=1.2,<2",
+    "duckdb>=1.2,<3",
+    "hypothesis>=6.100,<7",
+    "import-linter>=2.1,<3",
+    "mypy>=1.15,<3",
+    "pandas-stubs>=2.2,<4",
+    "pytest>=8.3,<10",
+    "pytest-timeout>=2.3,<3",
+    "ruff>=0.15,<1",
+    *BENCH,
+]
+
+setup(
+    name="emobeam",
+    version="0.1.0",
+    description="Scores archives of speech recordings for emotion and gender: Apache Beam, ONNX, Parquet",
+    license="Apache-2.0",
+    license_files=["LICENSE"],
+    python_requires=">=3.11,<3.14",
+    packages=PACKAGES,
+    py_modules=["emobeam"],
+    package_data={"models": ["*.onnx", "*.md"]},
+    entry_points={"console_scripts": ["emobeam=emobeam:main"]},
+    install_requires=[
+        "apache-beam>=2.70,<3",
+        "av>=14,<19",
+        "numpy>=2,<3",
+        "obstore>=0.8,<1",
+        "onnxruntime>=1.20,<2",
+        "pebble>=5.1,<6",
+        "pyarrow>=18,<27",
+        "scipy>=1.14,<2",
+        "soundfile>=0.13,<1",
+        "soxr>=1.0,<2",
+    ],
+    extras_require={"train": TRAIN, "bench": BENCH, "test": TEST, "gcp": ["apache-beam[gcp]>=2.70,<3"]},
+)
