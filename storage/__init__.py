@@ -1,0 +1,120 @@
+"""Folders and buckets with one face: list, read by ranges, write whole objects, move, remove.
+
+Everything is named by a uri. A file's is ``file://`` and its absolute path, the bytes percent-encoded, so that any
+name that a system allows is plain text. Folders go through the standard library, buckets (``s3://``, ``gs://``,
+``az://``) through obstore.
+"""
+
+from collections.abc import Collection, Iterator
+from typing import BinaryIO
+
+from storage import buckets, folders
+from storage.found import Found, StorageError
+from storage.uris import canonical, is_bucket, join, name_of, path_of
+
+__all__ = [
+    "Found",
+    "StorageError",
+    "canonical",
+    "is_bucket",
+    "join",
+    "list_input",
+    "move",
+    "name_of",
+    "names",
+    "open_read",
+    "path_of",
+    "read",
+    "remove_tree",
+    "write",
+]
+
+
+def list_input(pattern: str, extensions: Collection[str]) -> Iterator[Found]:
+    """List what an input pattern names.
+
+    Parameters
+    ----------
+    pattern : str
+        A recording, a folder (searched through and through), a glob with ``*``, ``?``, ``[..]`` and ``**``, or a
+        ``.txt`` file with one path or uri a line (relative paths are relative to that file's folder). A name that
+        exists is taken as it is, even where it looks like a glob.
+    extensions : collection of str
+        Endings, lower case with the dot, by which folders and open-ended globs choose. A file that is named, or
+        matched by a glob that spells its ending out, is taken whatever its ending.
+
+    Yields
+    ------
+    Found
+        Recordings, and what stands in their way: see `Found.kind`. A uri may come twice where patterns overlap.
+
+    Raises
+    ------
+    StorageError
+        ``not_found`` where nothing has that name.
+    """
+    if pattern.lower().endswith(".txt"):
+        for line in read(canonical(pattern)).split(b"\n"):
+            name = line.rstrip(b"\r").removeprefix(b"\xef\xbb\xbf")
+            if name.strip():
+                yield stat(canonical(name, base=canonical(pattern).rpartition("/")[0]))
+        return
+    lister = buckets if is_bucket(pattern) else folders
+    yield from lister.list_input(pattern, extensions)
+
+
+def stat(uri: str) -> Found:
+    """Look at one object; what cannot be looked at comes back as such, never as an error."""
+    return buckets.stat(uri) if is_bucket(uri) else folders.stat(path_of(uri))
+
+
+def open_read(uri: str) -> BinaryIO:
+    """Open an object for reading by ranges: the file object seeks, and reads only what it is asked for.
+
+    Raises
+    ------
+    StorageError
+        ``not_found``, ``permission_denied``, ``not_a_file`` or ``unreadable``.
+    """
+    return buckets.open_read(uri) if is_bucket(uri) else folders.open_read(path_of(uri))
+
+
+def read(uri: str) -> bytes:
+    """Read a whole object."""
+    with open_read(uri) as file:
+        return file.read()
+
+
+def write(uri: str, data: bytes, *, if_absent: bool = False) -> None:
+    """Write a whole object: readers see all of it or nothing, also after a crash.
+
+    Raises
+    ------
+    StorageError
+        ``exists`` where `if_absent` and the object is there, ``unwritable`` otherwise.
+    """
+    if is_bucket(uri):
+        buckets.write(uri, data, if_absent=if_absent)
+    else:
+        folders.write(path_of(uri), data, if_absent=if_absent)
+
+
+def move(source: str, target: str) -> None:
+    """Move an object within one storage; done already counts as done, so that the step can be repeated."""
+    if is_bucket(source):
+        buckets.move(source, target)
+    else:
+        folders.move(path_of(source), path_of(target))
+
+
+def names(prefix: str) -> list[str]:
+    """Return the names directly under a folder or prefix, sorted; none where it is absent."""
+    return buckets.names(prefix) if is_bucket(prefix) else folders.names(path_of(prefix))
+
+
+def remove_tree(prefix: str) -> None:
+    """Remove everything under a folder or prefix; absent counts as removed."""
+    if is_bucket(prefix):
+        buckets.remove_tree(prefix)
+    else:
+        folders.remove_tree(path_of(prefix))
