@@ -1,0 +1,1 @@
+"""Keras: corpora -> train -> evaluate -> export. Never imported by scoring or the pipelines."""

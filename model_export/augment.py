@@ -1,0 +1,141 @@
+"""What training does to a clip so that the model learns the voice and not the studio.
+
+Everything here works on mel power, before the level is taken: a microphone, a telephone and a noisy room change power,
+and the level is then taken of what they left.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from audio.frontend import active_level, log_mel, mel_frequencies
+from schemas.contract import FrontEnd
+
+_TELEPHONE_HZ = (300.0, 3400.0)
+#: What a telephone lets through outside its band, as a share of power: -40 dB.
+_TELEPHONE_LEAK = 1e-4
+_NOISE_FRAMES = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Augmentation:
+    """How much a training window is changed; shares are probabilities.
+
+    Attributes
+    ----------
+    tilt_db : float
+        Standard deviation of the random slope, lowest to highest mel band.
+    colour_db : float
+        Standard deviation of each of three random ripples over the mel bands.
+    telephone_share : float
+    noise_share : float
+    noise_snr_db : tuple of float
+        Lowest and highest ratio of the active level to the noise.
+    crop_frames : int
+        At most so many frames are cut off a clip's start, and as many off its end.
+    time_masks, band_masks : int
+        Most masks of either kind in a window.
+    time_mask_frames, band_mask_bands : int
+        Longest mask.
+    mixup_share, mixup_alpha : float
+        Share of batches whose windows are mixed in pairs, and the Beta parameter of their shares.
+    """
+
+    tilt_db: float = 6.0
+    colour_db: float = 2.0
+    telephone_share: float = 0.12
+    noise_share: float = 0.5
+    noise_snr_db: tuple[float, float] = (5.0, 35.0)
+    crop_frames: int = 25
+    time_masks: int = 2
+    time_mask_frames: int = 25
+    band_masks: int = 2
+    band_mask_bands: int = 8
+    mixup_share: float = 0.5
+    mixup_alpha: float = 0.2
+
+
+class Augmenter:
+    """Makes augmented windows; every random choice is the caller's generator's.
+
+    Parameters
+    ----------
+    front_end : FrontEnd
+    options : Augmentation
+    seed : int
+        Of the stretch of noise from which all noise is cut.
+    """
+
+    def __init__(self, front_end: FrontEnd, options: Augmentation, *, seed: int) -> None:
+        self._front_end = front_end
+        self._options = options
+        centres = mel_frequencies(front_end)[1:-1]
+        self._slope = np.linspace(-0.5, 0.5, front_end.n_mels)
+        self._ripples = np.stack([np.cos(np.pi * k * (self._slope + 0.5)) for k in (2, 3, 4)])
+        in_band = (centres >= _TELEPHONE_HZ[0]) & (centres <= _TELEPHONE_HZ[1])
+        self._telephone = np.where(in_band, 1.0, _TELEPHONE_LEAK)
+        # White noise has the same mean in every band, and the power of a band of k bins follows a gamma of shape k.
+        edges = mel_frequencies(front_end)
+        bins = np.maximum(1.0, 0.5 * (edges[2:] - edges[:-2]) * front_end.n_fft / front_end.sample_rate)
+        noise = np.random.default_rng(seed).gamma(bins, 1.0 / bins, size=(_NOISE_FRAMES, front_end.n_mels))
+        self._noise = noise.astype(np.float32)
+
+    def window(self, power: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        """Return a random window of a clip, changed at random, as a model sees it.
+
+        Parameters
+        ----------
+        power : np.ndarray, shape (frames, n_mels)
+            A clip's mel power at any level, at least one frame of sound.
+        rng : numpy.random.Generator
+
+        Returns
+        -------
+        np.ndarray, shape (window_frames, n_mels)
+            float32, from `audio.frontend.log_mel`.
+        """
+        cut = self._cut(power, rng)
+        level = active_level(cut)
+        if level <= 0:  # the crop fell on digital silence
+            cut = power[: self._front_end.window_frames].astype(np.float32)
+            level = active_level(cut) or 1.0
+        coloured = cut * (self._colour(rng) * self._channel(rng)).astype(np.float32)
+        if rng.random() < self._options.noise_share:
+            coloured += self._noise_like(len(cut), active_level(coloured), rng)
+        window = log_mel(coloured, active_level(coloured) or level, self._front_end)
+        self._mask(window, rng)
+        return window
+
+    def _cut(self, power: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+        length, slack = self._front_end.window_frames, min(self._options.crop_frames, len(power) // 8)
+        start, end = int(rng.integers(0, slack + 1)), len(power) - int(rng.integers(0, slack + 1))
+        if end - start > length:
+            start = int(rng.integers(start, end - length + 1))
+            end = start + length
+        return power[start:end].astype(np.float32)
+
+    def _colour(self, rng: np.random.Generator) -> np.ndarray:
+        decibel = rng.normal(0, self._options.tilt_db) * self._slope
+        decibel = decibel + rng.normal(0, self._options.colour_db, size=len(self._ripples)) @ self._ripples
+        return np.asarray(10 ** (decibel / 10))
+
+    def _channel(self, rng: np.random.Generator) -> np.ndarray | float:
+        return self._telephone if rng.random() < self._options.telephone_share else 1.0
+
+    def _noise_like(self, frames: int, level: float, rng: np.random.Generator) -> np.ndarray:
+        snr_db = rng.uniform(*self._options.noise_snr_db)
+        start = rng.integers(0, _NOISE_FRAMES - frames)
+        gain = level * 10 ** (-snr_db / 10) * self._colour(rng)
+        return self._noise[start : start + frames] * gain.astype(np.float32)
+
+    def _mask(self, window: np.ndarray, rng: np.random.Generator) -> None:
+        """Hide stretches of time and of bands, as SpecAugment does, behind what silence looks like."""
+        hidden = np.float32(np.log(self._front_end.floor))
+        for _ in range(rng.integers(0, self._options.time_masks + 1)):
+            length = rng.integers(0, self._options.time_mask_frames + 1)
+            start = rng.integers(0, len(window) - length + 1)
+            window[start : start + length] = hidden
+        for _ in range(rng.integers(0, self._options.band_masks + 1)):
+            length = rng.integers(0, self._options.band_mask_bands + 1)
+            start = rng.integers(0, window.shape[1] - length + 1)
+            window[:, start : start + length] = hidden

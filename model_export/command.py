@@ -1,0 +1,77 @@
+"""What ``emobeam train``, ``evaluate`` and ``export`` do with their flags, which `model_export.flags` adds."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from model_export.errors import ModelExportError
+
+# Each command imports Keras inside: it takes seconds, and the message about a wrong folder should not.
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Run ``emobeam train``; return the exit code."""
+
+    def work() -> None:
+        from model_export.corpora import read_corpora
+
+        read_corpora(args.corpus)
+        _quiet()
+        from model_export.training import TrainOptions, train
+
+        given = {name: getattr(args, name) for name in ("epochs", "cache") if getattr(args, name) is not None}
+        options = TrainOptions(
+            corpora=tuple(args.corpus), out=args.out, network=args.network, fold=args.fold, seed=args.seed, **given
+        )
+        train(options, report=_report, command=sys.argv)
+
+    return _one_line(work)
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Run ``emobeam evaluate``; return the exit code."""
+
+    def work() -> None:
+        from model_export.runs import read_run
+
+        read_run(args.run)
+        _quiet()
+        from model_export.evaluation import evaluate
+
+        evaluate(args.run, corpora=args.corpus, report=_report)
+
+    return _one_line(work)
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Run ``emobeam export``; return the exit code."""
+
+    def work() -> None:
+        from model_export.runs import read_run
+
+        read_run(args.run)
+        _quiet()
+        from model_export.export import export
+
+        export(args.run, args.out, name=args.name, corpora=args.corpus, report=_report)
+
+    return _one_line(work)
+
+
+def _one_line(work: Callable[[], None]) -> int:
+    try:
+        work()
+    except ModelExportError as error:
+        print(f"emobeam: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _quiet() -> None:
+    # TensorFlow's notes on its own build say nothing to whoever trains.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def _report(line: str) -> None:
+    print(line, flush=True)

@@ -1,0 +1,17 @@
+"""What `emobeam train`, `evaluate` and `export` tell their user in one line."""
+
+
+class ModelExportError(Exception):
+    """Something that the user can put right; the message says what is wrong, where, and what to do."""
+
+
+class CorpusError(ModelExportError):
+    """A corpus cannot be read: its folder, a file's name, or its table of speakers."""
+
+
+class RunError(ModelExportError):
+    """A training run's folder is not what it should be."""
+
+
+class ExportError(ModelExportError):
+    """An exported graph does not answer as the trained network does."""

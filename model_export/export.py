@@ -1,0 +1,248 @@
+"""From a trained ``.keras`` file to an ``.onnx`` file that scoring runs: the separate step, with its proof.
+
+The graph ends in probabilities, temperature applied, and carries its `schemas.contract.ModelContract`. It is written
+only where ONNX Runtime answers as Keras does on real clips.
+"""
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pandas as pd
+
+from model_export.corpora import read_corpora
+from model_export.errors import ExportError, RunError
+from model_export.evaluation import network_probabilities
+from model_export.features import clip_power
+from model_export.predictions import clip_windows
+from model_export.runs import EVALUATION_FILE, MODEL_FILE, read_run, replacing
+from schemas.contract import (
+    EMOTION_OUTPUT,
+    GENDER_OUTPUT,
+    INPUT_NAME,
+    METADATA_KEY,
+    FrontEnd,
+    ModelContract,
+)
+
+#: Most that a probability may differ between Keras and ONNX Runtime.
+TOLERANCE = 1e-5
+_OPSET = 17
+
+#: Terms that a corpus puts on what is trained on it. RAVDESS's are the stricter and go first.
+_LICENCES = {
+    "ravdess": "CC BY-NC-SA 4.0 (RAVDESS; non-commercial)",
+    "ravdess_song": "CC BY-NC-SA 4.0 (RAVDESS; non-commercial)",
+    "crema_d": "ODbL 1.0 (CREMA-D)",
+}
+
+
+@dataclass(frozen=True)
+class Exported:
+    """What an export made.
+
+    Attributes
+    ----------
+    path : Path
+    size_bytes : int
+    clips : int
+        Real clips on which both were run.
+    difference : float
+        Largest between two probabilities.
+    window_ms : float
+        Median time of one window on one thread.
+    """
+
+    path: Path
+    size_bytes: int
+    clips: int
+    difference: float
+    window_ms: float
+
+
+def export(
+    run_folder: Path,
+    out: Path,
+    *,
+    name: str | None = None,
+    corpora: Sequence[tuple[str, Path]] = (),
+    clips: int = 64,
+    report: Callable[[str], None] = print,
+) -> Exported:
+    """Export a run's network.
+
+    Parameters
+    ----------
+    run_folder : Path
+    out : Path
+        The ``.onnx`` file to write; an older one is replaced at once or not at all.
+    name : str or None
+        The model's name in the tables; the file's where None.
+    corpora : sequence of (name, folder)
+        Whose clips are run by both; the run's own where empty.
+    clips : int
+        How many, taken evenly from the corpora.
+    report : callable
+        Is given lines of text.
+
+    Raises
+    ------
+    ExportError
+        If a probability differs by more than `TOLERANCE`, or `out` cannot be written. Nothing is written then.
+    RunError, CorpusError
+        If the run or a corpus cannot be read.
+    """
+    run = read_run(run_folder)
+    folders = corpora or [(n, Path(folder)) for n, folder in run["options"]["corpora"].items()]
+    table = read_corpora(folders)
+    sample = table.iloc[np.unique(np.linspace(0, len(table) - 1, num=min(clips, len(table)), dtype=int))]
+    contract = contract_of(run_folder, run, name or out.stem)
+    graph = to_onnx(run_folder, run)
+    metadata = graph.metadata_props.add()
+    metadata.key, metadata.value = METADATA_KEY, contract.to_json()
+    content = graph.SerializeToString()
+    session = open_session(content)
+    contract.check_graph(
+        {i.name: i.shape for i in session.get_inputs()}, {o.name: o.shape for o in session.get_outputs()}
+    )
+    difference = check_parity(session, network_probabilities(run_folder, run), sample, contract.front_end)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(out) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise ExportError(f"{out} cannot be written: {error}") from error
+    exported = Exported(out, len(content), len(sample), difference, window_ms(session, contract.front_end))
+    report(
+        f"{out}: {exported.size_bytes / 1e6:.2f} MB; on {exported.clips} clips no probability differs from Keras's by "
+        f"more than {exported.difference:.1e}; {exported.window_ms:.2f} ms a window on one thread"
+    )
+    return exported
+
+
+def contract_of(run_folder: Path, run: dict[str, Any], name: str) -> ModelContract:
+    """Return what the exported model says of itself, with the figures of ``evaluation.json`` where there is one."""
+    options = run["options"]
+    training: dict[str, Any] = {
+        "corpora": run["clips"],
+        "actors": run["split"],
+        "network": {"name": options["network"], **run["network"]},
+        "seed": options["seed"],
+        "fold": options["fold"],
+        "epochs": options["epochs"],
+        "best_epoch": run["best_epoch"],
+        "versions": run["versions"],
+    }
+    evaluation = run_folder / EVALUATION_FILE
+    if evaluation.is_file():
+        found = _read_evaluation(evaluation, run)
+        keys = ("ua", "wa", "gender_accuracy", "ece")
+        training["held_out"] = {c: {key: figures[key] for key in keys} for c, figures in found["corpora"].items()}
+    return ModelContract(
+        name=name,
+        emotions=tuple(run["emotions"]),
+        front_end=FrontEnd(**options["front_end"]),
+        temperature=run["temperature"],
+        licence="; ".join(dict.fromkeys(_LICENCES[corpus] for corpus in options["corpora"])),
+        training=training,
+    )
+
+
+def to_onnx(run_folder: Path, run: dict[str, Any]) -> onnx.ModelProto:
+    """Convert a run's network: windows in, probabilities out, the batch free."""
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise RunError("export needs Keras on TensorFlow; set KERAS_BACKEND=tensorflow")
+    import tensorflow as tf
+    import tf2onnx
+
+    model = keras.models.load_model(run_folder / MODEL_FILE, compile=False)
+    temperature = float(run["temperature"])
+    shape = (None, *model.input_shape[1:])
+
+    def probabilities(windows: Any) -> dict[str, Any]:
+        logits = model(windows, training=False)
+        return {
+            EMOTION_OUTPUT: tf.nn.softmax(logits[EMOTION_OUTPUT] / temperature, name=EMOTION_OUTPUT),
+            GENDER_OUTPUT: tf.nn.softmax(logits[GENDER_OUTPUT], name=GENDER_OUTPUT),
+        }
+
+    # Not from_keras: it looks for attributes that Keras 3 no longer has.
+    graph, _ = tf2onnx.convert.from_function(
+        tf.function(probabilities),
+        input_signature=[tf.TensorSpec(shape, tf.float32, name=INPUT_NAME)],
+        opset=_OPSET,
+    )
+    for value in (*graph.graph.input, *graph.graph.output):
+        value.type.tensor_type.shape.dim[0].Clear()
+        value.type.tensor_type.shape.dim[0].dim_param = "batch"
+    return graph
+
+
+def open_session(content: bytes) -> Any:
+    """Return a session on one thread, as a scoring child has it."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+
+
+def check_parity(
+    session: Any,
+    predict: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    clips: pd.DataFrame,
+    front_end: FrontEnd,
+) -> float:
+    """Run both on the windows of real clips and return the largest difference between two probabilities.
+
+    Raises
+    ------
+    ExportError
+        At the first clip with a difference above `TOLERANCE` or one that is not a number, or if no clip has sound.
+    """
+    largest, compared = 0.0, 0
+    for path in clips["path"]:
+        windows = clip_windows(clip_power(path, front_end), front_end).log_mel
+        if not len(windows):
+            continue
+        answers = session.run([EMOTION_OUTPUT, GENDER_OUTPUT], {INPUT_NAME: windows})
+        for head, there, here in zip((EMOTION_OUTPUT, GENDER_OUTPUT), answers, predict(windows), strict=True):
+            difference = float(np.abs(there - here).max())
+            # Written so that a difference that is not a number fails too.
+            if not difference <= TOLERANCE:
+                raise ExportError(
+                    f"ONNX Runtime and Keras differ by {difference:.2g} in a probability of {head} on {path}; at most "
+                    f"{TOLERANCE:g} is allowed, so nothing was written. Try other versions of tf2onnx and onnxruntime"
+                )
+            largest = max(largest, difference)
+        compared += 1
+    if not compared:
+        raise ExportError("no clip with sound to compare ONNX Runtime and Keras on; give others by --corpus")
+    return largest
+
+
+def window_ms(session: Any, front_end: FrontEnd, *, repeats: int = 50) -> float:
+    """Return the median time in milliseconds of one window."""
+    window = np.zeros((1, front_end.window_frames, front_end.n_mels), dtype=np.float32)
+    times = []
+    for _ in range(repeats + 5):
+        started = time.perf_counter()
+        session.run(None, {INPUT_NAME: window})
+        times.append(time.perf_counter() - started)
+    return float(np.median(times[5:]) * 1000)
+
+
+def _read_evaluation(path: Path, run: dict[str, Any]) -> dict[str, Any]:
+    found = json.loads(path.read_text(encoding="utf-8"))
+    # Trained on since it was evaluated: the figures are another network's.
+    if found["run"]["best_epoch"] != run["best_epoch"]:
+        raise RunError(
+            f"{path} is of epoch {found['run']['best_epoch']}, the network of {run['best_epoch']}; evaluate again"
+        )
+    return dict(found)

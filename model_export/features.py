@@ -1,0 +1,148 @@
+"""The mel power of clips, made by `audio.frontend` as in scoring, and cached for training."""
+
+import concurrent.futures
+import contextlib
+import functools
+import hashlib
+import json
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from audio.decode import DecodeError, open_audio
+from audio.frontend import active_level, mel_power_stream, resample
+from model_export.errors import CorpusError
+from schemas.contract import FrontEnd
+
+#: Fields of the front end that change mel power; the floor and the windows come later.
+_POWER_FIELDS = ("sample_rate", "n_fft", "hop_length", "n_mels", "fmin", "fmax")
+
+
+def clip_power(path: str, front_end: FrontEnd, *, speed: float = 1.0) -> np.ndarray:
+    """Return the mel power of a clip's channels mixed to one.
+
+    Parameters
+    ----------
+    path : str
+    front_end : FrontEnd
+    speed : float
+        Plays the clip this much faster, and higher with it.
+
+    Returns
+    -------
+    np.ndarray, shape (frames, n_mels)
+        float32, at least 0.
+
+    Raises
+    ------
+    CorpusError
+        If the clip cannot be decoded.
+    """
+    try:
+        with Path(path).open("rb") as file, open_audio(file) as decoder:
+
+            def mono() -> Iterator[np.ndarray]:
+                for block in decoder.blocks():
+                    yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+
+            # A clip that claims a higher rate than it has is played faster.
+            rate = round(decoder.info.sample_rate * speed)
+            samples = resample(mono(), sample_rate=rate, target_rate=front_end.sample_rate)
+            frames = list(mel_power_stream(samples, front_end))
+    except (DecodeError, OSError) as error:
+        raise CorpusError(f"{path} cannot be read: {error}") from error
+    return np.concatenate(frames) if frames else np.zeros((0, front_end.n_mels), dtype=np.float32)
+
+
+def load_powers(
+    paths: Sequence[str],
+    front_end: FrontEnd,
+    *,
+    cache: Path,
+    speed: float = 1.0,
+    processes: int = 2,
+    report: Callable[[str], None] = print,
+) -> list[np.ndarray]:
+    """Return the mel power of many clips for training, from the cache where it has been made before.
+
+    Parameters
+    ----------
+    paths : sequence of str
+    front_end : FrontEnd
+    cache : Path
+        Folder of the cached arrays, made if absent. A cache is found again by the front end, the speed, and the
+        clips' paths, sizes and times.
+    speed : float
+        As in `clip_power`.
+    processes : int
+        That read clips side by side.
+    report : callable
+        Is given lines of progress.
+
+    Returns
+    -------
+    list of np.ndarray, shape (frames, n_mels)
+        float16, each clip divided by its active level so that half precision is enough (every window is levelled
+        again before a model sees it). No frames where a clip is digital silence or shorter than a frame.
+    """
+    file = cache / f"power-{_cache_key(paths, front_end, speed)}.npz"
+    if file.is_file():
+        with np.load(file) as arrays:
+            return np.split(arrays["power"], arrays["ends"][:-1])
+    cache.mkdir(parents=True, exist_ok=True)
+    read = functools.partial(_levelled_power, front_end=front_end, speed=speed)
+    started = reported = time.monotonic()
+    powers: list[np.ndarray] = []
+    # Spawned, since forking a process that holds TensorFlow's threads can hang.
+    context = multiprocessing.get_context("spawn")
+    with (
+        _single_threaded_children(),
+        concurrent.futures.ProcessPoolExecutor(max_workers=processes, mp_context=context) as pool,
+    ):
+        for power in pool.map(read, paths, chunksize=32):
+            powers.append(power)
+            if time.monotonic() - reported > 10:
+                reported = time.monotonic()
+                report(f"features: {len(powers)} of {len(paths)} clips")
+    report(f"features: {len(paths)} clips at speed {speed:g} in {time.monotonic() - started:.0f} s")
+    temporary = file.with_name(f".{file.stem}-{os.getpid()}.npz")
+    np.savez(temporary, power=np.concatenate(powers), ends=np.cumsum([len(power) for power in powers]))
+    temporary.replace(file)
+    return powers
+
+
+@contextlib.contextmanager
+def _single_threaded_children() -> Iterator[None]:
+    """Keep OpenBLAS to one thread in children: two that each take all cores are five times as slow as one each."""
+    name = "OPENBLAS_NUM_THREADS"
+    before = os.environ.get(name)
+    os.environ[name] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[name]
+        else:
+            os.environ[name] = before
+
+
+def _levelled_power(path: str, front_end: FrontEnd, speed: float) -> np.ndarray:
+    power = clip_power(path, front_end, speed=speed)
+    level = active_level(power) if len(power) else 0.0
+    if level <= 0:
+        return np.zeros((0, front_end.n_mels), dtype=np.float16)
+    return np.minimum(power / level, np.finfo(np.float16).max).astype(np.float16)
+
+
+def _cache_key(paths: Sequence[str], front_end: FrontEnd, speed: float) -> str:
+    stats = [(path, Path(path).stat()) for path in paths]
+    key = {
+        "front_end": {name: getattr(front_end, name) for name in _POWER_FIELDS},
+        "speed": speed,
+        "clips": [(path, stat.st_size, stat.st_mtime_ns) for path, stat in stats],
+    }
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]

@@ -1,0 +1,58 @@
+"""The flags of ``emobeam train``, ``evaluate`` and ``export``; without numpy, pandas and Keras, so --help is quick."""
+
+import argparse
+from pathlib import Path
+
+
+def corpus(text: str) -> tuple[str, Path]:
+    """Parse ``NAME=DIR``, for argparse."""
+    name, equals, folder = text.partition("=")
+    if not (name and equals and folder):
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=DIR, as in ravdess=RAVDESS_FOLDER")
+    return name, Path(folder)
+
+
+def _add_corpus(parser: argparse.ArgumentParser, *, required: bool, purpose: str) -> None:
+    parser.add_argument(
+        "--corpus",
+        action="append",
+        type=corpus,
+        required=required,
+        default=None if required else [],
+        metavar="NAME=DIR",
+        help=f"{purpose}; NAME is ravdess, ravdess_song or crema_d; may be given again",
+    )
+
+
+def add_train_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``emobeam train``."""
+    _add_corpus(parser, required=True, purpose="a corpus to train on")
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="RUN", help="the run's folder; an interrupted run there goes on"
+    )
+    parser.add_argument("--network", default="cnn", metavar="NAME", help="the network to train (default: cnn)")
+    parser.add_argument(
+        "--fold", type=int, default=1, metavar="N", help="EmoBox RAVDESS fold whose actors are held out (default: 1)"
+    )
+    parser.add_argument("--epochs", type=int, metavar="N", help="length of the schedule (default: the recipe's)")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
+    parser.add_argument(
+        "--cache",
+        type=Path,
+        metavar="DIR",
+        help="folder of cached features, for several runs (default: RUN/cache)",
+    )
+
+
+def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``emobeam evaluate``."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a training run")
+    _add_corpus(parser, required=False, purpose="a corpus to evaluate on (default: the run's)")
+
+
+def add_export_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``emobeam export``."""
+    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a training run")
+    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the .onnx file to write")
+    parser.add_argument("--name", metavar="NAME", help="the model's name in the tables (default: the file's)")
+    _add_corpus(parser, required=False, purpose="a corpus whose clips prove the export (default: the run's)")

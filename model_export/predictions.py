@@ -1,0 +1,103 @@
+"""From a network's logits of windows to a clip's answer, by the rule of scoring: `audio.windows`."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from audio.frontend import active_frames, active_level, level_dbfs, log_mel
+from audio.windows import aggregate, cut_windows
+from schemas.contract import FrontEnd
+from schemas.settings import ScoreSettings
+
+_BATCH = 64
+
+
+@dataclass(frozen=True)
+class ClipWindows:
+    """The windows of one clip that have sound.
+
+    Attributes
+    ----------
+    log_mel : np.ndarray, shape (windows, window_frames, n_mels)
+    levels_db : np.ndarray, shape (windows,)
+        Relative to white noise of RMS 1.
+    shares : np.ndarray, shape (windows,)
+        Share of each window that is active.
+    """
+
+    log_mel: np.ndarray
+    levels_db: np.ndarray
+    shares: np.ndarray
+
+
+def clip_windows(power: np.ndarray, front_end: FrontEnd, *, silence_dbfs: float | None = None) -> ClipWindows:
+    """Cut a clip's mel power into the windows that scoring would ask the model about.
+
+    Parameters
+    ----------
+    power : np.ndarray, shape (frames, n_mels)
+    front_end : FrontEnd
+    silence_dbfs : float or None
+        Windows below it are left out; None keeps all that is not digital silence, for power whose level is lost.
+    """
+    threshold = -np.inf if silence_dbfs is None else silence_dbfs
+    windows, levels, shares = [], [], []
+    for window in cut_windows([power.astype(np.float32)], front_end):
+        level = active_level(window.power)
+        level_db = level_dbfs(level, front_end)
+        if level > 0 and level_db >= threshold:
+            windows.append(log_mel(window.power, level, front_end))
+            levels.append(level_db)
+            shares.append(active_frames(window.power).mean())
+    shape = (0, front_end.window_frames, front_end.n_mels)
+    return ClipWindows(
+        np.stack(windows) if windows else np.zeros(shape, dtype=np.float32), np.array(levels), np.array(shares)
+    )
+
+
+def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
+    """Return probabilities over the last axis, float64."""
+    scaled = np.asarray(logits, dtype=np.float64) / temperature
+    powers = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
+    return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
+
+
+def clip_answers(
+    clips: Sequence[ClipWindows],
+    predict: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    *,
+    settings: ScoreSettings | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return each clip's probabilities of the emotions and of the genders.
+
+    Parameters
+    ----------
+    clips : sequence of ClipWindows
+        Each with at least one window.
+    predict : callable
+        Takes windows and returns the probabilities of emotions and of genders, one row a window.
+    settings : ScoreSettings or None
+        Gives the range within which windows vote.
+
+    Returns
+    -------
+    np.ndarray, shape (clips, emotions)
+    np.ndarray, shape (clips, 2)
+    """
+    settings = settings or ScoreSettings()
+    windows = np.concatenate([clip.log_mel for clip in clips])
+    parts = [predict(windows[start : start + _BATCH]) for start in range(0, len(windows), _BATCH)]
+    emotion, gender = (np.concatenate(heads) for heads in zip(*parts, strict=True))
+    answers = []
+    start = 0
+    for clip in clips:
+        rows = slice(start, start + len(clip.log_mel))
+        answers.append(
+            tuple(
+                aggregate(head[rows], clip.levels_db, clip.shares, range_db=settings.vote_range_db)
+                for head in (emotion, gender)
+            )
+        )
+        start = rows.stop
+    return np.stack([answer[0] for answer in answers]), np.stack([answer[1] for answer in answers])

@@ -1,0 +1,60 @@
+"""A training run's folder.
+
+``run.json``        every option, the clips counted, the split, versions, history, temperature: what the run was
+``model.keras``     the network, averaged weights, at its best epoch by the validation actors; gives logits
+``checkpoint.npz``  everything that training needs to go on after the last whole epoch
+``evaluation.json`` what `emobeam evaluate` found
+
+Each is written beside its place and moved there, so that a kill at any moment leaves the one before.
+"""
+
+import contextlib
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from model_export.errors import RunError
+
+RUN_FILE = "run.json"
+MODEL_FILE = "model.keras"
+CHECKPOINT_FILE = "checkpoint.npz"
+EVALUATION_FILE = "evaluation.json"
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path of the same ending to write to, and move it to `path` when the block ends well."""
+    temporary = path.with_name(f".{path.stem}-{os.getpid()}{path.suffix}")
+    try:
+        yield temporary
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a value as indented JSON, whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")
+
+
+def read_run(folder: Path) -> dict[str, Any]:
+    """Return what ``run.json`` of a run says.
+
+    Raises
+    ------
+    RunError
+        If the folder is no run, or has no trained network yet.
+    """
+    for name in (RUN_FILE, MODEL_FILE):
+        if not (folder / name).is_file():
+            raise RunError(f"{folder} is not a finished training run: it has no {name}; make it with emobeam train")
+    try:
+        run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder / RUN_FILE} cannot be read: {error}; train again") from error
+    if not isinstance(run, dict):
+        raise RunError(f"{folder / RUN_FILE} holds no JSON object; train again")
+    return run

@@ -1,0 +1,19 @@
+"""The packaged models and their cards: data only."""
+
+from pathlib import Path
+
+#: Names that ``--model`` takes besides a path.
+NAMES = ("default",)
+
+
+def path(name: str) -> Path:
+    """Return the path of a packaged model's ``.onnx`` file.
+
+    Raises
+    ------
+    ValueError
+        If no packaged model has this name.
+    """
+    if name not in NAMES:
+        raise ValueError(f"no packaged model is called {name!r}; there is {', '.join(NAMES)}")
+    return Path(__file__).with_name(f"{name}.onnx")
