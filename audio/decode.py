@@ -28,6 +28,7 @@ EXTENSIONS = frozenset(
 _AV_DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,amr,amrnb,amrwb,aac,asf,wav,w64,aiff,au,caf,flac,mp3,ogg"
 
 _BLOCK_FRAMES = 1 << 16
+_SALVAGE_FRAMES = 1 << 9
 
 
 class DecodeError(Exception):
@@ -144,7 +145,7 @@ def open_audio(file: BinaryIO) -> Iterator[Decoder]:
             sound = stack.enter_context(soundfile.SoundFile(file))
         except soundfile.LibsndfileError as error:
             file.seek(0)
-            yield stack.enter_context(_open_with_ffmpeg(file, str(error)))
+            yield stack.enter_context(_open_with_ffmpeg(file, error.error_string.rstrip(".")))
             return
         info = AudioInfo(
             format=f"{sound.format}/{sound.subtype}".lower(),
@@ -158,8 +159,16 @@ def open_audio(file: BinaryIO) -> Iterator[Decoder]:
 def _soundfile_blocks(sound: soundfile.SoundFile) -> Iterator[np.ndarray]:
     # Never more than the header promises in one array: most recordings are shorter than a block.
     frames = max(1, min(_BLOCK_FRAMES, sound.frames))
-    while len(block := sound.read(frames, dtype="float32", always_2d=True)):
-        yield block
+    position = 0
+    try:
+        while len(block := sound.read(frames, dtype="float32", always_2d=True)):
+            position += len(block)
+            yield block
+    except soundfile.LibsndfileError:
+        # The failed block took its good beginning with it.
+        sound.seek(position)
+        while len(block := sound.read(_SALVAGE_FRAMES, dtype="float32", always_2d=True)):
+            yield block
 
 
 def _wav_share(file: BinaryIO, size: int) -> float:
@@ -188,11 +197,11 @@ def _open_with_ffmpeg(file: BinaryIO, refusal: str) -> Iterator[Decoder]:
     options = {"format_whitelist": _AV_DEMUXERS, "protocol_whitelist": ""}
     try:
         container = av.open(file, mode="r", options=options, metadata_errors="replace")
-    except (av.FFmpegError, ValueError) as error:
+    except av.FFmpegError as error:
         raise DecodeError(
             "unknown_format",
-            f"not a recording that libsndfile ({refusal.strip()}) or FFmpeg ({error}) can read; check that the file is "
-            "sound and was copied whole",
+            f"not a recording that libsndfile ({refusal}) or FFmpeg ({error.strerror}) can read; check that the "
+            "file is sound and was copied whole",
         ) from error
     with container:
         if not container.streams.audio:

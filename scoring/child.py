@@ -13,7 +13,7 @@ import collections
 import concurrent.futures
 import multiprocessing
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,12 +42,15 @@ class ChildOptions:
         Seconds without progress after which the child is killed.
     start_s : float
         Seconds that a child may take to start and load the model.
+    score : callable
+        Called in the child as `score_recording` is, which it is unless a test puts a hostile one in its place.
     """
 
     model: str
     settings: ScoreSettings
     stall_s: float = 60.0
     start_s: float = 120.0
+    score: Callable[..., FileResult] = score_recording
 
 
 class ScoringChild:
@@ -178,17 +181,17 @@ class _ChildDied(Exception):
 # What follows runs in the child.
 
 _model: Model
-_settings: ScoreSettings
+_options: ChildOptions
 _shared: Any
 
 
 def _start(options: ChildOptions, progress: Any) -> None:
-    global _model, _settings, _shared
-    _model, _settings, _shared = load_model(read_model(options.model)), options.settings, progress
+    global _model, _options, _shared
+    _model, _options, _shared = load_model(read_model(options.model)), options, progress
 
 
 def _score_batch(batch: Sequence[Found]) -> list[FileResult]:
-    return [score_recording(found, _model, _settings, on_progress=_count) for found in batch]
+    return [_options.score(found, _model, _options.settings, on_progress=_count) for found in batch]
 
 
 def _count(seconds: float) -> None:

@@ -70,13 +70,15 @@ def read_model(source: str | os.PathLike[str]) -> bytes:
         ) from error
 
 
-def load_model(source: str | os.PathLike[str] | bytes = "default") -> Model:
+def load_model(source: str | os.PathLike[str] | bytes = "default", *, name: str = "the model") -> Model:
     """Load a model for scoring, on one thread.
 
     Parameters
     ----------
     source : str, path or bytes
         The name of a packaged model, the path or uri of an ``.onnx`` file, or such a file's bytes.
+    name : str
+        What errors call a model that is given as bytes.
 
     Raises
     ------
@@ -85,7 +87,7 @@ def load_model(source: str | os.PathLike[str] | bytes = "default") -> Model:
         odds with the graph's shapes. The message names the field.
     """
     data = source if isinstance(source, bytes) else read_model(source)
-    shown = "the model" if isinstance(source, bytes) else os.fspath(source)
+    shown = name if isinstance(source, bytes) else os.fspath(source)
     options = onnxruntime.SessionOptions()
     # One thread each: workers and their children fill the cores, and ONNX Runtime heeds neither OMP_NUM_THREADS nor
     # the limits of a container.

@@ -249,7 +249,7 @@ def _channel_rows(
         "status": "silent",
         "speech_s": float(min(duration_s, (np.array(channel.shares) * own_frames).sum() * front_end.frame_s)),
     }
-    segments = []
+    segments: list[Mapping[str, Any]] = []
     for index, start_s in enumerate(starts_s):
         length_s = ((channel.lengths[index] - 1) * front_end.hop_length + front_end.n_fft) / front_end.sample_rate
         level_db = channel.levels_db[index]
@@ -296,7 +296,7 @@ def _channel_rows(
 def _probabilities(
     emotions: tuple[str, ...], emotion: np.ndarray | None, gender: np.ndarray | None
 ) -> dict[str, float | None]:
-    answer: dict[str, float | None] = {f"p_{name}": None for name in EMOTIONS} | {"p_female": None}
+    answer: dict[str, float | None] = dict.fromkeys((*(f"p_{name}" for name in EMOTIONS), "p_female"))
     if emotion is not None and gender is not None:
         answer |= {f"p_{name}": float(p) for name, p in zip(emotions, emotion, strict=True)}
         answer["p_female"] = float(gender[0])

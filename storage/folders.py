@@ -1,5 +1,6 @@
 """Folders by the standard library. Paths are strings in which surrogates stand for bytes that are no text."""
 
+import contextlib
 import datetime
 import errno
 import fnmatch
@@ -9,7 +10,6 @@ import shutil
 import stat as modes
 import tempfile
 from collections.abc import Collection, Iterator
-from pathlib import Path
 from typing import BinaryIO
 
 from storage.found import Found, StorageError
@@ -19,6 +19,10 @@ _MAGIC = re.compile(r"[*?[]")
 
 #: libsndfile reads in steps of some kilobytes: fewer system calls this way.
 _READ_BUFFER = 1 << 18
+
+# The only way to read it is to set it, for all threads: once, while there is but one.
+_UMASK = os.umask(0o022)
+os.umask(_UMASK)
 
 _EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
@@ -159,27 +163,18 @@ def write(path: str, data: bytes, *, if_absent: bool) -> None:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            os.chmod(temporary, 0o666 & ~_umask())
+            os.chmod(temporary, 0o666 & ~_UMASK)
             if if_absent:
                 os.link(temporary, path)
             else:
                 os.replace(temporary, path)
-                return
-        except BaseException:
-            os.unlink(temporary)
-            raise
-        os.unlink(temporary)
-    except FileExistsError as error:
-        raise StorageError("exists", f"{path} is there already", retryable=False) from error
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(temporary)
     except OSError as error:
+        if if_absent and isinstance(error, FileExistsError) and os.path.exists(path):
+            raise StorageError("exists", f"{path} is there already", retryable=False) from error
         raise StorageError("unwritable", f"cannot write {path}: {error.strerror}") from error
-
-
-def _umask() -> int:
-    # The only way to read it is to set it.
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
 
 
 def move(source: str, target: str) -> None:
@@ -205,11 +200,13 @@ def names(path: str) -> list[str]:
 
 
 def remove_tree(path: str) -> None:
-    """Remove a folder and all in it; see `storage.remove_tree`."""
-    if not Path(path).exists():
+    """Remove a folder and all in it; see `storage.remove_tree`. The folder above goes too, once it is empty."""
+    if not os.path.exists(path):
         return
     try:
         shutil.rmtree(path)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(path))
     except OSError as error:
         raise StorageError("unwritable", f"cannot remove {path}: {error.strerror}") from error
 

@@ -1,0 +1,91 @@
+"""How far a local run is: counted by the worker threads, shown as one line on a terminal.
+
+Beam's own metrics arrive when a stage ends, and a local run is one stage; its workers are threads of this process, so
+they count here. On other runners the board stays empty and no line is shown.
+"""
+
+import contextlib
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+
+class Board:
+    """Counts of a run in this process; its methods may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.total = 0
+        self.done = 0
+        self.failed = 0
+        self.error: BaseException | None = None
+        self._audio_s: list[Callable[[], float]] = []
+
+    def expect(self, total: int) -> None:
+        """Set how many recordings there are."""
+        with self._lock:
+            self.total = total
+
+    def count(self, *, failed: bool) -> None:
+        """Count a recording."""
+        with self._lock:
+            self.done += 1
+            self.failed += failed
+
+    def watch(self, audio_s: Callable[[], float]) -> None:
+        """Add a source of seconds of sound decoded."""
+        with self._lock:
+            self._audio_s.append(audio_s)
+
+    def fail(self, error: BaseException) -> None:
+        """Keep the first error that ends the run, before Beam wraps it."""
+        with self._lock:
+            self.error = self.error or error
+
+    @property
+    def audio_s(self) -> float:
+        """Seconds of sound decoded."""
+        with self._lock:
+            return sum(source() for source in self._audio_s)
+
+
+board = Board()
+
+
+def line(board: Board, elapsed_s: float) -> str:
+    """Return the progress line.
+
+    >>> line(Board(), 0.0)
+    'listing ...'
+    """
+    if not board.total:
+        return "listing ..."
+    elapsed_s = max(elapsed_s, 1e-9)
+    share = 100 * board.done // board.total
+    return (
+        f"{board.done:,} of {board.total:,} files ({share} %)  {board.done / elapsed_s:,.1f} files/s  "
+        f"{board.audio_s / elapsed_s:,.0f} times real time  {board.failed:,} failed"
+    )
+
+
+@contextlib.contextmanager
+def shown(board: Board, *, every_s: float = 0.5) -> Iterator[None]:
+    """Show the line on standard error while the block runs, where that is a terminal."""
+    if not sys.stderr.isatty():
+        yield
+        return
+    started, stop = time.monotonic(), threading.Event()
+
+    def show() -> None:
+        while not stop.wait(every_s):
+            print(f"\r\x1b[K{line(board, time.monotonic() - started)}", end="", file=sys.stderr, flush=True)
+
+    thread = threading.Thread(target=show, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)

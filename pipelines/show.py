@@ -1,0 +1,73 @@
+"""``emobeam show``: print the newest answers of an output."""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+import storage
+
+_HEADINGS = ("file", "channel", "emotion", "confidence", "gender", "seconds")
+_NUMBERS = {"confidence", "seconds"}
+_COLUMNS = ["uri", "channel", "status", "emotion", "confidence", "gender", "duration_s", "error_message", "run_id"]
+
+
+def latest(output: str) -> pa.Table:
+    """Return the rows of the newest attempt at each uri, by uri and channel.
+
+    Run ids begin with the time of their run, so the greatest is the newest.
+    """
+    files = ds.dataset(storage.path_of(output) + "/files", format="parquet", partitioning="hive")
+    table = files.to_table(columns=_COLUMNS)
+    # Partitions come as dictionaries or strings, by how many there are.
+    table = table.set_column(table.schema.get_field_index("run_id"), "run_id", table["run_id"].cast(pa.string()))
+    newest = table.group_by("uri").aggregate([("run_id", "max")]).rename_columns({"run_id_max": "run_id"})
+    return table.join(newest, keys=["uri", "run_id"], join_type="inner").sort_by(
+        [("uri", "ascending"), ("channel", "ascending")]
+    )
+
+
+def as_table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return rows of the files table as text in columns."""
+    lines = [_HEADINGS, *(_cells(row) for row in rows)]
+    widths = [max(len(line[index]) for line in lines) for index in range(len(_HEADINGS))]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if heading in _NUMBERS else cell.ljust(width)
+            for cell, width, heading in zip(line, widths, _HEADINGS, strict=True)
+        ).rstrip()
+        for line in lines
+    )
+
+
+def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
+    answered = row["emotion"] is not None
+    return (
+        storage.name_of(row["uri"]),
+        "mix" if row["channel"] is None else str(row["channel"]),
+        row["emotion"] if answered else row["status"],
+        f"{row['confidence']:.2f}" if answered else "",
+        row["gender"] or "",
+        "" if row["duration_s"] is None else f"{row['duration_s']:.1f}",
+    )
+
+
+def main(arguments: argparse.Namespace) -> int:
+    """Run ``emobeam show`` and return its exit code."""
+    output = storage.canonical(arguments.output)
+    try:
+        table = latest(output)
+    except (FileNotFoundError, pa.ArrowInvalid):
+        print(
+            f"emobeam show: no tables at {arguments.output}; give the --output of an `emobeam score` that ended well",
+            file=sys.stderr,
+        )
+        return 1
+    print(as_table(table.slice(0, arguments.limit).to_pylist()))
+    if table.num_rows > arguments.limit:
+        print(f"... and {table.num_rows - arguments.limit:,} more rows; --limit N shows more")
+    print(f"tables: {storage.path_of(output)}")
+    return 0

@@ -1,0 +1,38 @@
+"""What many tests need."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import factory
+from scoring import Model, load_model
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="session")
+def corpora() -> Path:
+    """The folder of the real corpora, where `.ci/run` or a developer names it."""
+    folder = os.environ.get("EMOBEAM_CORPORA")
+    if not folder:
+        pytest.skip("EMOBEAM_CORPORA is not set: a folder with ravdess/, crema_d/, ..")
+    return Path(folder)
+
+
+@pytest.fixture(scope="session")
+def samples() -> list[Path]:
+    """The clips in samples/."""
+    return sorted(p for p in (ROOT / "samples").iterdir() if p.suffix not in {".py", ".md"} and p.is_file())
+
+
+@pytest.fixture(scope="session")
+def tiny() -> Model:
+    return load_model(factory.tiny_model())
+
+
+@pytest.fixture(scope="session")
+def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "tiny.onnx"
+    path.write_bytes(factory.tiny_model())
+    return path
