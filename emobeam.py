@@ -4,6 +4,8 @@ import argparse
 import sys
 from collections.abc import Sequence
 
+from model_export.fetch import add_fetch_arguments
+from model_export.flags import add_evaluate_arguments, add_export_arguments, add_train_arguments
 from schemas.settings import add_score_arguments
 
 
@@ -23,6 +25,16 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="print the newest answers of an output", allow_abbrev=False)
     show.add_argument("output", help="the --output of a scoring run")
     show.add_argument("--limit", type=int, default=50, metavar="N", help="rows to print (default: 50)")
+    fetch = commands.add_parser("fetch", help="download a corpus to train on", allow_abbrev=False)
+    add_fetch_arguments(fetch)
+    train = commands.add_parser("train", help="train a network in Keras", allow_abbrev=False)
+    add_train_arguments(train)
+    evaluate = commands.add_parser(
+        "evaluate", help="evaluate a training run on its held-out actors", allow_abbrev=False
+    )
+    add_evaluate_arguments(evaluate)
+    export = commands.add_parser("export", help="turn a training run into an .onnx model", allow_abbrev=False)
+    add_export_arguments(export)
     return parser
 
 
@@ -44,9 +56,18 @@ def _run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         from pipelines import score
 
         return score.main(arguments, rest)
-    from pipelines import show
+    if arguments.command == "show":
+        from pipelines import show
 
-    return show.main(arguments)
+        return show.main(arguments)
+    if arguments.command == "fetch":
+        from model_export import fetch
+
+        return fetch.run_fetch(arguments)
+    from model_export import command
+
+    runs = {"train": command.run_train, "evaluate": command.run_evaluate, "export": command.run_export}
+    return runs[arguments.command](arguments)
 
 
 if __name__ == "__main__":

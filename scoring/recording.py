@@ -1,9 +1,9 @@
 """Score one recording: the plain function under everything else."""
 
+import collections
 import contextlib
 import datetime
 import io
-import itertools
 import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -180,11 +180,9 @@ def _score(
             on_progress(len(block) / info.sample_rate)
             yield block
 
-    # The channels' windows come in step, so that each copy of the stream holds no more than a window of it.
-    copies = itertools.tee(blocks(), len(channels))
-    streams = [
-        _windows(copy, index if split else None, info.sample_rate, front_end) for index, copy in enumerate(copies)
-    ]
+    sounds = _split(blocks(), info.channels) if split else [_mix(blocks())]
+    # The channels' windows come in step, so that no more than a window of sound waits for the slowest.
+    streams = [_windows(sound, info.sample_rate, front_end) for sound in sounds]
     for windows in zip(*streams, strict=True):
         for channel, window in zip(channels, windows, strict=True):
             channel.add(window, model, settings)
@@ -208,17 +206,30 @@ def _score(
     return FileResult(tuple(files), tuple(segments))
 
 
-def _windows(
-    blocks: Iterator[np.ndarray], channel: int | None, sample_rate: int, front_end: FrontEnd
-) -> Iterator[Window]:
-    def one_channel() -> Iterator[np.ndarray]:
-        for block in blocks:
-            if channel is not None or block.shape[1] == 1:
-                yield block[:, channel or 0]
-            else:
-                yield block.mean(axis=1, dtype=np.float32)
+def _mix(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
+    for block in blocks:
+        yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
 
-    samples = frontend.resample(one_channel(), sample_rate=sample_rate, target_rate=front_end.sample_rate)
+
+def _split(blocks: Iterator[np.ndarray], channels: int) -> list[Iterator[np.ndarray]]:
+    # Not itertools.tee: it keeps dozens of blocks alive behind the slowest.
+    waiting: list[collections.deque[np.ndarray]] = [collections.deque() for _ in range(channels)]
+
+    def channel(own: collections.deque[np.ndarray]) -> Iterator[np.ndarray]:
+        while True:
+            if not own:
+                block = next(blocks, None)
+                if block is None:
+                    return
+                for index, queue in enumerate(waiting):
+                    queue.append(block[:, index])
+            yield own.popleft()
+
+    return [channel(own) for own in waiting]
+
+
+def _windows(sound: Iterator[np.ndarray], sample_rate: int, front_end: FrontEnd) -> Iterator[Window]:
+    samples = frontend.resample(sound, sample_rate=sample_rate, target_rate=front_end.sample_rate)
     return cut_windows(frontend.mel_power_stream(samples, front_end), front_end)
 
 

@@ -1,0 +1,184 @@
+import io
+import tracemalloc
+
+import numpy as np
+import pytest
+import soundfile
+
+import factory
+import storage
+from schemas import tables
+from schemas.labels import EMOTIONS
+from schemas.settings import ScoreSettings
+from scoring import load_model, score_recording
+
+
+def one(result):
+    (row,) = result.files
+    return row
+
+
+def wav_bytes(samples, rate=16_000, subtype="PCM_16", container="WAV"):
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, subtype=subtype, format=container)
+    return file.getvalue()
+
+
+def probabilities(row):
+    return np.array([row[f"p_{emotion}"] for emotion in EMOTIONS] + [row["p_female"]])
+
+
+def test_a_path_a_uri_and_bytes_get_the_same_answer(samples, tiny):
+    for path in samples:
+        rows = [one(score_recording(s, tiny)) for s in (path, str(path), storage.canonical(path), path.read_bytes())]
+        assert {row["status"] for row in rows} == {"ok"}
+        for row in rows[1:]:
+            assert np.array_equal(probabilities(row), probabilities(rows[0]))
+        assert rows[0]["uri"] == storage.canonical(path)
+        assert rows[0]["size_bytes"] == path.stat().st_size
+
+
+def test_rows_have_every_column_and_say_what_they_should(samples, tiny):
+    for path in samples:
+        result = score_recording(path, tiny)
+        row = one(result)
+        assert list(row) == tables.FILES.names
+        assert all(list(segment) == tables.SEGMENTS.names for segment in result.segments)
+        assert probabilities(row)[:8].sum() == pytest.approx(1, abs=1e-5)
+        assert row["confidence"] == max(probabilities(row)[:8])
+        assert row["emotion"] == EMOTIONS[int(probabilities(row)[:8].argmax())]
+        assert row["gender"] == ("female" if row["p_female"] > 0.5 else "male")
+        assert 0 <= row["entropy"] <= np.log(8) + 1e-6
+        assert 0 < row["speech_s"] <= row["duration_s"]
+        assert row["model"] == "tiny"
+        assert row["model_hash"] == tiny.hash
+        ends = [segment["end_s"] for segment in result.segments]
+        assert max(ends) <= row["duration_s"]
+        assert row["duration_s"] - max(ends) <= 0.52
+
+
+def test_a_long_recording_has_a_segment_every_two_seconds(tiny):
+    result = score_recording(wav_bytes(factory.voice(21.0)), tiny)
+    starts = [segment["start_s"] for segment in result.segments]
+    assert starts[:9] == pytest.approx(np.arange(9) * 2.0)
+    assert result.segments[-1]["end_s"] == pytest.approx(21.0, abs=0.02)
+
+
+def test_channels_split_are_the_channels_by_themselves(tiny):
+    left, right = factory.voice(9.0, pitch=220), factory.voice(9.0, pitch=90, seed=1)
+    call = wav_bytes(np.stack([left, right], axis=1), subtype="FLOAT")
+    split = score_recording(call, tiny, ScoreSettings(channels="split"))
+    assert [row["channel"] for row in split.files] == [0, 1]
+    for row, sound in zip(split.files, (left, right), strict=True):
+        alone = one(score_recording(wav_bytes(sound, subtype="FLOAT"), tiny))
+        assert np.allclose(probabilities(row), probabilities(alone), atol=1e-6)
+    mixed = one(score_recording(call, tiny))
+    together = one(score_recording(wav_bytes((left + right) / 2, subtype="FLOAT"), tiny))
+    assert mixed["channel"] is None
+    assert np.allclose(probabilities(mixed), probabilities(together), atol=1e-5)
+    assert [segment["channel"] for segment in split.segments] == [0] * 4 + [1] * 4
+
+
+def test_a_mono_recording_has_one_answer_when_channels_are_split(tiny):
+    assert one(score_recording(wav_bytes(factory.voice(3.0)), tiny, ScoreSettings(channels="split")))["channel"] is None
+
+
+@pytest.mark.parametrize("gain_db", [-20, 10])
+def test_answers_do_not_change_with_gain(samples, tiny, gain_db):
+    for path in samples:
+        sound, rate = (
+            soundfile.read(path, dtype="float32")
+            if path.suffix not in {".m4a", ".webm"}
+            else (factory.voice(4), 16_000)
+        )
+        sound = sound * 0.25
+        plain, other = (
+            one(score_recording(wav_bytes(s, rate, "FLOAT"), tiny)) for s in (sound, sound * 10 ** (gain_db / 20))
+        )
+        assert np.allclose(probabilities(plain), probabilities(other), atol=1e-3)
+        assert other["level_dbfs"] - plain["level_dbfs"] == pytest.approx(gain_db, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("data", "status", "stage", "code"),
+    [
+        (b"", "failed", "decode", "empty"),
+        (b"no sound at all", "failed", "decode", "unknown_format"),
+        (wav_bytes(np.zeros(0, dtype=np.float32)), "too_short", None, None),
+        (wav_bytes(factory.voice(0.05)), "too_short", None, None),
+        (wav_bytes(np.zeros(32_000, dtype=np.float32)), "silent", None, None),
+        (wav_bytes(factory.voice(4.0))[:64_000], "truncated", "decode", "truncated"),
+        (wav_bytes(np.full(32_000, np.nan, dtype=np.float32), subtype="FLOAT"), "failed", "decode", "not_finite"),
+    ],
+)
+def test_what_is_wrong_is_told(tiny, data, status, stage, code):
+    row = one(score_recording(data, tiny))
+    assert (row["status"], row["error_stage"], row["error_code"]) == (status, stage, code)
+    assert (row["emotion"] is not None) == (status == "truncated")
+    assert (row["error_message"] is not None) == (stage is not None)
+
+
+def test_what_is_not_there_is_told(tmp_path, tiny):
+    row = one(score_recording(tmp_path / "gone.wav", tiny))
+    assert (row["status"], row["error_stage"], row["error_code"]) == ("failed", "list", "not_found")
+    assert row["retryable"] is True
+
+
+def test_silence_in_one_channel_has_no_answer(tiny):
+    sound = factory.voice(5.0)
+    result = score_recording(
+        wav_bytes(np.stack([sound, np.zeros_like(sound)], axis=1)), tiny, ScoreSettings(channels="split")
+    )
+    assert [row["status"] for row in result.files] == ["ok", "silent"]
+    assert all(segment["p_sad"] is None for segment in result.segments if segment["channel"] == 1)
+
+
+def test_classes_that_a_model_lacks_are_null():
+    model = load_model(factory.tiny_model(emotions=("neutral", "angry")))
+    row = one(score_recording(wav_bytes(factory.voice(3.0)), model))
+    assert {e for e in EMOTIONS if row[f"p_{e}"] is not None} == {"neutral", "angry"}
+
+
+def test_trust_columns(tiny):
+    loud = np.clip(factory.voice(3.0) * 20, -1, 1)
+    clipped = one(score_recording(wav_bytes(loud), tiny))
+    assert clipped["clipped_share"] > 0.2
+    assert not clipped["telephone_band"]
+    phone = one(score_recording(wav_bytes(factory.voice(3.0, rate=8_000), rate=8_000), tiny))
+    assert phone["telephone_band"]
+    assert phone["clipped_share"] == 0
+
+
+def test_progress_tells_every_second_of_sound(tiny):
+    seconds = []
+    score_recording(wav_bytes(factory.voice(30.0)), tiny, on_progress=seconds.append)
+    assert sum(seconds) == pytest.approx(30.0)
+    assert max(seconds) < 5
+
+
+def test_memory_does_not_grow_with_length(tmp_path, tiny):
+    peaks = []
+    sound = factory.voice(60.0, rate=8_000)
+    for minutes in (2, 20):
+        path = tmp_path / f"{minutes}.wav"
+        with soundfile.SoundFile(path, "w", 8_000, 1, "PCM_16") as file:
+            for _ in range(minutes):
+                file.write(sound)
+        tracemalloc.start()
+        score_recording(path, tiny)
+        peaks.append(tracemalloc.get_traced_memory()[1])
+        tracemalloc.stop()
+    # Eighteen minutes more are 70 MB as floats at the model's rate; their segments' rows are some 2 MB.
+    assert peaks[1] - peaks[0] < 8e6
+
+
+def test_an_answer_on_real_speech_is_of_this_world(corpora, tiny):
+    paths = sorted((corpora / "ravdess").rglob("*.flac"))[::60]
+    rows = [one(score_recording(path, tiny)) for path in paths]
+    assert {row["status"] for row in rows} == {"ok"}
+    assert all(2.5 < row["duration_s"] < 6 for row in rows)
+
+
+def test_a_clip_published_silent_is_silent_or_nearly_so(corpora, tiny):
+    row = one(score_recording(corpora / "crema_d" / "1076_MTI_SAD_XX.ogg", tiny))
+    assert row["status"] == "silent"
