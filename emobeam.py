@@ -8,6 +8,8 @@ from model_export.fetch import add_fetch_arguments
 from model_export.flags import add_evaluate_arguments, add_export_arguments, add_train_arguments
 from schemas.settings import add_score_arguments
 
+_TRAIN_ONLY = {"keras", "onnx", "pandas", "pooch", "requests", "tensorflow", "tf2onnx"}
+
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
@@ -46,6 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return _run(arguments, rest)
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] not in _TRAIN_ONLY:
+            raise
+        print(
+            f"emobeam {arguments.command}: {error.name} is not installed; training needs more than scoring: "
+            "pip install 'emobeam[train]'",
+            file=sys.stderr,
+        )
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

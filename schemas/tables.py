@@ -126,7 +126,7 @@ RUNS = _schema(
     _column("model_contract", pa.string(), "the model's contract with its training card, JSON", nullable=False),
     _column("settings", pa.string(), "the settings, JSON", nullable=False),
     _column("settings_hash", pa.string(), "as in the files table", nullable=False),
-    _column("inputs", pa.list_(pa.string()), "the patterns as given", nullable=False),
+    _column("inputs", pa.list_(pa.field("element", pa.string())), "the patterns as given", nullable=False),
     _column("options", pa.string(), "the pipeline's options, JSON", nullable=False),
     _column("versions", pa.string(), "of emobeam, Python and the libraries that can change a result, JSON",
             nullable=False),

@@ -1,11 +1,11 @@
+import multiprocessing
 import os
 import signal
 
-import multiprocessing
-import pytest
-
 import factory
 import hostile
+import pytest
+
 import storage
 from schemas.settings import ScoreSettings
 from scoring import ModelError
@@ -100,6 +100,6 @@ def test_a_process_that_cannot_start_is_told(tmp_path, tiny_path):
     found = archive(tmp_path, ["a.wav"])
     with ScoringChild(ChildOptions(model=str(model), settings=ScoreSettings())) as child:
         model.unlink()
+        list(child.submit(found[0]))
         with pytest.raises(ChildError):
-            results = list(child.submit(found[0]))
-            results.extend(child.finish())
+            list(child.finish())

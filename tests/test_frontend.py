@@ -1,3 +1,6 @@
+import itertools
+
+import factory
 import librosa
 import numpy as np
 import pytest
@@ -6,7 +9,6 @@ import soxr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import factory
 from audio import frontend
 from audio.decode import open_audio
 from schemas.contract import FrontEnd
@@ -76,7 +78,7 @@ CUTS = st.lists(st.integers(0, len(SOUND)), max_size=12).map(lambda cuts: [0, *s
 
 
 def blocks(sound, cuts):
-    return [sound[a:b] for a, b in zip(cuts, cuts[1:], strict=False)]
+    return [sound[a:b] for a, b in itertools.pairwise(cuts)]
 
 
 @settings(max_examples=40, deadline=None)

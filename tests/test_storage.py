@@ -5,11 +5,11 @@ import sys
 import tempfile
 
 import pytest
+from conftest import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
 import storage
-from conftest import ROOT
 from storage import StorageError
 
 ENDINGS = {".wav", ".mp3", ".flac", ".ogg", ".m4a"}

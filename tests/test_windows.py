@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -19,7 +21,7 @@ def numbered(frames):
 def test_windows_cover_the_recording_whatever_the_blocks(frames, sizes):
     power = numbered(frames)
     edges = np.minimum(np.cumsum([0, *(sizes * (1 + frames // sum(sizes) + 1))]), frames)
-    windows = list(cut_windows((power[a:b] for a, b in zip(edges, edges[1:], strict=False)), FRONT_END))
+    windows = list(cut_windows((power[a:b] for a, b in itertools.pairwise(edges)), FRONT_END))
     for window in windows:
         assert np.array_equal(window.power, power[window.start_frame : window.start_frame + 40])
         assert len(window.power) == min(40, frames)
