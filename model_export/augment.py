@@ -41,16 +41,16 @@ class Augmentation:
         Share of batches whose windows are mixed in pairs, and the Beta parameter of their shares.
     """
 
-    tilt_db: float = 6.0
-    colour_db: float = 2.0
+    tilt_db: float = 5.0
+    colour_db: float = 1.5
     telephone_share: float = 0.12
-    noise_share: float = 0.5
-    noise_snr_db: tuple[float, float] = (5.0, 35.0)
+    noise_share: float = 0.35
+    noise_snr_db: tuple[float, float] = (8.0, 35.0)
     crop_frames: int = 25
     time_masks: int = 2
-    time_mask_frames: int = 25
+    time_mask_frames: int = 20
     band_masks: int = 2
-    band_mask_bands: int = 8
+    band_mask_bands: int = 6
     mixup_share: float = 0.5
     mixup_alpha: float = 0.2
 

@@ -24,7 +24,7 @@ def run_train(args: argparse.Namespace) -> int:
         options = TrainOptions(
             corpora=tuple(args.corpus), out=args.out, network=args.network, fold=args.fold, seed=args.seed, **given
         )
-        train(options, report=_report, command=sys.argv)
+        train(options, report=_report, command=["emobeam", *sys.argv[1:]])
 
     return _one_line(work)
 

@@ -92,14 +92,25 @@ def evaluate(
     return result
 
 
+def load_network(run_folder: Path) -> Any:
+    """Return a run's trained network, a `keras.Model` that gives logits.
+
+    Raises
+    ------
+    RunError
+        If Keras cannot load it.
+    """
+    try:
+        return keras.models.load_model(run_folder / MODEL_FILE, compile=False)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{run_folder / MODEL_FILE} cannot be loaded: {error}; train again") from error
+
+
 def network_probabilities(
     run_folder: Path, run: dict[str, Any]
 ) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
     """Return a function from windows to the probabilities that a run's network gives, at its temperature."""
-    try:
-        model = keras.models.load_model(run_folder / MODEL_FILE, compile=False)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{run_folder / MODEL_FILE} cannot be loaded: {error}; train again") from error
+    model = load_network(run_folder)
 
     def predict(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         logits = model.predict_on_batch(windows)

@@ -18,10 +18,10 @@ import pandas as pd
 
 from model_export.corpora import read_corpora
 from model_export.errors import ExportError, RunError
-from model_export.evaluation import network_probabilities
+from model_export.evaluation import load_network, network_probabilities
 from model_export.features import clip_power
 from model_export.predictions import clip_windows
-from model_export.runs import EVALUATION_FILE, MODEL_FILE, read_run, replacing
+from model_export.runs import EVALUATION_FILE, read_run, replacing
 from schemas.contract import (
     EMOTION_OUTPUT,
     GENDER_OUTPUT,
@@ -163,7 +163,7 @@ def to_onnx(run_folder: Path, run: dict[str, Any]) -> onnx.ModelProto:
     import tensorflow as tf
     import tf2onnx
 
-    model = keras.models.load_model(run_folder / MODEL_FILE, compile=False)
+    model = load_network(run_folder)
     temperature = float(run["temperature"])
     shape = (None, *model.input_shape[1:])
 

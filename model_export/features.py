@@ -21,6 +21,9 @@ from schemas.contract import FrontEnd
 #: Fields of the front end that change mel power; the floor and the windows come later.
 _POWER_FIELDS = ("sample_rate", "n_fft", "hop_length", "n_mels", "fmin", "fmax")
 
+#: So many clips are read in this process sooner than others have started.
+_WORTH_PROCESSES = 300
+
 
 def clip_power(path: str, front_end: FrontEnd, *, speed: float = 1.0) -> np.ndarray:
     """Return the mel power of a clip's channels mixed to one.
@@ -97,13 +100,8 @@ def load_powers(
     read = functools.partial(_levelled_power, front_end=front_end, speed=speed)
     started = reported = time.monotonic()
     powers: list[np.ndarray] = []
-    # Spawned, since forking a process that holds TensorFlow's threads can hang.
-    context = multiprocessing.get_context("spawn")
-    with (
-        _single_threaded_children(),
-        concurrent.futures.ProcessPoolExecutor(max_workers=processes, mp_context=context) as pool,
-    ):
-        for power in pool.map(read, paths, chunksize=32):
+    with _mapping(processes if len(paths) > _WORTH_PROCESSES else 1) as mapped:
+        for power in mapped(read, paths):
             powers.append(power)
             if time.monotonic() - reported > 10:
                 reported = time.monotonic()
@@ -113,6 +111,21 @@ def load_powers(
     np.savez(temporary, power=np.concatenate(powers), ends=np.cumsum([len(power) for power in powers]))
     temporary.replace(file)
     return powers
+
+
+@contextlib.contextmanager
+def _mapping(processes: int) -> Iterator[Callable[..., Iterator[np.ndarray]]]:
+    """Give ``map``, or one that works in other processes."""
+    if processes == 1:
+        yield map
+        return
+    # Spawned, since forking a process that holds TensorFlow's threads can hang.
+    context = multiprocessing.get_context("spawn")
+    with (
+        _single_threaded_children(),
+        concurrent.futures.ProcessPoolExecutor(max_workers=processes, mp_context=context) as pool,
+    ):
+        yield functools.partial(pool.map, chunksize=32)
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, FrontEnd
 from schemas.labels import GENDERS
 
 
-def cnn(front_end: FrontEnd, emotions: int, *, width: float = 1.0, dropout: float = 0.4) -> Any:
+def cnn(front_end: FrontEnd, emotions: int, *, width: float = 1.0, dropout: float = 0.3) -> Any:
     """Return a small 2D CNN over time and mel bands.
 
     Six convolutions, each with batch normalisation and ReLU, halve time twice after the strided first and bands until

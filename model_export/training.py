@@ -71,7 +71,7 @@ class TrainOptions:
     corpora: tuple[tuple[str, Path], ...]
     out: Path
     fold: int = 1
-    epochs: int = 60
+    epochs: int = 50
     seed: int = 0
     network: str = "cnn"
     network_options: Mapping[str, Any] = field(default_factory=dict)
@@ -80,10 +80,10 @@ class TrainOptions:
     speeds: tuple[float, ...] = (1.0, 0.93, 1.07)
     corpus_shares: Mapping[str, float] = field(default_factory=lambda: {"crema_d": 0.5, "ravdess_song": 0.5})
     batch_size: int = 32
-    learning_rate: float = 1.5e-3
+    learning_rate: float = 2e-3
     weight_decay: float = 2e-2
     label_smoothing: float = 0.1
-    gender_weight: float = 0.3
+    gender_weight: float = 0.5
     averaging: float = 0.997
     validation_actors: int = 4
     cache: Path | None = None
@@ -210,9 +210,10 @@ class _Trained:
 
     def save(self, path: Path, run: Mapping[str, Any]) -> None:
         """Write everything that the next epoch needs."""
-        arrays = {f"weight_{i}": w for i, w in enumerate(self.model.get_weights())}
+        # All variables, not the weights alone: dropout's random state is among them.
+        arrays = {f"model_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self.model.variables)}
         arrays |= {f"mean_{i}": w for i, w in enumerate(self._mean)}
-        arrays |= {f"optimizer_{i}": np.array(v) for i, v in enumerate(self._optimizer.variables)}
+        arrays |= {f"optimizer_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self._optimizer.variables)}
         with replacing(path) as temporary:
             np.savez(temporary, steps=self._steps, run=json.dumps(run), **arrays)
 
@@ -222,7 +223,8 @@ class _Trained:
             return 0
         with np.load(path) as arrays:
             self._steps = int(arrays["steps"])
-            self.model.set_weights([arrays[f"weight_{i}"] for i in range(len(self._mean))])
+            for i, variable in enumerate(self.model.variables):
+                variable.assign(arrays[f"model_{i}"])
             self._mean = [arrays[f"mean_{i}"] for i in range(len(self._mean))]
             for i, variable in enumerate(self._optimizer.variables):
                 variable.assign(arrays[f"optimizer_{i}"])

@@ -1,0 +1,165 @@
+import dataclasses
+import json
+
+import keras
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import soundfile
+
+import models
+from model_export import export as exporting
+from model_export.errors import ExportError, RunError
+from model_export.networks import NETWORKS, cnn, multiply_adds
+from model_export.predictions import softmax
+from schemas.contract import METADATA_KEY, FrontEnd, ModelContract
+from schemas.labels import EMOTIONS
+
+FRONT_END = FrontEnd(window_frames=64, window_hop_frames=32, n_mels=32)
+TEMPERATURE = 1.7
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory):
+    """Return a folder of three clips with RAVDESS's names: short, long, and silent."""
+    folder = tmp_path_factory.mktemp("ravdess")
+    rng = np.random.default_rng(0)
+    for number, samples in enumerate((9_000, 60_000, 0), start=1):
+        sound = np.concatenate((rng.normal(0, 0.1, samples), np.zeros(4_000))).astype(np.float32)
+        soundfile.write(folder / f"03-01-0{number + 1}-01-01-01-01.wav", sound, 16_000)
+    return folder
+
+
+@pytest.fixture
+def run(tmp_path, corpus):
+    """Return the folder of a run whose network has random weights: parity needs no training."""
+    keras.utils.set_random_seed(0)
+    model = cnn(FRONT_END, len(EMOTIONS), width=0.25)
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.BatchNormalization):  # else it would be the identity
+            layer.moving_mean.assign(np.random.default_rng(1).normal(0, 0.1, layer.moving_mean.shape))
+    model.save(tmp_path / "model.keras")
+    write_run(tmp_path, corpus)
+    return tmp_path
+
+
+def write_run(folder, corpus, **changed):
+    told = {
+        "options": {
+            "corpora": {"ravdess": str(corpus)},
+            "front_end": dataclasses.asdict(FRONT_END),
+            "network": "cnn",
+            "seed": 0,
+            "fold": 1,
+            "epochs": 2,
+        },
+        "clips": {"ravdess": 3},
+        "split": {"train": [], "validation": [], "test": ["ravdess_01"]},
+        "network": {"parameters": 1, "multiply_adds": 1},
+        "versions": {},
+        "emotions": list(EMOTIONS),
+        "best_epoch": 2,
+        "temperature": TEMPERATURE,
+    }
+    (folder / "run.json").write_text(json.dumps({**told, **changed}))
+
+
+def export(run, out, **options):
+    return exporting.export(run, out, report=lambda _: None, **options)
+
+
+def test_exported_file_holds_its_contract_and_answers_in_batches(run):
+    exported = export(run, run / "out" / "tiny.onnx")
+    assert exported.clips == 3
+    assert 0 < exported.difference <= 1e-5
+    assert exported.window_ms > 0
+    assert exported.size_bytes == exported.path.stat().st_size
+    session = onnxruntime.InferenceSession(exported.path, providers=["CPUExecutionProvider"])
+    contract = ModelContract.from_json(session.get_modelmeta().custom_metadata_map[METADATA_KEY])
+    assert (contract.name, contract.temperature, contract.front_end) == ("tiny", TEMPERATURE, FRONT_END)
+    assert "non-commercial" in contract.licence
+    contract.check_graph(
+        {i.name: i.shape for i in session.get_inputs()}, {o.name: o.shape for o in session.get_outputs()}
+    )
+    windows = np.random.default_rng(0).normal(size=(5, 64, 32)).astype(np.float32)
+    emotion, gender = session.run(["emotion", "gender"], {"log_mel": windows})
+    logits = keras.models.load_model(run / "model.keras").predict_on_batch(windows)
+    np.testing.assert_allclose(emotion, softmax(logits["emotion"], TEMPERATURE), atol=1e-5)
+    np.testing.assert_allclose(gender, softmax(logits["gender"]), atol=1e-5)
+
+
+def test_difference_is_refused_by_name_and_leaves_the_old_file(run, corpus, monkeypatch):
+    out = run / "model.onnx"
+    out.write_bytes(b"the old one")
+    to_onnx = exporting.to_onnx
+
+    def spoiled(folder, told):
+        return to_onnx(folder, {**told, "temperature": TEMPERATURE * 1.01})
+
+    monkeypatch.setattr(exporting, "to_onnx", spoiled)
+    with pytest.raises(ExportError, match="in a probability of emotion on") as caught:
+        export(run, out)
+    assert str(corpus / "03-01-02-01-01-01-01.wav") in str(caught.value)
+    assert out.read_bytes() == b"the old one"
+    assert [path.name for path in run.iterdir() if path.name.startswith(".")] == []
+
+
+def test_answer_that_is_no_number_is_refused(run, monkeypatch):
+    nan = np.full((64, 8), np.nan), np.full((64, 2), np.nan)
+    monkeypatch.setattr(exporting, "network_probabilities", lambda *_: lambda x: (nan[0][: len(x)], nan[1][: len(x)]))
+    with pytest.raises(ExportError, match="differ by nan"):
+        export(run, run / "model.onnx")
+    assert not (run / "model.onnx").exists()
+
+
+def test_silence_proves_nothing(run, corpus, tmp_path):
+    silent = tmp_path / "silent"
+    silent.mkdir()
+    (silent / "03-01-04-01-01-01-01.wav").symlink_to(corpus / "03-01-04-01-01-01-01.wav")
+    with pytest.raises(ExportError, match="no clip with sound"):
+        export(run, run / "model.onnx", corpora=[("ravdess", silent)])
+
+
+def test_figures_of_another_epoch_are_not_carried_along(run, corpus):
+    figures = {key: {"mean": 0.5, "low": None, "high": None} for key in ("ua", "wa", "gender_accuracy", "ece")}
+    found = {"run": {"best_epoch": 2}, "corpora": {"ravdess": figures}}
+    (run / "evaluation.json").write_text(json.dumps(found))
+    path = export(run, run / "model.onnx").path
+    (told,) = (p.value for p in onnx.load(path).metadata_props if p.key == METADATA_KEY)
+    assert ModelContract.from_json(told).training["held_out"]["ravdess"]["ua"]["mean"] == 0.5
+    write_run(run, corpus, best_epoch=1)
+    with pytest.raises(RunError, match="is of epoch 2, the network of 1"):
+        export(run, run / "model.onnx")
+
+
+def test_place_that_cannot_be_written_is_one_error(run):
+    (run / "file").touch()
+    with pytest.raises(ExportError, match="cannot be written"):
+        export(run, run / "file" / "model.onnx")
+
+
+def test_model_file_that_is_none_is_one_error(run):
+    (run / "model.keras").write_bytes(b"no network")
+    with pytest.raises(RunError, match="cannot be loaded"):
+        export(run, run / "model.onnx")
+
+
+def test_default_network_is_small_and_scores_fast():
+    model = NETWORKS["cnn"](FrontEnd(), len(EMOTIONS))
+    assert model.count_params() < 600_000
+    assert multiply_adds(model) < 150e6
+    assert model.input_shape == (None, 250, 64)
+
+
+def test_multiply_adds_by_hand():
+    inputs = keras.layers.Input((10, 8, 3))
+    x = keras.layers.Conv2D(4, 3, strides=2, padding="same")(inputs)  # 5 * 4 positions, 3 * 3 * 3 * 4 weights
+    x = keras.layers.Dense(6)(keras.layers.Flatten()(x))  # 80 * 6
+    assert multiply_adds(keras.Model(inputs, x)) == 20 * 108 + 480
+
+
+def test_packaged_models_by_name():
+    assert models.path("default").name == "default.onnx"
+    with pytest.raises(ValueError, match="no packaged model is called 'huge'; there is default"):
+        models.path("huge")

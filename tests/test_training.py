@@ -1,0 +1,371 @@
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import soundfile
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from audio.frontend import active_level, log_mel
+from audio.windows import aggregate
+from model_export import features, metrics
+from model_export.augment import Augmentation, Augmenter
+from model_export.batches import NOT_ASKED, Batches
+from model_export.errors import CorpusError, RunError
+from model_export.predictions import clip_windows, softmax
+from model_export.runs import read_run
+from schemas.contract import FrontEnd
+from schemas.labels import EMOTIONS, RAVDESS_EMOTIONS
+from schemas.settings import ScoreSettings
+
+FRONT_END = FrontEnd(window_frames=64, window_hop_frames=32, n_mels=32)
+#: Fold 1 tests ravdess_01, 11, 20 and 21; two of the others validate.
+ACTORS = (1, 2, 3, 4, 5, 6, 20)
+
+
+def write_clip(path, *, hz, seconds=1.2, seed=0):
+    rng = np.random.default_rng(seed)
+    time = np.arange(round(16_000 * seconds)) / 16_000
+    sound = 0.3 * np.sign(np.sin(2 * np.pi * hz * time)) * np.hanning(len(time)) + rng.normal(0, 0.003, len(time))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, sound.astype(np.float32), 16_000, subtype="PCM_16")
+
+
+@pytest.fixture(scope="session")
+def tiny_ravdess(tmp_path_factory):
+    """Return a folder of clips with RAVDESS's names: an emotion is a pitch, a gender an octave."""
+    folder = tmp_path_factory.mktemp("ravdess")
+    for actor, (number, code) in itertools.product(ACTORS, enumerate(RAVDESS_EMOTIONS)):
+        hz = (100 if actor % 2 else 200) * 1.1**number
+        path = folder / f"Actor_{actor:02d}" / f"03-01-{code}-01-01-01-{actor:02d}.wav"
+        write_clip(path, hz=hz, seed=actor * 8 + number)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_options(tiny_ravdess, tmp_path_factory):
+    from model_export.training import TrainOptions
+
+    return TrainOptions(
+        corpora=(("ravdess", tiny_ravdess),),
+        out=tmp_path_factory.mktemp("runs") / "tiny",
+        epochs=2,
+        network_options={"width": 0.125},
+        front_end=FRONT_END,
+        speeds=(1.0,),
+        batch_size=8,
+        validation_actors=2,
+        cache=tmp_path_factory.mktemp("cache"),
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_run(tiny_options):
+    """Return a trained run's folder and the lines that training printed."""
+    from model_export.training import train
+
+    lines = []
+    train(tiny_options, report=lines.append, command=["emobeam", "train"])
+    return tiny_options.out, lines
+
+
+def test_training_writes_what_it_did_and_a_line_an_epoch(tiny_run, tiny_options):
+    folder, lines = tiny_run
+    run = read_run(folder)
+    assert run["finished"]
+    assert run["options"] == tiny_options.to_json()
+    assert run["clips"] == {"ravdess": len(ACTORS) * 8}
+    assert run["split"]["test"] == ["ravdess_01", "ravdess_20"]
+    assert len(run["split"]["validation"]) == 2
+    assert run["emotions"] == list(EMOTIONS)
+    assert run["command"] == ["emobeam", "train"]
+    assert run["versions"]["keras"]
+    assert [row["epoch"] for row in run["history"]] == [1, 2]
+    best = max(run["history"], key=lambda row: (row["val_ua"], row["epoch"]))
+    assert (run["best_epoch"], run["temperature"]) == (best["epoch"], best["val_temperature"])
+    epochs = [line for line in lines if line.startswith("epoch ")]
+    assert len(epochs) == 2
+    assert all(word in epochs[0] for word in ("epoch 1/2", "loss", "val UA", "gender", " s"))
+
+
+def test_clips_of_test_actors_never_reach_a_batch(tiny_options, monkeypatch):
+    from model_export import training
+
+    given_clips = []
+
+    class Watched(Batches):
+        def __init__(self, clips, powers, **rest):
+            given_clips.append(clips)
+            super().__init__(clips, powers, **rest)
+            raise InterruptedError
+
+    monkeypatch.setattr(training, "Batches", Watched)
+    options = dataclasses.replace(tiny_options, out=tiny_options.out.with_name("watched"))
+    with pytest.raises(InterruptedError):
+        training.train(options, report=lambda _: None)
+    split = read_json(options.out / "run.json")["split"]
+    (clips,) = given_clips
+    assert set(clips["actor"]) == set(split["train"])
+    assert set(clips["actor"]).isdisjoint({*split["test"], *split["validation"]})
+
+
+def read_json(path):
+    return json.loads(path.read_text())
+
+
+def test_interrupted_run_goes_on_where_it_was(tiny_options, tiny_run):
+    from model_export.training import train
+
+    options = dataclasses.replace(tiny_options, out=tiny_options.out.with_name("killed"))
+
+    def stop_after_first(line):
+        if line.startswith("epoch 1/"):
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(options, report=stop_after_first)
+    assert not read_run(options.out)["finished"]
+    lines = []
+    run = train(options, report=lines.append)
+    assert "going on after epoch 1" in lines
+    assert sum(line.startswith("epoch ") for line in lines) == 1
+    assert [row["epoch"] for row in run["history"]] == [1, 2]
+    # The steps that it takes up are those of the run that nobody interrupted.
+    whole = read_run(tiny_run[0])["history"]
+    assert run["history"][1]["loss"] == pytest.approx(whole[1]["loss"], rel=1e-3)
+
+
+@pytest.mark.usefixtures("tiny_run")
+def test_run_of_other_options_in_the_folder_is_refused(tiny_options):
+    from model_export.training import train
+
+    with pytest.raises(RunError, match=r"other options \(seed\).*another --out"):
+        train(dataclasses.replace(tiny_options, seed=1), report=lambda _: None)
+
+
+def test_options_that_cannot_be_are_refused(tiny_options):
+    with pytest.raises(RunError, match="unknown network 'lstn'; known are cnn"):
+        dataclasses.replace(tiny_options, network="lstn")
+    with pytest.raises(RunError, match="epochs is 0"):
+        dataclasses.replace(tiny_options, epochs=0)
+    with pytest.raises(RunError, match="the first must be"):
+        dataclasses.replace(tiny_options, speeds=(0.9, 1.0))
+
+
+def test_folder_that_is_no_run_is_refused(tmp_path):
+    with pytest.raises(RunError, match="not a finished training run"):
+        read_run(tmp_path)
+
+
+def test_evaluation_covers_held_out_actors_alone(tiny_run):
+    from model_export.evaluation import evaluate
+
+    lines = []
+    result = evaluate(tiny_run[0], report=lines.append)
+    figures = result["corpora"]["ravdess"]
+    assert figures["actors"] == ["ravdess_01", "ravdess_20"]
+    assert figures["clips"] == np.sum(figures["confusion"]) == 16
+    assert result["all_actors"]["ravdess"]["clips"] == len(ACTORS) * 8
+    assert figures["ua"]["low"] <= figures["ua"]["mean"] <= figures["ua"]["high"]
+    assert result == read_json(tiny_run[0] / "evaluation.json")
+    assert any("UA" in line for line in lines)
+
+
+def test_evaluation_on_actors_that_trained_is_refused(tiny_run, tmp_path):
+    from model_export.evaluation import evaluate
+
+    seen = read_run(tiny_run[0])["split"]["train"][0][-2:]
+    write_clip(tmp_path / f"03-01-01-01-01-01-{seen}.wav", hz=100)
+    with pytest.raises(RunError, match="trained or validated"):
+        evaluate(tiny_run[0], corpora=[("ravdess", tmp_path)], report=lambda _: None)
+
+
+def test_commands_say_what_is_wrong_in_one_line(tmp_path, capsys):
+    import argparse
+
+    from model_export import command, flags
+
+    parser = argparse.ArgumentParser()
+    flags.add_train_arguments(parser)
+    code = command.run_train(parser.parse_args(["--corpus", f"ravdess={tmp_path}/none", "--out", str(tmp_path / "r")]))
+    told = capsys.readouterr().err
+    assert code == 1
+    assert told.count("\n") == 1
+    assert "does not exist" in told
+    parser = argparse.ArgumentParser()
+    flags.add_evaluate_arguments(parser)
+    assert command.run_evaluate(parser.parse_args([str(tmp_path)])) == 1
+    assert "not a finished training run" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        parser.parse_args([str(tmp_path), "--corpus", "ravdess"])
+    assert "NAME=DIR" in capsys.readouterr().err
+
+
+def test_cached_features_are_those_of_the_clip(tiny_ravdess, tmp_path):
+    paths = sorted(str(path) for path in tiny_ravdess.rglob("*.wav"))[:3]
+    made = features.load_powers(paths, FRONT_END, cache=tmp_path, processes=1, report=lambda _: None)
+    (cached,) = tmp_path.glob("*.npz")
+    again = features.load_powers(paths, FRONT_END, cache=tmp_path, report=pytest.fail)
+    for path, one, two in zip(paths, made, again, strict=True):
+        np.testing.assert_array_equal(one, two)
+        power = features.clip_power(path, FRONT_END)
+        np.testing.assert_allclose(one, power / active_level(power), rtol=1e-3, atol=1e-6)
+    # Other front ends and other clips have caches of their own.
+    features.load_powers(paths[:2], FRONT_END, cache=tmp_path, processes=1, report=lambda _: None)
+    assert set(tmp_path.glob("*.npz")) > {cached}
+
+
+def test_faster_clip_is_shorter_and_higher(tmp_path):
+    write_clip(tmp_path / "a.wav", hz=220)
+    plain, fast = (features.clip_power(str(tmp_path / "a.wav"), FRONT_END, speed=speed) for speed in (1.0, 1.25))
+    assert len(fast) == pytest.approx(len(plain) / 1.25, abs=2)
+    assert fast.sum(axis=0).argmax() > plain.sum(axis=0).argmax()
+
+
+def test_clip_that_cannot_be_read_is_named(tmp_path):
+    (tmp_path / "03-01-01-01-01-01-01.wav").write_bytes(b"no sound")
+    with pytest.raises(CorpusError, match=r"03-01-01-01-01-01-01\.wav cannot be read"):
+        features.clip_power(str(tmp_path / "03-01-01-01-01-01-01.wav"), FRONT_END)
+
+
+def noise_power(frames, seed=0, level=1.0):
+    return (level * np.random.default_rng(seed).gamma(2.0, 0.5, size=(frames, FRONT_END.n_mels))).astype(np.float32)
+
+
+@given(frames=st.integers(1, 200), seed=st.integers(0, 1000), level=st.sampled_from([1e-3, 1.0, 1e3]))
+@settings(max_examples=30, deadline=None)
+def test_augmented_window_is_a_window_whatever_the_clip(frames, seed, level):
+    augmenter = Augmenter(FRONT_END, Augmentation(), seed=0)
+    window = augmenter.window(noise_power(frames, seed, level), np.random.default_rng(seed))
+    assert window.shape == (FRONT_END.window_frames, FRONT_END.n_mels)
+    assert window.dtype == np.float32
+    assert np.isfinite(window).all()
+    assert window.min() >= np.log(FRONT_END.floor) - 1e-6
+
+
+def test_without_augmentation_the_model_sees_what_scoring_shows():
+    off = Augmentation(
+        tilt_db=0, colour_db=0, telephone_share=0, noise_share=0, crop_frames=0, time_masks=0, band_masks=0
+    )
+    power = noise_power(50)
+    window = Augmenter(FRONT_END, off, seed=0).window(power, np.random.default_rng(0))
+    np.testing.assert_allclose(window, log_mel(power, active_level(power), FRONT_END), atol=1e-5)
+    np.testing.assert_allclose(window, clip_windows(power, FRONT_END).log_mel[0], atol=1e-5)
+
+
+def test_telephone_leaves_its_band_alone():
+    only = Augmentation(
+        tilt_db=0, colour_db=0, telephone_share=1, noise_share=0, crop_frames=0, time_masks=0, band_masks=0
+    )
+    window = Augmenter(FRONT_END, only, seed=0).window(noise_power(64), np.random.default_rng(0))
+    silent = window.max(axis=0) < np.log(FRONT_END.floor) + 0.1
+    assert silent[:2].all()
+    assert silent[-5:].all()
+    assert not silent[8:20].any()
+
+
+def batches(clips, powers, **changed):
+    options = {
+        "emotions": EMOTIONS,
+        "front_end": FRONT_END,
+        "augmentation": Augmentation(mixup_share=0.0),
+        "size": 4,
+        "label_smoothing": 0.0,
+        "corpus_shares": {},
+        "seed": 0,
+    }
+    return Batches(clips, powers, **{**options, **changed})
+
+
+def clip_table(*rows):
+    return pd.DataFrame(rows, columns=["corpus", "emotion", "gender"])
+
+
+def test_crema_d_is_no_evidence_against_calm_and_surprised():
+    six = ("neutral", "happy", "sad", "angry", "fearful", "disgust")
+    clips = clip_table(*(("crema_d", e, "female") for e in six), *(("ravdess", e, "male") for e in EMOTIONS))
+    made = batches(clips, [[noise_power(20) for _ in range(len(clips))]], size=14, label_smoothing=0.1)
+    (batch,) = made.epoch(1)
+    crema_d = batch.gender[:, 0] == 1
+    not_asked = batch.emotion == NOT_ASKED
+    missing = [EMOTIONS.index("calm"), EMOTIONS.index("surprised")]
+    assert not_asked[crema_d][:, missing].all()
+    assert not_asked.sum() == crema_d.sum() * 2 == 12
+    np.testing.assert_allclose(np.where(not_asked, 0, batch.emotion).sum(axis=1), 1, rtol=1e-6)
+
+
+def test_loss_leaves_what_was_not_asked_alone():
+    from model_export.training import masked_crossentropy
+
+    target = np.array([[0.9, 0.1, NOT_ASKED]], dtype=np.float32)
+    low, high = (
+        np.array(masked_crossentropy(target, np.array([[1.0, 0.5, other]], dtype=np.float32))) for other in (-5.0, 50.0)
+    )
+    np.testing.assert_allclose(low, high)
+    logs = np.array([1.0, 0.5]) - np.log(np.exp([1.0, 0.5]).sum())
+    np.testing.assert_allclose(low, [-(0.9 * logs[0] + 0.1 * logs[1])], rtol=1e-5)
+
+
+def test_rarer_emotion_weighs_more_within_its_corpus():
+    rows = [("ravdess", "neutral", "male")] + [("ravdess", "calm", "male")] * 3
+    made = batches(clip_table(*rows), [[noise_power(20)] * 4])
+    (batch,) = made.epoch(1)
+    weights = {int(row.argmax()): row.max() for row in batch.emotion}
+    assert weights == {0: pytest.approx(2.0), 1: pytest.approx(2 / 3)}
+
+
+def test_epoch_follows_from_seed_and_number_and_skips_silent_clips():
+    rows = [("ravdess", e, "male") for e in EMOTIONS] + [("crema_d", "sad", "female")] * 9
+    powers = [[noise_power(30, seed) for seed in range(16)] + [np.zeros((0, FRONT_END.n_mels))]]
+    one, same, other_seed = (
+        batches(clip_table(*rows), powers, corpus_shares={"crema_d": 0.5}, seed=seed) for seed in (0, 0, 1)
+    )
+    assert one.steps == 3  # 8 of RAVDESS and half of the 8 that sound of CREMA-D
+
+    def seen(made, epoch):
+        return np.concatenate([batch.log_mel for batch in made.epoch(epoch)])
+
+    np.testing.assert_array_equal(seen(one, 1), seen(same, 1))
+    assert not np.array_equal(seen(one, 1), seen(one, 2))
+    assert not np.array_equal(seen(one, 1), seen(other_seed, 1))
+
+
+def test_metrics_by_hand():
+    true, answered = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 1, 0])
+    counts = metrics.confusion(true, answered, 4)
+    assert counts[0].tolist() == [2, 1, 0, 0]
+    assert metrics.unweighted_recall(counts) == pytest.approx((2 / 3 + 1 + 0) / 3)
+    assert metrics.accuracy(counts) == pytest.approx(4 / 6)
+    assert metrics.macro_f1(counts) == pytest.approx((4 / 6 + 4 / 5 + 0) / 3)
+    assert np.isnan(metrics.recalls(counts)[3])
+    sure = np.array([[0.9, 0.1], [0.9, 0.1], [0.3, 0.7]])
+    assert metrics.calibration_error(sure, np.array([0, 1, 1])) == pytest.approx((abs(1 - 1.8) + abs(1 - 0.7)) / 3)
+    assert metrics.log_loss(sure, np.array([0, 1, 1])) == pytest.approx(-np.log([0.9, 0.1, 0.7]).mean())
+
+
+def test_interval_over_one_actor_is_none_and_over_more_holds_the_figure():
+    right = np.array([1.0, 1.0, 0.0, 1.0])
+    alone = metrics.interval_over_actors(["a"] * 4, lambda i: float(right[i].mean()))
+    assert alone == {"mean": 0.75, "low": None, "high": None}
+    both = metrics.interval_over_actors(["a", "a", "b", "b"], lambda i: float(right[i].mean()))
+    assert (both["low"], both["mean"], both["high"]) == (0.5, 0.75, 1.0)
+
+
+@pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5])
+def test_fitted_temperature_is_the_one_that_spoiled_the_answers(temperature):
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, size=(4000, 8))
+    true = np.array([rng.choice(8, p=row) for row in softmax(logits)])
+    assert metrics.fit_temperature(softmax(logits * temperature), true) == pytest.approx(temperature, rel=0.08)
+
+
+def test_temperature_on_a_clips_answer_is_temperature_on_its_windows():
+    rng = np.random.default_rng(0)
+    logits, levels, shares = rng.normal(0, 2, size=(3, 8)), np.array([-20.0, -24.0, -60.0]), np.array([0.5, 0.9, 1.0])
+    range_db = ScoreSettings().vote_range_db
+    windows_first = aggregate(softmax(logits, 2.0), levels, shares, range_db=range_db)
+    answer = aggregate(softmax(logits), levels, shares, range_db=range_db)
+    np.testing.assert_allclose(windows_first, softmax(np.log(answer), 2.0), rtol=1e-9)
