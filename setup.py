@@ -24,6 +24,7 @@ TEST = [
     "pytest>=8.3,<10",
     "pytest-timeout>=2.3,<3",
     "ruff>=0.15,<1",
+    "setuptools>=77,<85",
     *BENCH,
 ]
 
@@ -36,7 +37,7 @@ setup(
     python_requires=">=3.11,<3.14",
     packages=PACKAGES,
     py_modules=["emobeam"],
-    package_data={"models": ["*.onnx", "*.md"]},
+    package_data={"models": ["*.onnx", "*.md"], "model_export": ["*.json"]},
     entry_points={"console_scripts": ["emobeam=emobeam:main"]},
     install_requires=[
         "apache-beam>=2.70,<3",
