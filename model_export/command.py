@@ -54,7 +54,11 @@ def run_export(args: argparse.Namespace) -> int:
         _quiet()
         from model_export.export import export
 
-        export(args.run, args.out, name=args.name, corpora=args.corpus, report=_report)
+        exported = export(args.run, args.out, name=args.name, corpora=args.corpus, report=_report)
+        if args.card:
+            from model_export.card import write_card
+
+            _report(f"{write_card(args.run, exported)}: its card")
 
     return _one_line(work)
 

@@ -4,7 +4,6 @@ The graph ends in probabilities, temperature applied, and carries its `schemas.c
 only where ONNX Runtime answers as Keras does on real clips.
 """
 
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from model_export.errors import ExportError, RunError
 from model_export.evaluation import load_network, network_probabilities
 from model_export.features import clip_power
 from model_export.predictions import clip_windows
-from model_export.runs import EVALUATION_FILE, read_run, replacing
+from model_export.runs import read_evaluation, read_run, replacing
 from schemas.contract import (
     EMOTION_OUTPUT,
     GENDER_OUTPUT,
@@ -36,7 +35,7 @@ TOLERANCE = 1e-5
 _OPSET = 17
 
 #: Terms that a corpus puts on what is trained on it. RAVDESS's are the stricter and go first.
-_LICENCES = {
+LICENCES = {
     "ravdess": "CC BY-NC-SA 4.0 (RAVDESS; non-commercial)",
     "ravdess_song": "CC BY-NC-SA 4.0 (RAVDESS; non-commercial)",
     "crema_d": "ODbL 1.0 (CREMA-D)",
@@ -50,6 +49,8 @@ class Exported:
     Attributes
     ----------
     path : Path
+    name : str
+        The model's name in the tables.
     size_bytes : int
     clips : int
         Real clips on which both were run.
@@ -60,6 +61,7 @@ class Exported:
     """
 
     path: Path
+    name: str
     size_bytes: int
     clips: int
     difference: float
@@ -118,7 +120,9 @@ def export(
             temporary.write_bytes(content)
     except OSError as error:
         raise ExportError(f"{out} cannot be written: {error}") from error
-    exported = Exported(out, len(content), len(sample), difference, window_ms(session, contract.front_end))
+    exported = Exported(
+        out, contract.name, len(content), len(sample), difference, window_ms(session, contract.front_end)
+    )
     report(
         f"{out}: {exported.size_bytes / 1e6:.2f} MB; on {exported.clips} clips no probability differs from Keras's by "
         f"more than {exported.difference:.1e}; {exported.window_ms:.2f} ms a window on one thread"
@@ -139,9 +143,8 @@ def contract_of(run_folder: Path, run: dict[str, Any], name: str) -> ModelContra
         "best_epoch": run["best_epoch"],
         "versions": run["versions"],
     }
-    evaluation = run_folder / EVALUATION_FILE
-    if evaluation.is_file():
-        found = _read_evaluation(evaluation, run)
+    found = read_evaluation(run_folder, run)
+    if found:
         keys = ("ua", "wa", "gender_accuracy", "ece")
         training["held_out"] = {c: {key: figures[key] for key in keys} for c, figures in found["corpora"].items()}
     return ModelContract(
@@ -149,7 +152,7 @@ def contract_of(run_folder: Path, run: dict[str, Any], name: str) -> ModelContra
         emotions=tuple(run["emotions"]),
         front_end=FrontEnd(**options["front_end"]),
         temperature=run["temperature"],
-        licence="; ".join(dict.fromkeys(_LICENCES[corpus] for corpus in options["corpora"])),
+        licence="; ".join(dict.fromkeys(LICENCES[corpus] for corpus in options["corpora"])),
         training=training,
     )
 
@@ -236,13 +239,3 @@ def window_ms(session: Any, front_end: FrontEnd, *, repeats: int = 50) -> float:
         session.run(None, {INPUT_NAME: window})
         times.append(time.perf_counter() - started)
     return float(np.median(times[5:]) * 1000)
-
-
-def _read_evaluation(path: Path, run: dict[str, Any]) -> dict[str, Any]:
-    found = json.loads(path.read_text(encoding="utf-8"))
-    # Trained on since it was evaluated: the figures are another network's.
-    if found["run"]["best_epoch"] != run["best_epoch"]:
-        raise RunError(
-            f"{path} is of epoch {found['run']['best_epoch']}, the network of {run['best_epoch']}; evaluate again"
-        )
-    return dict(found)

@@ -121,26 +121,8 @@ def _mapping(processes: int) -> Iterator[Callable[..., Iterator[np.ndarray]]]:
         return
     # Spawned, since forking a process that holds TensorFlow's threads can hang.
     context = multiprocessing.get_context("spawn")
-    with (
-        _single_threaded_children(),
-        concurrent.futures.ProcessPoolExecutor(max_workers=processes, mp_context=context) as pool,
-    ):
+    with concurrent.futures.ProcessPoolExecutor(max_workers=processes, mp_context=context) as pool:
         yield functools.partial(pool.map, chunksize=32)
-
-
-@contextlib.contextmanager
-def _single_threaded_children() -> Iterator[None]:
-    """Keep OpenBLAS to one thread in children: two that each take all cores are five times as slow as one each."""
-    name = "OPENBLAS_NUM_THREADS"
-    before = os.environ.get(name)
-    os.environ[name] = "1"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ[name]
-        else:
-            os.environ[name] = before
 
 
 def _levelled_power(path: str, front_end: FrontEnd, speed: float) -> np.ndarray:

@@ -55,4 +55,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a training run")
     parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the .onnx file to write")
     parser.add_argument("--name", metavar="NAME", help="the model's name in the tables (default: the file's)")
+    parser.add_argument(
+        "--card", action="store_true", help="write the model's card and its figures beside it, as .md and .json"
+    )
     _add_corpus(parser, required=False, purpose="a corpus whose clips prove the export (default: the run's)")

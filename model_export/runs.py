@@ -11,7 +11,7 @@ Each is written beside its place and moved there, so that a kill at any moment l
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -58,3 +58,21 @@ def read_run(folder: Path) -> dict[str, Any]:
     if not isinstance(run, dict):
         raise RunError(f"{folder / RUN_FILE} holds no JSON object; train again")
     return run
+
+
+def read_evaluation(folder: Path, run: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return what ``evaluation.json`` of a run says, None where it has not been evaluated.
+
+    Raises
+    ------
+    RunError
+        If the run has been trained on since, so that the figures are another network's.
+    """
+    file = folder / EVALUATION_FILE
+    if not file.is_file():
+        return None
+    found = dict(json.loads(file.read_text(encoding="utf-8")))
+    if found["run"]["best_epoch"] != run["best_epoch"]:
+        epochs = f"epoch {found['run']['best_epoch']}, the network of {run['best_epoch']}"
+        raise RunError(f"{file} is of {epochs}; run emobeam evaluate again")
+    return found

@@ -10,6 +10,7 @@ import soundfile
 
 import models
 from model_export import export as exporting
+from model_export.card import write_card
 from model_export.errors import ExportError, RunError
 from model_export.networks import NETWORKS, cnn, multiply_adds
 from model_export.predictions import softmax
@@ -131,6 +132,32 @@ def test_figures_of_another_epoch_are_not_carried_along(run, corpus):
     write_run(run, corpus, best_epoch=1)
     with pytest.raises(RunError, match="is of epoch 2, the network of 1"):
         export(run, run / "model.onnx")
+
+
+def test_card_states_the_evaluations_figures(run, corpus):
+    write_run(run, corpus, history=[{"seconds": 90.0}, {"seconds": 30.0}])
+    exported = export(run, run / "model.onnx", name="tiny-model")
+    with pytest.raises(RunError, match="has not been evaluated"):
+        write_card(run, exported)
+    figure = {"mean": 0.4321, "low": 0.25, "high": 0.625}
+    figures = {key: figure for key in ("ua", "wa", "macro_f1", "gender_accuracy", "ece", "nll")}
+    recall = dict.fromkeys(EMOTIONS, 0.5) | {"calm": None}
+    result = {
+        "run": {"best_epoch": 2},
+        "corpora": {"ravdess": {**figures, "clips": 3, "actors": ["ravdess_01"], "recall": recall}},
+        "all_actors": {"ravdess": {"clips": 3, "gender_accuracy": 0.6667}},
+    }
+    (run / "evaluation.json").write_text(json.dumps(result))
+    text = write_card(run, exported).read_text()
+    assert "# tiny-model" in text
+    assert "**0.432** | 0.250 to 0.625" in text
+    assert "0.6667 of 3 clips" in text
+    assert "| recall | neutral | happy |" in text
+    assert "temperature of 1.700" in text
+    assert "2 minutes" in text
+    assert "non-commercial" in text
+    assert "emobeam export RUN --out model.onnx --name tiny-model --card" in text
+    assert json.loads((run / "model.json").read_text())["evaluation"] == result
 
 
 def test_place_that_cannot_be_written_is_one_error(run):
