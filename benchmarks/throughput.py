@@ -1,0 +1,131 @@
+"""Files a second: the plain loop, the pipeline, and what one would write by hand, in one run on the same files.
+
+usage: throughput.py --archive DIR [--json FILE] [--model FILE]
+
+The plain loop is `score_recording` in one process, one file after the other: the limit of one core. The pipeline is
+the command, timed from outside, start-up included. By hand is librosa.load, librosa.feature.melspectrogram and Keras
+predict, file by file, with the same network. The loop runs before and after the pipelines, on files taken evenly from
+the archive, and its two times are added, so that a machine that grows slower or faster does so for all. Every file is
+read once beforehand: what is measured is not the disk.
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import storage  # noqa: E402 - the path above comes first
+from audio.decode import EXTENSIONS  # noqa: E402
+from scoring import load_model, score_recording  # noqa: E402
+from storage import Found  # noqa: E402
+
+
+def plain_loop(files: Sequence[Found], model_name: str) -> float:
+    """Return the seconds of the loop over files."""
+    model = load_model(model_name)
+    score_recording(files[0], model)
+    started = time.perf_counter()
+    for found in files:
+        score_recording(found, model)
+    return time.perf_counter() - started
+
+
+def pipeline(archive: Path, model_name: str, workers: int) -> tuple[int, float]:
+    """Return the files and the seconds of the command."""
+    with tempfile.TemporaryDirectory() as out:
+        command = [
+            sys.executable, "-m", "emobeam", "score", "--input", str(archive), "--output", out, "--model", model_name,
+            "--direct_num_workers", str(workers),
+        ]  # fmt: skip
+        started = time.perf_counter()
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+        return json.loads(done.stdout)["files_taken_up"], time.perf_counter() - started
+
+
+def by_hand(files: Sequence[Found], model_name: str) -> float:
+    """Return the seconds of the loop that one would write by hand."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    import librosa
+    import numpy as np
+
+    from model_export.networks import cnn
+
+    contract = load_model(model_name).contract
+    front_end = contract.front_end
+    network = cnn(front_end, len(contract.emotions))
+
+    def score(path: str) -> None:
+        sound, _ = librosa.load(path, sr=front_end.sample_rate)
+        mel = librosa.feature.melspectrogram(
+            y=sound,
+            sr=front_end.sample_rate,
+            n_fft=front_end.n_fft,
+            hop_length=front_end.hop_length,
+            n_mels=front_end.n_mels,
+            fmin=front_end.fmin,
+            fmax=front_end.fmax,
+        )
+        features = np.log(mel + front_end.floor).T[: front_end.window_frames]
+        features = np.pad(features, ((0, front_end.window_frames - len(features)), (0, 0)))
+        network.predict(features[None], verbose=0)
+
+    score(storage.path_of(files[0].uri))
+    started = time.perf_counter()
+    for found in files:
+        score(storage.path_of(found.uri))
+    return time.perf_counter() - started
+
+
+def evenly(files: Sequence[Found], number: int) -> Sequence[Found]:
+    """Return so many files, evenly spaced."""
+    step = max(1, len(files) // number)
+    return files[::step][:number]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--archive", type=Path, required=True, help="folder of recordings")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--model", default="default")
+    parser.add_argument("--loop-files", type=int, default=1000, help="files of each of the two plain loops")
+    arguments = parser.parse_args()
+
+    files = [f for f in storage.list_input(str(arguments.archive), EXTENSIONS) if f.kind == "recording"]
+    files.sort(key=lambda found: found.uri)
+    for found in files:
+        storage.read(found.uri)
+    few = evenly(files, arguments.loop_files)
+    loop_s = plain_loop(few, arguments.model)
+    rates = {}
+    for workers in (1, 2):
+        number, seconds = pipeline(arguments.archive, arguments.model, workers)
+        rates[f"pipeline_{workers}"] = number / seconds
+    loop_s += plain_loop(few, arguments.model)
+    rates = {"loop": 2 * len(few) / loop_s, **rates}
+    hundred = evenly(files, 100)
+    rates["by_hand"] = len(hundred) / by_hand(hundred, arguments.model)
+
+    figures = {
+        **rates,
+        "pipeline_2_of_twice_loop": rates["pipeline_2"] / (2 * rates["loop"]),
+        "pipeline_2_of_by_hand": rates["pipeline_2"] / rates["by_hand"],
+        "files": len(files),
+        "cores": os.cpu_count(),
+    }
+    for name, value in figures.items():
+        print(f"{name:26s} {value:10,.2f}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,76 @@
+"""The built sdist and wheel: what Beam ships to workers, and what pip installs."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import zipfile
+
+import pytest
+from conftest import ROOT
+
+PACKAGES = {"schemas", "storage", "audio", "scoring", "pipelines", "model_export", "models"}
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    out = tmp_path_factory.mktemp("dist")
+    # Built from a copy: caches and earlier builds in this checkout must play no part.
+    tree = tmp_path_factory.mktemp("tree") / "emobeam"
+    passed_over = shutil.ignore_patterns(".*", "build", "dist", "*.egg-info", "__pycache__", "scores", "runs")
+    shutil.copytree(ROOT, tree, ignore=passed_over)
+    build = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(out), str(tree)]
+    subprocess.run(build, check=True, capture_output=True)
+    (sdist,) = out.glob("*.tar.gz")
+    (wheel,) = out.glob("*.whl")
+    return sdist, wheel
+
+
+def test_both_hold_every_package_and_the_model_and_no_tests(built):
+    sdist, wheel = built
+    with tarfile.open(sdist) as tar:
+        in_sdist = {name.partition("/")[2] for name in tar.getnames()}
+    in_wheel = set(zipfile.ZipFile(wheel).namelist())
+    for names in (in_sdist, in_wheel):
+        tops = {name.partition("/")[0] for name in names if name.endswith(".py") and "/" in name}
+        assert tops == PACKAGES
+        assert {"emobeam.py", "models/default.onnx", "models/default.md", "model_export/ravdess_emobox.json"} <= names
+        for package in PACKAGES:
+            sources = {f"{package}/{p.name}" for p in (ROOT / package).glob("*.py")}
+            assert sources <= names
+    assert "setup.py" in in_sdist
+
+
+def test_the_wheel_scores_in_an_empty_folder(built, tmp_path):
+    _, wheel = built
+    site, empty = tmp_path / "site", tmp_path / "empty"
+    empty.mkdir()
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", str(site)]
+    subprocess.run([*pip, str(wheel)], check=True)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    environment["PYTHONPATH"] = str(site)
+    where = subprocess.run(
+        [sys.executable, "-c", "import scoring, models; print(scoring.__file__, models.__file__)"],
+        cwd=empty, env=environment, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert where.stdout.count(str(site)) == 2
+    done = subprocess.run(
+        [str(site / "bin" / "emobeam"), "score", "--input", str(ROOT / "samples"), "--output", "scores"],
+        cwd=empty, env=environment, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["files_ok"] == 9
+    assert sorted(p.name for p in (empty / "scores").iterdir()) == ["files", "runs", "segments"]
+    assert done.stderr == ""
+
+
+def test_scoring_needs_no_training_library():
+    import importlib.metadata
+
+    wanted = [r for r in importlib.metadata.requires("emobeam") or [] if "extra ==" not in r]
+    assert wanted
+    assert all("<" in requirement for requirement in wanted), "every dependency is bounded"
+    names = {requirement.split(">")[0].split("[")[0].strip().lower() for requirement in wanted}
+    assert not names & {"tensorflow", "tensorflow-cpu", "keras", "librosa", "tf2onnx", "pandas"}
