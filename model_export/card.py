@@ -71,7 +71,7 @@ def card(run: Mapping[str, Any], evaluation: Mapping[str, Any], exported: Export
         f"alone the epoch ({run['best_epoch']} of {options['epochs']}) and the temperature were chosen. The other "
         f"{len(run['split']['train'])} actors trained it. Seed {options['seed']}; {minutes:.0f} minutes of training on "
         "the machine that made it. A corpus that never asked for an emotion (CREMA-D has no calm and no surprised) is "
-        "no evidence against it: the loss leaves that emotion's logit alone. These are the very weights that were measured; "
+        "no evidence against it: the loss leaves that emotion's logit alone. These are the weights measured: "
         "nothing was trained on afterwards.",
     ]
     for corpus, figures in evaluation["corpora"].items():

@@ -140,7 +140,7 @@ def test_card_states_the_evaluations_figures(run, corpus):
     with pytest.raises(RunError, match="has not been evaluated"):
         write_card(run, exported)
     figure = {"mean": 0.4321, "low": 0.25, "high": 0.625}
-    figures = {key: figure for key in ("ua", "wa", "macro_f1", "gender_accuracy", "ece", "nll")}
+    figures = dict.fromkeys(("ua", "wa", "macro_f1", "gender_accuracy", "ece", "nll"), figure)
     recall = dict.fromkeys(EMOTIONS, 0.5) | {"calm": None}
     result = {
         "run": {"best_epoch": 2},
