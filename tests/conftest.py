@@ -3,9 +3,9 @@
 import os
 from pathlib import Path
 
+import factory
 import pytest
 
-import factory
 from scoring import Model, load_model
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -3,13 +3,13 @@ import struct
 import subprocess
 import sys
 
+import factory
 import numpy as np
 import pytest
 import soundfile
-
-import factory
-from audio.decode import DecodeError, open_audio
 from conftest import ROOT
+
+from audio.decode import DecodeError, open_audio
 
 RATE = 16_000
 SOUND = factory.voice(2.0)

@@ -1,11 +1,11 @@
 import dataclasses
 import json
 
+import factory
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import factory
 from schemas import labels, tables
 from schemas.contract import ContractError, FrontEnd, ModelContract
 from schemas.settings import ScoreSettings

@@ -1,11 +1,11 @@
 import io
 import tracemalloc
 
+import factory
 import numpy as np
 import pytest
 import soundfile
 
-import factory
 import storage
 from schemas import tables
 from schemas.labels import EMOTIONS
