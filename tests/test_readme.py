@@ -6,7 +6,6 @@ import sys
 
 import duckdb
 import pytest
-
 from conftest import ROOT
 
 README = (ROOT / "README.md").read_text()
