@@ -6,6 +6,7 @@ in blocks that fit the cache. `benchmarks/frontend.py` measures it against libro
 """
 
 import functools
+import math
 from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
@@ -76,6 +77,7 @@ def mel_filters(front_end: FrontEnd) -> np.ndarray:
 
 class _Tables(NamedTuple):
     window: np.ndarray
+    full_scale: float
     filters: Any  # scipy.sparse.csr_array, shape (n_mels, n_fft // 2 + 1)
 
 
@@ -85,7 +87,8 @@ def _tables(front_end: FrontEnd) -> _Tables:
     window = np.asarray(0.5 - 0.5 * np.cos(phase), dtype=np.float32)
     # Sparse, since a filter covers few bins; and never by BLAS, whose threads wait for each other when several
     # processes share the cores: seen to take 48 ms for what takes 0.5.
-    return _Tables(window, scipy.sparse.csr_array(mel_filters(front_end).T))
+    full_scale = float((window**2).sum()) * front_end.n_fft / front_end.sample_rate
+    return _Tables(window, full_scale, scipy.sparse.csr_array(mel_filters(front_end).T))
 
 
 def mel_power(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
@@ -104,7 +107,7 @@ def mel_power(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     n_fft, hop = front_end.n_fft, front_end.hop_length
     if len(samples) < n_fft:
         return np.zeros((0, front_end.n_mels), dtype=np.float32)
-    window, filters = _tables(front_end)
+    window, _, filters = _tables(front_end)
     frames = np.lib.stride_tricks.sliding_window_view(samples, n_fft)[::hop]
     power = np.empty((len(frames), front_end.n_mels), dtype=np.float32)
     for start in range(0, len(frames), _BLOCK_FRAMES):
@@ -133,7 +136,10 @@ def active_frames(power: np.ndarray) -> np.ndarray:
     A frame is active when its mean mel power is above a tenth of the window's mean: a measure of energy, blind to
     what sounds. Scaling the sound does not change it. In digital silence no frame is active.
     """
-    frame_power = power.mean(axis=1, dtype=np.float64)
+    return _active(power.mean(axis=1, dtype=np.float64))
+
+
+def _active(frame_power: np.ndarray) -> np.ndarray:
     return np.asarray(frame_power > _RELATIVE_GATE * frame_power.mean())
 
 
@@ -142,8 +148,9 @@ def active_level(power: np.ndarray) -> float:
 
     The gate keeps pauses from lowering it, so that a word in a long silence has the level of the word.
     """
-    active = active_frames(power)
-    return float(power[active].mean(dtype=np.float64)) if active.any() else 0.0
+    frame_power = power.mean(axis=1, dtype=np.float64)
+    loud = frame_power[_active(frame_power)]
+    return float(loud.mean()) if len(loud) else 0.0
 
 
 def level_dbfs(level: float, front_end: FrontEnd) -> float:
@@ -152,10 +159,7 @@ def level_dbfs(level: float, front_end: FrontEnd) -> float:
     White noise of variance 1 has a power of ``sum(window ** 2)`` in each bin, and each area-normalised filter sums
     ``n_fft / sample_rate`` of it.
     """
-    window = _tables(front_end).window
-    full_scale = float((window**2).sum()) * front_end.n_fft / front_end.sample_rate
-    with np.errstate(divide="ignore"):
-        return float(10 * np.log10(level / full_scale))
+    return 10 * math.log10(level / _tables(front_end).full_scale) if level > 0 else -math.inf
 
 
 def log_mel(power: np.ndarray, level: float, front_end: FrontEnd) -> np.ndarray:

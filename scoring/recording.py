@@ -3,6 +3,7 @@
 import collections
 import contextlib
 import datetime
+import functools
 import io
 import os
 from collections.abc import Callable, Iterator, Mapping
@@ -317,11 +318,16 @@ def _probabilities(
 def _telephone_band(channel: _Channel, sample_rate: int, front_end: FrontEnd) -> bool | None:
     if sample_rate <= 2 * _TELEPHONE_HZ:
         return True
-    upper = frontend.mel_frequencies(front_end)[1:-1] > _TELEPHONE_HZ
+    upper = _above_telephone_band(front_end)
     if channel.spectrum is None or not upper.any():
         return None
     lower_power, upper_power = channel.spectrum[~upper].mean(), channel.spectrum[upper].mean()
     return bool(upper_power < lower_power * 10 ** (-_TELEPHONE_DB / 10))
+
+
+@functools.lru_cache(maxsize=8)
+def _above_telephone_band(front_end: FrontEnd) -> np.ndarray:
+    return np.asarray(frontend.mel_frequencies(front_end)[1:-1] > _TELEPHONE_HZ)
 
 
 def _row(common: Mapping[str, Any], **values: Any) -> dict[str, Any]:
