@@ -3,9 +3,11 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from model_export.fetch import add_fetch_arguments
 from model_export.flags import add_evaluate_arguments, add_export_arguments, add_train_arguments
+from pipelines.leave import leave
 from schemas.settings import add_score_arguments
 
 _TRAIN_ONLY = {"keras", "onnx", "pandas", "pooch", "requests", "tensorflow", "tf2onnx"}
@@ -81,5 +83,10 @@ def _run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
     return runs[arguments.command](arguments)
 
 
+def run() -> NoReturn:
+    """Run the command as a process: the console script."""
+    leave(main())
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

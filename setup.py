@@ -38,7 +38,7 @@ setup(
     packages=PACKAGES,
     py_modules=["emobeam"],
     package_data={"models": ["*.onnx", "*.md"], "model_export": ["*.json"]},
-    entry_points={"console_scripts": ["emobeam=emobeam:main"]},
+    entry_points={"console_scripts": ["emobeam=emobeam:run"]},
     install_requires=[
         "apache-beam>=2.70,<3",
         "av>=14,<19",

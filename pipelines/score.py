@@ -18,6 +18,7 @@ from typing import Any
 
 import storage
 from audio.decode import EXTENSIONS
+from pipelines.leave import leave
 from pipelines.run import Run
 from schemas.settings import ScoreSettings, add_score_arguments
 from scoring.child import ChildError
@@ -184,4 +185,4 @@ def main(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m pipelines.score", allow_abbrev=False)
     add_score_arguments(parser)
-    sys.exit(main(*parser.parse_known_args()))
+    leave(main(*parser.parse_known_args()))

@@ -1,14 +1,18 @@
 """What many tests need."""
 
 import os
+import sys
 from pathlib import Path
 
 import factory
 import pytest
 
+from pipelines.leave import leave
 from scoring import Model, load_model
 
 ROOT = Path(__file__).resolve().parent.parent
+
+_STATUS = pytest.StashKey[int]()
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +40,14 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.onnx"
     path.write_bytes(factory.tiny_model())
     return path
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[_STATUS] = int(exitstatus)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    # Tests run Beam in this process; see `leave` for why its end must not be left to the interpreter.
+    if "apache_beam" in sys.modules:
+        leave(config.stash.get(_STATUS, 1))

@@ -2,6 +2,7 @@ import dataclasses
 import datetime
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -237,10 +238,12 @@ def test_an_interrupted_run_leaves_nothing(archive, tiny_path, tmp_path):
         [sys.executable, "-m", "emobeam", "score", "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"),
          "--model", str(tiny_path)],
         cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True,
+        # A shell's background jobs ignore the signal, and hand that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     while process.poll() is None and not (tmp_path / "out" / "_staging").exists():
         pass
-    os.killpg(process.pid, 2)
+    os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130, errors
     assert errors.strip().splitlines()[-1] == "interrupted"
