@@ -28,7 +28,8 @@ EXTENSIONS = frozenset(
 #: FFmpeg's demuxers that may be used: containers of sound, none that names other files.
 _AV_DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,amr,amrnb,amrwb,aac,asf,wav,w64,aiff,au,caf,flac,mp3,ogg"
 
-_BLOCK_FRAMES = 1 << 16
+#: Some seconds of sound: most of the cost of a block is its own, and a mono block still fits the cache.
+_BLOCK_FRAMES = 1 << 18
 _SALVAGE_FRAMES = 1 << 9
 
 
@@ -85,7 +86,7 @@ class Decoder:
     def blocks(self) -> Iterator[np.ndarray]:
         """Yield the sound as float32 arrays of shape (frames, channels), full scale at 1.
 
-        Blocks are at most some 65536 frames long. Sound that stops being decodable ends the blocks and sets `broken`.
+        Blocks are some 262144 frames long at the most. Sound that stops being decodable ends them and sets `broken`.
 
         Raises
         ------
