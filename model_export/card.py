@@ -48,7 +48,7 @@ def card(run: Mapping[str, Any], evaluation: Mapping[str, Any], exported: Export
     """Return a card as lines of Markdown."""
     options, network = run["options"], run["network"]
     name = exported.name
-    minutes = sum(row["seconds"] for row in run["history"]) / 60
+    minutes = sum(row["seconds"] for stage in _stages(run) for row in stage["history"]) / 60
     lines = [
         f"# {name}",
         "",
@@ -89,6 +89,11 @@ def card(run: Mapping[str, Any], evaluation: Mapping[str, Any], exported: Export
         *_commands(run, name, exported),
     ]
     return lines
+
+
+def _stages(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Return the runs that led to this one, each begun with the weights of the one before, and this one."""
+    return [*(_stages(run["start"]) if run.get("start") else []), run]
 
 
 def _actors(names: list[str]) -> str:
@@ -166,15 +171,23 @@ def _use(run: Mapping[str, Any]) -> list[str]:
 
 
 def _commands(run: Mapping[str, Any], name: str, exported: Exported) -> list[str]:
-    options = run["options"]
-    corpora = " ".join(f"--corpus {corpus}={corpus.upper()}_DIR" for corpus in options["corpora"])
+    stages = _stages(run)
+    folders = [f"RUN_{number}" for number in range(1, len(stages))] + ["RUN"]
+    corpora = " ".join(f"--corpus {corpus}={corpus.upper()}_DIR" for corpus in run["options"]["corpora"])
+    trains = []
+    for number, (stage, folder) in enumerate(zip(stages, folders, strict=True)):
+        options = stage["options"]
+        begin = f" --start {folders[number - 1]} --learning-rate {options['learning_rate']}" if number else ""
+        trains.append(
+            f"emobeam train {corpora} --out {folder} --network {options['network']} --fold {options['fold']} "
+            f"--epochs {options['epochs']} --seed {options['seed']}{begin}"
+        )
     return [
         "",
         "## Made by",
         "",
         "```sh",
-        f"emobeam train {corpora} --out RUN --network {options['network']} --fold {options['fold']} "
-        f"--epochs {options['epochs']} --seed {options['seed']}",
+        *trains,
         "emobeam evaluate RUN",
         f"emobeam export RUN --out {exported.path.name} --name {name} --card",
         "```",

@@ -20,7 +20,11 @@ def run_train(args: argparse.Namespace) -> int:
         _quiet()
         from model_export.training import TrainOptions, train
 
-        given = {name: getattr(args, name) for name in ("epochs", "cache") if getattr(args, name) is not None}
+        given = {
+            name: getattr(args, name)
+            for name in ("epochs", "cache", "start", "learning_rate")
+            if getattr(args, name) is not None
+        }
         options = TrainOptions(
             corpora=tuple(args.corpus), out=args.out, network=args.network, fold=args.fold, seed=args.seed, **given
         )

@@ -4,7 +4,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import keras
 import numpy as np
 import pandas as pd
 
@@ -22,7 +21,7 @@ from model_export.metrics import (
     unweighted_recall,
 )
 from model_export.predictions import ClipWindows, clip_answers, clip_windows, softmax
-from model_export.runs import EVALUATION_FILE, MODEL_FILE, read_run, write_json
+from model_export.runs import EVALUATION_FILE, load_network, read_run, write_json
 from schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, FrontEnd
 from schemas.labels import GENDERS
 from schemas.settings import ScoreSettings
@@ -90,20 +89,6 @@ def evaluate(
     for line in table(result):
         report(line)
     return result
-
-
-def load_network(run_folder: Path) -> Any:
-    """Return a run's trained network, a `keras.Model` that gives logits.
-
-    Raises
-    ------
-    RunError
-        If Keras cannot load it.
-    """
-    try:
-        return keras.models.load_model(run_folder / MODEL_FILE, compile=False)
-    except (OSError, ValueError) as error:
-        raise RunError(f"{run_folder / MODEL_FILE} cannot be loaded: {error}; train again") from error
 
 
 def network_probabilities(

@@ -17,10 +17,10 @@ import pandas as pd
 
 from model_export.corpora import read_corpora
 from model_export.errors import ExportError, RunError
-from model_export.evaluation import load_network, network_probabilities
+from model_export.evaluation import network_probabilities
 from model_export.features import clip_power
 from model_export.predictions import clip_windows
-from model_export.runs import read_evaluation, read_run, replacing
+from model_export.runs import load_network, read_evaluation, read_run, replacing
 from schemas.contract import (
     EMOTION_OUTPUT,
     GENDER_OUTPUT,

@@ -36,6 +36,8 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--epochs", type=int, metavar="N", help="length of the schedule (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
+    parser.add_argument("--start", type=Path, metavar="RUN", help="a finished run with whose weights to begin")
+    parser.add_argument("--learning-rate", type=float, metavar="R", help="highest rate (default: the recipe's)")
     parser.add_argument(
         "--cache",
         type=Path,

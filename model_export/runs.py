@@ -76,3 +76,19 @@ def read_evaluation(folder: Path, run: Mapping[str, Any]) -> dict[str, Any] | No
         epochs = f"epoch {found['run']['best_epoch']}, the network of {run['best_epoch']}"
         raise RunError(f"{file} is of {epochs}; run emobeam evaluate again")
     return found
+
+
+def load_network(folder: Path) -> Any:
+    """Return a run's trained network, a `keras.Model` that gives logits.
+
+    Raises
+    ------
+    RunError
+        If Keras cannot load it.
+    """
+    import keras  # seconds, and a folder that is no run should be told at once
+
+    try:
+        return keras.models.load_model(folder / MODEL_FILE, compile=False)
+    except (OSError, ValueError) as error:
+        raise RunError(f"{folder / MODEL_FILE} cannot be loaded: {error}; train again") from error

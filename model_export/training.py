@@ -22,7 +22,7 @@ from model_export.features import load_powers
 from model_export.metrics import confusion, fit_temperature, log_loss, unweighted_recall
 from model_export.networks import NETWORKS, multiply_adds
 from model_export.predictions import ClipWindows, clip_answers, clip_windows, softmax
-from model_export.runs import CHECKPOINT_FILE, MODEL_FILE, RUN_FILE, replacing, write_json
+from model_export.runs import CHECKPOINT_FILE, MODEL_FILE, RUN_FILE, load_network, read_run, replacing, write_json
 from model_export.splits import Split, split_actors
 from schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, FrontEnd
 from schemas.labels import EMOTIONS, GENDERS
@@ -61,6 +61,8 @@ class TrainOptions:
     label_smoothing : float
     gender_weight : float
         Weight of the gender head's loss beside the emotion head's 1.
+    start : Path or None
+        A run whose weights to begin with, none of whose training actors may validate or be tested here.
     averaging : float
         Decay a step of the running mean of weights; the mean is what is validated and kept.
     validation_actors : int
@@ -85,6 +87,7 @@ class TrainOptions:
     label_smoothing: float = 0.1
     gender_weight: float = 0.5
     averaging: float = 0.997
+    start: Path | None = None
     validation_actors: int = 4
     cache: Path | None = None
 
@@ -100,7 +103,7 @@ class TrainOptions:
         """Return the options as JSON values."""
         values = dataclasses.asdict(self)
         values["corpora"] = {name: str(folder) for name, folder in self.corpora}
-        values["out"], values["cache"] = str(self.out), self.cache and str(self.cache)
+        values |= {name: str(values[name]) for name in ("out", "cache", "start") if values[name]}
         return dict(json.loads(json.dumps(values)))
 
 
@@ -141,6 +144,8 @@ def train(
     keras.utils.set_random_seed(options.seed)
     network = _Trained(options, len(emotions), batches.steps)
     run["network"] = {"parameters": network.model.count_params(), "multiply_adds": multiply_adds(network.model)}
+    if options.start:
+        network.begin_with(options.start, split)
     first = network.restore(options.out / CHECKPOINT_FILE, run)
     if first:
         report(f"going on after epoch {first}")
@@ -190,6 +195,20 @@ class _Trained:
             # XLA on a CPU is slower than oneDNN's convolutions: 0.28 s a step where these take 0.19.
             jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
         )
+
+    def begin_with(self, folder: Path, split: Split) -> None:
+        """Take the weights of another run."""
+        heard = set(read_run(folder)["split"]["train"]) & {*split.validation, *split.test}
+        if heard:
+            raise RunError(
+                f"{folder} was trained on {', '.join(sorted(heard))}, who validate or are tested here; take the same "
+                "--fold and --seed as there, or start anew"
+            )
+        weights = load_network(folder).get_weights()
+        if [w.shape for w in weights] != [w.shape for w in self._mean]:
+            raise RunError(f"{folder} holds a network of another shape; start anew, or from another run")
+        self.model.set_weights(weights)
+        self._mean = weights
 
     def step(self, batch: Any) -> float:
         """Take one step and return its loss."""
@@ -342,6 +361,7 @@ def _begin(
         "clips": {name: int(count) for name, count in clips["corpus"].value_counts().items()},
         "split": dataclasses.asdict(split),
         "versions": _versions(),
+        "start": read_run(options.start) if options.start else None,
         "history": [],
         "best_epoch": None,
         "temperature": 1.0,

@@ -1,5 +1,7 @@
 import dataclasses
 import json
+import os
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,9 +13,12 @@ import soundfile
 import models
 from model_export import export as exporting
 from model_export.card import write_card
+from model_export.corpora import read_corpus
 from model_export.errors import ExportError, RunError
+from model_export.features import clip_power
+from model_export.metrics import confusion, unweighted_recall
 from model_export.networks import NETWORKS, cnn, multiply_adds
-from model_export.predictions import softmax
+from model_export.predictions import clip_answers, clip_windows, softmax
 from schemas.contract import METADATA_KEY, FrontEnd, ModelContract
 from schemas.labels import EMOTIONS
 
@@ -190,3 +195,33 @@ def test_packaged_models_by_name():
     assert models.path("default").name == "default.onnx"
     with pytest.raises(ValueError, match="no packaged model is called 'huge'; there is default"):
         models.path("huge")
+
+
+def test_packaged_model_carries_its_contract_and_card():
+    path = models.path("default")
+    assert path.stat().st_size < 10_000_000
+    (told,) = (p.value for p in onnx.load(path).metadata_props if p.key == METADATA_KEY)
+    contract = ModelContract.from_json(told)
+    assert contract.name == "emobeam-default"
+    assert contract.emotions == EMOTIONS
+    held_out = contract.training["held_out"]["ravdess"]
+    assert held_out["ua"]["mean"] >= 0.55
+    # The card's headline is the evaluation's figure, and the contract's.
+    results = json.loads((path.parent / "default.json").read_text())
+    assert results["evaluation"]["corpora"]["ravdess"]["ua"] == held_out["ua"]
+    assert f"**{held_out['ua']['mean']:.3f}**" in path.with_suffix(".md").read_text()
+
+
+@pytest.mark.skipif("EMOBEAM_CORPORA" not in os.environ, reason="EMOBEAM_CORPORA names no folder with ravdess/")
+def test_packaged_model_answers_on_held_out_actors_as_its_card_says():
+    path = models.path("default")
+    (told,) = (p.value for p in onnx.load(path).metadata_props if p.key == METADATA_KEY)
+    contract = ModelContract.from_json(told)
+    clips = read_corpus("ravdess", Path(os.environ["EMOBEAM_CORPORA"]) / "ravdess")
+    clips = clips[clips["actor"].isin(contract.training["actors"]["test"])]
+    assert len(clips) == 240
+    session = exporting.open_session(path.read_bytes())
+    windows = [clip_windows(clip_power(p, contract.front_end), contract.front_end) for p in clips["path"]]
+    emotion, _ = clip_answers(windows, lambda x: session.run(["emotion", "gender"], {"log_mel": x}))
+    counts = confusion(np.array([EMOTIONS.index(e) for e in clips["emotion"]]), emotion.argmax(axis=1), len(EMOTIONS))
+    assert unweighted_recall(counts) == pytest.approx(contract.training["held_out"]["ravdess"]["ua"]["mean"], abs=0.005)
