@@ -18,7 +18,8 @@ def run_train(args: argparse.Namespace) -> int:
 
         read_corpora(args.corpus)
         _quiet()
-        from model_export.training import TrainOptions, train
+        from model_export.options import TrainOptions
+        from model_export.training import train
 
         given = {
             name: getattr(args, name)

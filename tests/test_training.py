@@ -14,9 +14,11 @@ from audio.windows import aggregate
 from model_export import features, metrics
 from model_export.augment import Augmentation, Augmenter
 from model_export.batches import NOT_ASKED, Batches
+from model_export.corpora import read_corpora
 from model_export.errors import CorpusError, RunError
 from model_export.predictions import clip_windows, softmax
 from model_export.runs import read_run
+from model_export.splits import split_actors
 from schemas.contract import FrontEnd
 from schemas.labels import EMOTIONS, RAVDESS_EMOTIONS
 from schemas.settings import ScoreSettings
@@ -47,7 +49,7 @@ def tiny_ravdess(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def tiny_options(tiny_ravdess, tmp_path_factory):
-    from model_export.training import TrainOptions
+    from model_export.options import TrainOptions
 
     return TrainOptions(
         corpora=(("ravdess", tiny_ravdess),),
@@ -144,6 +146,38 @@ def test_run_of_other_options_in_the_folder_is_refused(tiny_options):
 
     with pytest.raises(RunError, match=r"other options \(seed\).*another --out"):
         train(dataclasses.replace(tiny_options, seed=1), report=lambda _: None)
+
+
+def test_run_begins_with_the_weights_of_another(tiny_options, tiny_run):
+    from model_export.learner import Learner
+    from model_export.runs import load_network
+    from model_export.splits import Split
+
+    options = dataclasses.replace(tiny_options, start=tiny_run[0])
+    told = read_run(tiny_run[0])["split"]
+    split = Split(**{part: tuple(actors) for part, actors in told.items()})
+    learner = Learner(options, len(EMOTIONS), steps=1)
+    learner.begin_with(options.start, split)
+    for one, two in zip(learner.average().get_weights(), load_network(options.start).get_weights(), strict=True):
+        np.testing.assert_array_equal(one, two)
+    wide = Learner(dataclasses.replace(options, network_options={"width": 0.5}), len(EMOTIONS), steps=1)
+    with pytest.raises(RunError, match="another shape"):
+        wide.begin_with(options.start, split)
+
+
+def test_beginning_with_a_run_that_heard_who_validates_is_refused(tiny_options, tiny_run):
+    from model_export.training import train
+
+    heard = set(read_run(tiny_run[0])["split"]["train"])
+    seed = next(seed for seed in range(1, 20) if validates(tiny_options, seed) & heard)
+    options = dataclasses.replace(tiny_options, start=tiny_run[0], seed=seed, out=tiny_options.out.with_name("leak"))
+    with pytest.raises(RunError, match=r"was trained on ravdess_\d\d.*who validate or are tested here"):
+        train(options, report=lambda _: None)
+
+
+def validates(options, seed):
+    clips = read_corpora(options.corpora)
+    return {*split_actors(clips, fold=options.fold, seed=seed, validation=options.validation_actors).validation}
 
 
 def test_options_that_cannot_be_are_refused(tiny_options):
@@ -298,7 +332,7 @@ def test_crema_d_is_no_evidence_against_calm_and_surprised():
 
 
 def test_loss_leaves_what_was_not_asked_alone():
-    from model_export.training import masked_crossentropy
+    from model_export.learner import masked_crossentropy
 
     target = np.array([[0.9, 0.1, NOT_ASKED]], dtype=np.float32)
     low, high = (

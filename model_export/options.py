@@ -1,0 +1,90 @@
+"""What decides a training run: its options, whose defaults are the recipe."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from model_export.augment import Augmentation
+from model_export.errors import RunError
+from model_export.networks import NETWORKS
+from schemas.contract import FrontEnd
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Everything that decides what a training run gives.
+
+    Attributes
+    ----------
+    corpora : tuple of (name, folder)
+    out : Path
+        The run's folder. A run that was interrupted there goes on.
+    fold : int
+        EmoBox fold whose actors are held out of everything.
+    epochs : int
+        Length of the schedule; the weights kept are those of the epoch that the validation actors like best.
+    seed : int
+        Of the split, the weights, and everything random in training.
+    network : str
+        A name of `networks.NETWORKS`.
+    network_options : mapping
+        Keyword arguments of the network, such as ``width``.
+    front_end : FrontEnd
+    augmentation : Augmentation
+    speeds : tuple of float
+        At which clips are played in training; the first is 1.
+    corpus_shares : mapping of str to float
+        Share of a corpus that an epoch sees, where not all of it.
+    batch_size : int
+    learning_rate, weight_decay : float
+        Of AdamW; the rate rises for an epoch, then falls along a cosine to a hundredth.
+    label_smoothing : float
+    gender_weight : float
+        Weight of the gender head's loss beside the emotion head's 1.
+    start : Path or None
+        A run whose weights to begin with, none of whose training actors may validate or be tested here.
+    averaging : float
+        Decay a step of the running mean of weights; the mean is what is validated and kept.
+    validation_actors : int
+    cache : Path or None
+        Folder for cached features; the run's own where None.
+    """
+
+    corpora: tuple[tuple[str, Path], ...]
+    out: Path
+    fold: int = 1
+    epochs: int = 50
+    seed: int = 0
+    network: str = "cnn"
+    network_options: Mapping[str, Any] = field(default_factory=dict)
+    front_end: FrontEnd = field(default_factory=FrontEnd)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    speeds: tuple[float, ...] = (1.0, 0.93, 1.07)
+    corpus_shares: Mapping[str, float] = field(default_factory=lambda: {"crema_d": 0.5, "ravdess_song": 0.5})
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 2e-2
+    label_smoothing: float = 0.1
+    gender_weight: float = 0.5
+    averaging: float = 0.997
+    start: Path | None = None
+    validation_actors: int = 4
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.network not in NETWORKS:
+            raise RunError(f"unknown network {self.network!r}; known are {', '.join(sorted(NETWORKS))}")
+        if self.epochs < 1:
+            raise RunError(f"epochs is {self.epochs}; it must be at least 1")
+        if not self.speeds or self.speeds[0] != 1.0:
+            raise RunError(f"speeds is {self.speeds}; the first must be 1.0, the speed that is validated")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the options as JSON values."""
+        values = dataclasses.asdict(self)
+        values["corpora"] = {name: str(folder) for name, folder in self.corpora}
+        values |= {name: str(values[name]) for name in ("out", "cache", "start") if values[name]}
+        return dict(json.loads(json.dumps(values)))
