@@ -1,5 +1,6 @@
 """The way out of a process that has run Beam."""
 
+import contextlib
 import os
 import sys
 from typing import NoReturn
@@ -12,6 +13,7 @@ def leave(code: int) -> NoReturn:
     is ended in the middle of C++, which then aborts the process: "terminate called without an active exception",
     in one run of about six on Python 3.12 with both cores busy. All work is done by then, but the exit code is lost.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
+    with contextlib.suppress(BrokenPipeError):  # as when `head` has seen enough
+        sys.stdout.flush()
+        sys.stderr.flush()
     os._exit(code)

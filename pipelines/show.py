@@ -3,6 +3,7 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -19,8 +20,22 @@ def latest(output: str) -> pa.Table:
     """Return the rows of the newest attempt at each uri, by uri and channel.
 
     Run ids begin with the time of their run, so the greatest is the newest.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there are no tables.
+    ValueError
+        If the output is in a bucket.
     """
-    files = ds.dataset(storage.path_of(output) + "/files", format="parquet", partitioning="hive")
+    if storage.is_bucket(output):
+        raise ValueError(f"show reads folders; ask DuckDB, pandas or pyarrow for the tables at {output}")
+    folder = Path(storage.path_of(output)) / "files"
+    if not any(folder.rglob("*.parquet")):
+        raise FileNotFoundError(
+            f"no tables at {folder.parent}; give the --output of an `emobeam score` that ended well"
+        )
+    files = ds.dataset(folder, format="parquet", partitioning="hive")
     table = files.to_table(columns=_COLUMNS)
     # Partitions come as dictionaries or strings, by how many there are.
     table = table.set_column(table.schema.get_field_index("run_id"), "run_id", table["run_id"].cast(pa.string()))
@@ -57,14 +72,11 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def main(arguments: argparse.Namespace) -> int:
     """Run ``emobeam show`` and return its exit code."""
-    output = storage.canonical(arguments.output)
     try:
+        output = storage.canonical(arguments.output)
         table = latest(output)
-    except (FileNotFoundError, pa.ArrowInvalid):
-        print(
-            f"emobeam show: no tables at {arguments.output}; give the --output of an `emobeam score` that ended well",
-            file=sys.stderr,
-        )
+    except (FileNotFoundError, ValueError) as error:
+        print(f"emobeam show: {error}", file=sys.stderr)
         return 1
     print(as_table(table.slice(0, arguments.limit).to_pylist()))
     if table.num_rows > arguments.limit:
