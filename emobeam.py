@@ -59,6 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             file=sys.stderr,
         )
         return 1
+    except BrokenPipeError:
+        return 141  # whoever read the output has seen enough, as `head` does
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
