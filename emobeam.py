@@ -55,7 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(
             f"emobeam {arguments.command}: {error.name} is not installed; training needs more than scoring: "
-            "pip install 'emobeam[train]'",
+            "pip install 'emobeam[train]', or in a checkout pip install --editable '.[train]'",
             file=sys.stderr,
         )
         return 1

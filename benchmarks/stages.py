@@ -1,0 +1,92 @@
+"""Where a file's milliseconds go in the plain loop: decode, resample, mel, CNN, and the rest.
+
+usage: stages.py --archive DIR [--json FILE] [--files N]
+
+Each stage is timed by running the loop up to it, on the same files, turn and turn about; a stage's own time is the
+difference to the one before. Medians over rounds.
+"""
+
+import argparse
+import itertools
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import storage
+from audio import frontend
+from audio.decode import EXTENSIONS, open_audio
+from audio.windows import cut_windows
+from scoring import load_model, score_recording
+
+ROUNDS = 5
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--archive", type=Path, required=True, help="folder of recordings")
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--files", type=int, default=200)
+    parser.add_argument("--model", default="default")
+    arguments = parser.parse_args()
+
+    model = load_model(arguments.model)
+    front_end = model.contract.front_end
+    found = sorted(
+        (f for f in storage.list_input(str(arguments.archive), EXTENSIONS) if f.kind == "recording"),
+        key=lambda f: f.uri,
+    )
+    found = found[:: max(1, len(found) // arguments.files)][: arguments.files]
+
+    def run(uri: str, upto: str) -> None:
+        with storage.open_read(uri) as file, open_audio(file) as decoder:
+            mono = (b[:, 0] if b.shape[1] == 1 else b.mean(axis=1) for b in decoder.blocks())
+            if upto == "decode":
+                for _ in mono:
+                    pass
+                return
+            rate = decoder.info.sample_rate
+            samples = frontend.resample(mono, sample_rate=rate, target_rate=front_end.sample_rate)
+            if upto == "resample":
+                for _ in samples:
+                    pass
+                return
+            for window in cut_windows(frontend.mel_power_stream(samples, front_end), front_end):
+                level = frontend.active_level(window.power)
+                if level > 0:
+                    features = frontend.log_mel(window.power, level, front_end)
+                    if upto == "cnn":
+                        model.predict(features[None])
+
+    ways: dict[str, Callable[[storage.Found], object]] = {
+        stage: lambda f, stage=stage: run(f.uri, stage)  # type: ignore[misc]
+        for stage in ("decode", "resample", "mel", "cnn")
+    }
+    ways["all"] = lambda f: score_recording(f, model)
+    times: dict[str, list[float]] = {name: [] for name in ways}
+    for _ in range(ROUNDS + 1):  # the first warms up
+        for name, way in ways.items():
+            started = time.perf_counter()
+            for f in found:
+                way(f)
+            times[name].append((time.perf_counter() - started) / len(found) * 1e3)
+    upto = {name: statistics.median(values[1:]) for name, values in times.items()}
+    names = list(upto)
+    figures = {"decode_ms": upto["decode"]}
+    figures |= {f"{b}_ms": upto[b] - upto[a] for a, b in itertools.pairwise(names)}
+    figures["rest_ms"] = figures.pop("all_ms")
+    figures["all_ms"] = upto["all"]
+    figures["of_decode_and_resample"] = upto["all"] / upto["resample"]
+    for name, value in figures.items():
+        print(f"{name:24s} {value:.3f}")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
