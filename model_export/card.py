@@ -85,7 +85,7 @@ def card(run: Mapping[str, Any], evaluation: Mapping[str, Any], exported: Export
         "",
         f"The emotion logits are divided by a temperature of {run['temperature']:.3f}, inside the graph. The expected "
         "calibration error above is over 15 bins; on so few clips even a perfect model would show several hundredths.",
-        *_use(run),
+        *_use(run, evaluation),
         *_commands(run, name, exported),
     ]
     return lines
@@ -133,7 +133,21 @@ def _figures(corpus: str, figures: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _use(run: Mapping[str, Any]) -> list[str]:
+def _weakest(evaluation: Mapping[str, Any], *, count: int = 3) -> list[str]:
+    """Return sentences on the emotions that are missed most in each corpus, and what they are taken for."""
+    lines = []
+    for corpus, figures in evaluation["corpora"].items():
+        recalls = {emotion: recall for emotion, recall in figures["recall"].items() if recall is not None}
+        told = []
+        for emotion in sorted(recalls, key=recalls.__getitem__)[:count]:
+            row = dict(zip(figures["emotions"], figures["confusion"][figures["emotions"].index(emotion)], strict=True))
+            said, wrong = sum(row.values()), max((e for e in row if e != emotion), key=row.__getitem__)
+            told.append(f"{emotion} is heard in {row[emotion]} of {said} clips, and taken for {wrong} in {row[wrong]}")
+        lines.append(f"{_CORPORA[corpus]}: {'; '.join(told)}. The confusion matrix is in the `.json` beside this card.")
+    return lines
+
+
+def _use(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[str]:
     ravdess = any(corpus.startswith("ravdess") for corpus in run["options"]["corpora"])
     terms = "; ".join(dict.fromkeys(LICENCES[corpus] for corpus in run["options"]["corpora"]))
     return [
@@ -162,8 +176,7 @@ def _use(run: Mapping[str, Any]) -> list[str]:
         "- On recordings unlike its corpora (other languages, spontaneous speech, telephones, noise, children) expect "
         "clearly less than the figures above, and answers that are too sure. Training saw simulated telephones, noise "
         "and microphones; how far that carries has not been measured for this model.",
-        "- Emotions of like energy are mixed up: see the recalls, and the confusion matrix in the `.json` beside "
-        "this card.",
+        *(f"- {line}" for line in _weakest(evaluation)),
         *(["- Calm and surprised were learned from RAVDESS's actors alone."] if ravdess else []),
         "- One seed and one fold: another choice of actors moves UA by several points.",
         "- It answers whatever it hears, music and machines too, as long as there is sound.",

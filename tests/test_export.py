@@ -149,15 +149,26 @@ def test_card_states_the_evaluations_figures(run, corpus):
     recall = dict.fromkeys(EMOTIONS, 0.5) | {"calm": None}
     result = {
         "run": {"best_epoch": 2},
-        "corpora": {"ravdess": {**figures, "clips": 3, "actors": ["ravdess_01"], "recall": recall}},
+        "corpora": {
+            "ravdess": {
+                **figures,
+                "clips": 3,
+                "actors": ["ravdess_01"],
+                "recall": recall | {"sad": 0.25},
+                "emotions": list(EMOTIONS),
+                "confusion": np.diag([2, 0, 2, 1, 2, 2, 2, 2]).tolist(),
+            }
+        },
         "all_actors": {"ravdess": {"clips": 3, "gender_accuracy": 0.6667}},
     }
+    result["corpora"]["ravdess"]["confusion"][3][1] = 3
     (run / "evaluation.json").write_text(json.dumps(result))
     text = write_card(run, exported).read_text()
     assert "# tiny-model" in text
     assert "**0.432** | 0.250 to 0.625" in text
     assert "0.6667 of 3 clips" in text
     assert "| recall | neutral | happy |" in text
+    assert "sad is heard in 1 of 4 clips, and taken for calm in 3" in text
     assert "temperature of 1.700" in text
     assert "2 minutes" in text
     assert "non-commercial" in text
