@@ -13,6 +13,7 @@ from pipelines import progress
 from pipelines.commit import commit
 from pipelines.parts import Part, PartWriter
 from pipelines.run import Run
+from scoring import FileResult
 from scoring.child import ChildOptions, ScoringChild
 from storage import Found
 
@@ -59,11 +60,7 @@ class ScoreToParts(beam.DoFn):
                 self._child = ScoringChild(options)
                 child = self._child
                 progress.board.watch(lambda: child.audio_s)
-            for result in self._child.submit(found):
-                progress.board.count(failed=result.files[0]["status"] == "failed")
-                part = self._writer.add(result)
-                if part is not None:
-                    yield part
+            yield from self._gather(self._child.submit(found))
         except Exception as error:
             progress.board.fail(error)
             raise
@@ -71,17 +68,21 @@ class ScoreToParts(beam.DoFn):
     def finish_bundle(self) -> Iterator[WindowedValue]:
         """Score what is under way and seal the last part."""
         try:
-            for result in self._child.finish() if self._child is not None else ():
-                progress.board.count(failed=result.files[0]["status"] == "failed")
-                part = self._writer.add(result)
-                if part is not None:
-                    yield _in_global_window(part)
+            if self._child is not None:
+                yield from map(_in_global_window, self._gather(self._child.finish()))
             part = self._writer.seal()
             if part is not None:
                 yield _in_global_window(part)
         except Exception as error:
             progress.board.fail(error)
             raise
+
+    def _gather(self, results: Iterable[FileResult]) -> Iterator[Part]:
+        for result in results:
+            progress.board.count(failed=result.files[0]["status"] == "failed")
+            part = self._writer.add(result)
+            if part is not None:
+                yield part
 
     def teardown(self) -> None:
         """Stop the child."""

@@ -21,7 +21,7 @@ import pebble
 
 from schemas.settings import ScoreSettings
 from scoring.model import Model, load_model, read_model
-from scoring.recording import FileResult, failed, score_recording
+from scoring.recording import FileResult, failed, known, score_recording
 from storage import Found
 
 #: Recordings a batch, and batches under way: enough to hide the way to the child, few enough to lose little.
@@ -156,15 +156,7 @@ class ScoringChild:
                 moved_at = time.monotonic()
 
     def _cost(self, found: Found, death: "_ChildDied") -> FileResult:
-        common = {
-            "uri": found.uri,
-            "size_bytes": found.size_bytes,
-            "modified_at": found.modified_at,
-            "etag": found.etag,
-            "model": self._model.contract.name,
-            "model_hash": self._model.hash,
-            "settings_hash": self._options.settings.hash,
-        }
+        common = known(found, self._model, self._options.settings)
         return failed(common, "child", death.code, f"{death}; the recording is broken or hostile", retryable=False)
 
 

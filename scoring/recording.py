@@ -76,15 +76,7 @@ def score_recording(
     """
     settings = settings or ScoreSettings()
     found = _found(source)
-    common = {
-        "uri": found.uri,
-        "size_bytes": found.size_bytes,
-        "modified_at": found.modified_at,
-        "etag": found.etag,
-        "model": model.contract.name,
-        "model_hash": model.hash,
-        "settings_hash": settings.hash,
-    }
+    common = known(found, model, settings)
     if found.error is not None:
         return failed(common, "list", found.error.code, str(found.error), retryable=found.error.retryable)
     try:
@@ -99,14 +91,26 @@ def score_recording(
         return failed(common, "score", "internal_error", message, retryable=True)
 
 
+def known(found: Found, model: Model, settings: ScoreSettings) -> dict[str, Any]:
+    """Return the columns that are known before a recording is opened."""
+    return {
+        "uri": found.uri,
+        "size_bytes": found.size_bytes,
+        "modified_at": found.modified_at,
+        "etag": found.etag,
+        "model": model.contract.name,
+        "model_hash": model.hash,
+        "settings_hash": settings.hash,
+    }
+
+
 def failed(common: Mapping[str, Any], stage: str, code: str, message: str, *, retryable: bool) -> FileResult:
     """Return the one row of a recording that could not be scored.
 
     Parameters
     ----------
     common : mapping
-        What is known of the recording: ``uri``, ``size_bytes``, ``modified_at``, ``etag``, ``model``, ``model_hash``,
-        ``settings_hash``.
+        From `known`.
     stage, code, message : str
         For ``error_stage``, ``error_code`` and ``error_message``.
     retryable : bool
