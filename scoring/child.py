@@ -68,11 +68,11 @@ class ScoringChild:
         self._options = options
         # Loaded here too: rows of recordings that kill the child name it, and a bad model is told before any work.
         self._model = load_model(read_model(options.model))
-        context = multiprocessing.get_context("spawn")
-        self._progress = context.RawValue("d", 0.0)
-        self._pool = pebble.ProcessPool(
-            max_workers=1, context=context, initializer=_start, initargs=(options, self._progress)
-        )
+        self._context = multiprocessing.get_context("spawn")
+        self._progress = self._context.RawValue("d", 0.0)
+        self._answers = 0
+        self._fruitless_starts = 0
+        self._pool = self._new_pool()
         self._under_way: collections.deque[tuple[list[Found], Any]] = collections.deque()
         self._batch: list[Found] = []
 
@@ -81,6 +81,12 @@ class ScoringChild:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    def _new_pool(self) -> Any:
+        self._before = (self._progress.value, self._answers)
+        return pebble.ProcessPool(
+            max_workers=1, context=self._context, initializer=_start, initargs=(self._options, self._progress)
+        )
 
     def close(self) -> None:
         """Stop the process, whatever it is doing."""
@@ -108,25 +114,28 @@ class ScoringChild:
             yield from self._collect()
 
     def _send(self) -> None:
-        self._under_way.append((self._batch, self._pool.schedule(_score_batch, args=(self._batch,))))
+        self._under_way.append((self._batch, self._schedule(self._batch)))
         self._batch = []
+
+    def _schedule(self, batch: list[Found]) -> Any:
+        return self._pool.schedule(_score_batch, args=(batch,))
 
     def _collect(self) -> Iterator[FileResult]:
         batch, future = self._under_way.popleft()
         try:
-            results = self._wait(future)
-        except _ChildDied:
-            # One of the batch did it; alone, it can cost only itself. What waits behind is done after, in order.
-            for found in batch:
-                try:
-                    yield from self._wait(self._pool.schedule(_score_batch, args=([found],)))
-                except _ChildDied as death:
-                    yield self._cost(found, death)
-            return
-        yield from results
+            yield from self._wait(future)
+        except _ChildGone:
+            self._under_way.appendleft((batch, self._schedule(batch)))
+        except _ChildDied as death:
+            if len(batch) == 1:
+                yield self._cost(batch[0], death)
+                return
+            # One of the batch did it; alone, it can cost only itself.
+            alone = [([found], self._schedule([found])) for found in batch]
+            self._under_way.extendleft(reversed(alone))
 
     def _wait(self, future: Any) -> Sequence[FileResult]:
-        seen, moved_at, allowed = self._progress.value, time.monotonic(), self._options.start_s
+        seen, moved_at = None, time.monotonic()
         while True:
             try:
                 results: Sequence[FileResult] = future.result(timeout=min(1.0, self._options.stall_s))
@@ -142,18 +151,30 @@ class ScoringChild:
                     "child_stalled", f"the decoder stood still for {stall_s:g} s and was stopped"
                 ) from error
             except concurrent.futures.BrokenExecutor as error:
-                raise ChildError("the scoring process ends as it starts; its log above says why") from error
+                self._replace_pool(error)
+                raise _ChildGone from error
             else:
+                self._answers += 1
                 return results
             running = [other for other in (future, *(ahead for _, ahead in self._under_way)) if other.running()]
-            if self._progress.value != seen or (running and allowed != self._options.stall_s):
-                seen, moved_at, allowed = self._progress.value, time.monotonic(), self._options.stall_s
+            allowed = self._options.stall_s if running else self._options.start_s
+            if (state := (self._progress.value, bool(running))) != seen:
+                seen, moved_at = state, time.monotonic()
             elif time.monotonic() - moved_at > allowed:
                 if not running:
                     raise ChildError(f"the scoring process did not start within {allowed:g} s")
                 for other in running:
                     other.cancel()  # pebble then kills the process
-                moved_at = time.monotonic()
+
+    def _replace_pool(self, error: BaseException) -> None:
+        """Start again after the process ended between two batches or as it started, killed from outside, say."""
+        fruitless = (self._progress.value, self._answers) == self._before
+        self._fruitless_starts = self._fruitless_starts + 1 if fruitless else 0
+        if self._fruitless_starts > 1:
+            raise ChildError("the scoring process ends as it starts; its log above says why") from error
+        self.close()
+        self._pool = self._new_pool()
+        self._under_way = collections.deque((batch, self._schedule(batch)) for batch, _ in self._under_way)
 
     def _cost(self, found: Found, death: "_ChildDied") -> FileResult:
         common = known(found, self._model, self._options.settings)
@@ -164,7 +185,13 @@ class ChildError(Exception):
     """The scoring process cannot do its work, whatever the recording."""
 
 
+class _ChildGone(Exception):
+    """The process ended while it had nothing to do; no recording is to blame."""
+
+
 class _ChildDied(Exception):
+    """The process ended, or was ended, over a batch."""
+
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
