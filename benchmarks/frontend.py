@@ -36,7 +36,7 @@ ROUNDS = 7
 def load(uri: str) -> np.ndarray:
     """Return a clip at the model's rate, mono."""
     with storage.open_read(uri) as file, open_audio(file) as decoder:
-        blocks = (block.mean(axis=1, dtype=np.float32) for block in decoder.blocks())
+        blocks = frontend.mix(decoder.blocks())
         return np.concatenate(
             list(frontend.resample(blocks, sample_rate=decoder.info.sample_rate, target_rate=FRONT_END.sample_rate))
         )

@@ -45,7 +45,7 @@ def main() -> None:
 
     def run(uri: str, upto: str) -> None:
         with storage.open_read(uri) as file, open_audio(file) as decoder:
-            mono = (b[:, 0] if b.shape[1] == 1 else b.mean(axis=1) for b in decoder.blocks())
+            mono = frontend.mix(decoder.blocks())
             if upto == "decode":
                 for _ in mono:
                     pass

@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,8 +13,9 @@ from pathlib import Path
 import numpy as np
 
 from audio.decode import DecodeError, open_audio
-from audio.frontend import active_level, mel_power_stream, resample
+from audio.frontend import active_level, mel_power_stream, mix, resample
 from model_export.errors import CorpusError
+from model_export.runs import replacing
 from schemas.contract import FrontEnd
 
 #: Fields of the front end that change mel power; the floor and the windows come later.
@@ -47,14 +47,9 @@ def clip_power(path: str, front_end: FrontEnd, *, speed: float = 1.0) -> np.ndar
     """
     try:
         with Path(path).open("rb") as file, open_audio(file) as decoder:
-
-            def mono() -> Iterator[np.ndarray]:
-                for block in decoder.blocks():
-                    yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
-
             # A clip that claims a higher rate than it has is played faster.
             rate = round(decoder.info.sample_rate * speed)
-            samples = resample(mono(), sample_rate=rate, target_rate=front_end.sample_rate)
+            samples = resample(mix(decoder.blocks()), sample_rate=rate, target_rate=front_end.sample_rate)
             frames = list(mel_power_stream(samples, front_end))
     except (DecodeError, OSError) as error:
         raise CorpusError(f"{path} cannot be read: {error}") from error
@@ -107,9 +102,8 @@ def load_powers(
                 reported = time.monotonic()
                 report(f"features: {len(powers)} of {len(paths)} clips")
     report(f"features: {len(paths)} clips at speed {speed:g} in {time.monotonic() - started:.0f} s")
-    temporary = file.with_name(f".{file.stem}-{os.getpid()}.npz")
-    np.savez(temporary, power=np.concatenate(powers), ends=np.cumsum([len(power) for power in powers]))
-    temporary.replace(file)
+    with replacing(file) as temporary:
+        np.savez(temporary, power=np.concatenate(powers), ends=np.cumsum([len(power) for power in powers]))
     return powers
 
 

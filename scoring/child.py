@@ -20,7 +20,7 @@ from typing import Any
 import pebble
 
 from schemas.settings import ScoreSettings
-from scoring.model import Model, load_model, read_model
+from scoring.model import Model, load_model
 from scoring.recording import FileResult, failed, known, score_recording
 from storage import Found
 
@@ -67,7 +67,7 @@ class ScoringChild:
     def __init__(self, options: ChildOptions) -> None:
         self._options = options
         # Loaded here too: rows of recordings that kill the child name it, and a bad model is told before any work.
-        self._model = load_model(read_model(options.model))
+        self._model = load_model(options.model)
         self._context = multiprocessing.get_context("spawn")
         self._progress = self._context.RawValue("d", 0.0)
         self._answers = 0
@@ -206,7 +206,7 @@ _shared: Any
 
 def _start(options: ChildOptions, progress: Any) -> None:
     global _model, _options, _shared
-    _model, _options, _shared = load_model(read_model(options.model)), options, progress
+    _model, _options, _shared = load_model(options.model), options, progress
 
 
 def _score_batch(batch: Sequence[Found]) -> list[FileResult]:

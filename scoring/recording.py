@@ -1,7 +1,6 @@
 """Score one recording: the plain function under everything else."""
 
 import collections
-import contextlib
 import datetime
 import functools
 import io
@@ -127,10 +126,8 @@ def _found(source: Source) -> Found:
     return storage.stat(storage.canonical(source))
 
 
-@contextlib.contextmanager
-def _open(source: Source, found: Found) -> Iterator[BinaryIO]:
-    with io.BytesIO(source) if isinstance(source, bytes) else storage.open_read(found.uri) as file:
-        yield file
+def _open(source: Source, found: Found) -> BinaryIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else storage.open_read(found.uri)
 
 
 @dataclass
@@ -185,7 +182,7 @@ def _score(
             on_progress(len(block) / info.sample_rate)
             yield block
 
-    sounds = _split(blocks(), info.channels) if split else [_mix(blocks())]
+    sounds = _split(blocks(), info.channels) if split else [frontend.mix(blocks())]
     # The channels' windows come in step, so that no more than a window of sound waits for the slowest.
     streams = [_windows(sound, info.sample_rate, front_end) for sound in sounds]
     for windows in zip(*streams, strict=True):
@@ -209,11 +206,6 @@ def _score(
         files.append(row)
         segments.extend(rows)
     return FileResult(tuple(files), tuple(segments))
-
-
-def _mix(blocks: Iterator[np.ndarray]) -> Iterator[np.ndarray]:
-    for block in blocks:
-        yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
 
 
 def _split(blocks: Iterator[np.ndarray], channels: int) -> list[Iterator[np.ndarray]]:
