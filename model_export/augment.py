@@ -31,8 +31,10 @@ class Augmentation:
     noise_share : float
     noise_snr_db : tuple of float
         Lowest and highest ratio of the active level to the noise.
-    crop_frames : int
-        At most so many frames are cut off a clip's start, and as many off its end.
+    voice_range_db : float
+        The voice lasts from the first to the last frame within so much of the loudest.
+    slack_frames : int
+        How far its two ends are moved at random, either way.
     time_masks, band_masks : int
         Most masks of either kind in a window.
     time_mask_frames, band_mask_bands : int
@@ -46,13 +48,29 @@ class Augmentation:
     telephone_share: float = 0.12
     noise_share: float = 0.35
     noise_snr_db: tuple[float, float] = (8.0, 35.0)
-    crop_frames: int = 25
+    voice_range_db: float = 35.0
+    slack_frames: int = 4
     time_masks: int = 2
     time_mask_frames: int = 20
     band_masks: int = 2
     band_mask_bands: int = 6
     mixup_share: float = 0.5
     mixup_alpha: float = 0.2
+
+
+def voice_span(power: np.ndarray, *, range_db: float) -> tuple[int, int]:
+    """Return where a clip's voice begins and ends, in frames: the end is one past its last.
+
+    Parameters
+    ----------
+    power : np.ndarray, shape (frames, n_mels)
+        At least one frame.
+    range_db : float
+        Frames more than this below the loudest are silence before and after it.
+    """
+    frame_power = power.mean(axis=1, dtype=np.float32)
+    within = np.flatnonzero(frame_power >= 10 ** (-range_db / 10) * frame_power.max())
+    return int(within[0]), int(within[-1]) + 1
 
 
 class Augmenter:
@@ -107,12 +125,14 @@ class Augmenter:
         return window
 
     def _cut(self, power: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        length, slack = self._front_end.window_frames, min(self._options.crop_frames, len(power) // 8)
-        start, end = int(rng.integers(0, slack + 1)), len(power) - int(rng.integers(0, slack + 1))
-        if end - start > length:
-            start = int(rng.integers(start, end - length + 1))
-            end = start + length
-        return power[start:end].astype(np.float32)
+        """Cut a window at random: around the voice where that fits, else out of it."""
+        length, slack = self._front_end.window_frames, self._options.slack_frames
+        first, last = voice_span(power, range_db=self._options.voice_range_db)
+        first = min(max(0, first + int(rng.integers(-slack, slack + 1))), len(power) - 1)
+        last = min(max(first + 1, last + int(rng.integers(-slack, slack + 1))), len(power))
+        ends = sorted((last - length, first))
+        start = int(rng.integers(ends[0], ends[1] + 1))
+        return power[max(0, start) : start + length].astype(np.float32)
 
     def _colour(self, rng: np.random.Generator) -> np.ndarray:
         decibel = rng.normal(0, self._options.tilt_db) * self._slope

@@ -29,7 +29,7 @@ _DEMOGRAPHICS = "VideoDemographics.csv"
 
 #: Columns of a corpus's table.
 COLUMNS = (
-    "path", "corpus", "actor", "gender", "emotion", "intensity", "statement", "repetition", "age", "channel",
+    "path", "clip", "corpus", "actor", "gender", "emotion", "intensity", "statement", "repetition", "age", "channel",
 )  # fmt: skip
 
 #: Emotions that a corpus can hold. A clip is no evidence against those that its corpus never asked for.
@@ -77,7 +77,8 @@ def read_corpus(name: str, folder: Path | str) -> pd.DataFrame:
     Returns
     -------
     pandas.DataFrame
-        One row a clip, sorted by path, with the columns `COLUMNS`. ``actor`` is unique over all corpora and the same
+        One row a clip, sorted by path, with the columns `COLUMNS`. ``clip`` is the file's name without its ending,
+        unique over all corpora. ``actor`` is unique over all corpora and the same
         for one person's speech and song (``ravdess_07``); ``age`` is in years and null where the corpus tells none.
 
     Raises
@@ -114,6 +115,7 @@ def _read_ravdess(name: str, _root: Path, paths: list[Path]) -> list[dict[str, A
         rows.append(
             {
                 "path": str(path),
+                "clip": path.stem,
                 "corpus": name,
                 "actor": f"ravdess_{fields['actor']}",
                 "gender": "male" if int(fields["actor"]) % 2 else "female",
@@ -171,6 +173,7 @@ def _read_crema_d(name: str, root: Path, paths: list[Path]) -> list[dict[str, An
         rows.append(
             {
                 "path": str(path),
+                "clip": path.stem,
                 "corpus": name,
                 "actor": f"crema_d_{actor}",
                 "gender": gender,

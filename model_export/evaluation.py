@@ -1,4 +1,4 @@
-"""What a run's network answers about actors that it has never heard, by the rule of scoring."""
+"""What a run's network answers about clips that it has never heard, by the rule of scoring, and what that is worth."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -20,20 +20,23 @@ from model_export.metrics import (
     recalls,
     unweighted_recall,
 )
-from model_export.predictions import ClipWindows, clip_answers, clip_windows, softmax
-from model_export.runs import EVALUATION_FILE, load_network, read_run, write_json
-from schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, FrontEnd
-from schemas.labels import GENDERS
+from model_export.predictions import Predict, clip_answers, clip_windows
+from model_export.predictors import predictor
+from model_export.runs import EVALUATION_FILE, read_run, write_json
+from model_export.splits import Split
+from schemas.contract import FrontEnd
+from schemas.labels import EMOTIONS
 from schemas.settings import ScoreSettings
+
+#: What a table of answers says of a clip before it says what was answered.
+_CLIP_COLUMNS = ["clip", "corpus", "actor", "gender", "emotion", "intensity", "statement", "repetition", "age"]
+PROBABILITIES = [f"p_{emotion}" for emotion in EMOTIONS]
 
 
 def evaluate(
     run_folder: Path, *, corpora: Sequence[tuple[str, Path]] = (), report: Callable[[str], None] = print
 ) -> dict[str, Any]:
     """Evaluate a run on the clips of actors that neither trained nor validated it, and write ``evaluation.json``.
-
-    Clips are read anew and answered as scoring answers them: `audio.windows.cut_windows`, `audio.frontend.log_mel`,
-    the network with its temperature, `audio.windows.aggregate`. Clips that are silent have no answer and are counted.
 
     Parameters
     ----------
@@ -46,104 +49,141 @@ def evaluate(
     Returns
     -------
     dict
-        ``corpora``: for each, the figures over its held-out actors, with 95 % intervals from a bootstrap over these
+        ``corpora``: for each, the figures over its held-out clips, with 95 % intervals from a bootstrap over their
         actors; ``all_actors``: for each, gender accuracy over all its clips, trained on or not.
 
     Raises
     ------
     RunError
-        If the folder is no run, or no clip of a held-out actor is given.
+        If the folder is no run, or no held-out clip is given.
     CorpusError
         If a corpus cannot be read.
     """
     run = read_run(run_folder)
     folders = corpora or [(name, Path(folder)) for name, folder in run["options"]["corpora"].items()]
     clips = read_corpora(folders)
-    seen = {*run["split"]["train"], *run["split"]["validation"]}
-    if clips["actor"].isin(seen).all():
+    split = Split(**run["split"])
+    seen = set(split.part(clips, "train", "validation")["clip"])
+    if clips["clip"].isin(seen).all():
         raise RunError(
             f"every actor of {', '.join(name for name, _ in folders)} trained or validated {run_folder}, so nothing "
             "would be learned; give a corpus with others"
         )
-    front_end = FrontEnd(**run["options"]["front_end"])
-    predict = network_probabilities(run_folder, run)
+    answers = answer(clips, predictor(run_folder), FrontEnd(**run["options"]["front_end"]), run["emotions"])
     result: dict[str, Any] = {
-        "run": {name: run[name] for name in ("options", "best_epoch", "temperature", "versions")},
+        "run": {name: run[name] for name in ("options", "temperature", "versions")},
         "corpora": {},
         "all_actors": {},
     }
-    for name, rows in clips.groupby("corpus", sort=False):
-        windows = [
-            clip_windows(clip_power(path, front_end), front_end, silence_dbfs=ScoreSettings().silence_dbfs)
-            for path in rows["path"]
-        ]
-        sounding = np.array([len(clip.log_mel) > 0 for clip in windows])
-        answers = _answers(rows[sounding], [w for w in windows if len(w.log_mel)], run["emotions"], predict)
-        held_out = ~rows["actor"].isin(seen).to_numpy()[sounding]
-        right = (answers["gender"] == answers["true_gender"]).to_numpy()
-        result["all_actors"][name] = {"clips": len(answers), "gender_accuracy": float(right.mean())}
-        if held_out.any():
-            result["corpora"][name] = _figures(answers[held_out].reset_index(drop=True), run["emotions"])
-            result["corpora"][name]["silent"] = int((~sounding & ~rows["actor"].isin(seen).to_numpy()).sum())
+    for name, rows in answers.groupby("corpus", sort=False):
+        result["all_actors"][name] = {"clips": len(rows), "gender_accuracy": float(gender_right(rows).mean())}
+        held_out = rows[~rows["clip"].isin(seen)]
+        if len(held_out):
+            unheard = clips[(clips["corpus"] == name) & ~clips["clip"].isin(seen)]
+            result["corpora"][name] = {**figures(held_out, run["emotions"]), "silent": len(unheard) - len(held_out)}
     write_json(run_folder / EVALUATION_FILE, result)
     for line in table(result):
         report(line)
     return result
 
 
-def network_probabilities(
-    run_folder: Path, run: dict[str, Any]
-) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
-    """Return a function from windows to the probabilities that a run's network gives, at its temperature."""
-    model = load_network(run_folder)
+def answer(clips: pd.DataFrame, predict: Predict, front_end: FrontEnd, emotions: Sequence[str]) -> pd.DataFrame:
+    """Return a network's answers about clips, as scoring answers them.
 
-    def predict(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        logits = model.predict_on_batch(windows)
-        return softmax(logits[EMOTION_OUTPUT], run["temperature"]), softmax(logits[GENDER_OUTPUT])
+    Clips are read anew: `audio.windows.cut_windows`, `audio.frontend.log_mel`, the network with its temperature,
+    `audio.windows.aggregate`.
 
-    return predict
+    Parameters
+    ----------
+    clips : pandas.DataFrame
+        As `corpora.read_corpora` gives it. Where it has a column ``speed``, clips are played so much faster.
+    predict : callable
+    front_end : FrontEnd
+    emotions : sequence of str
+        The network's labels.
+
+    Returns
+    -------
+    pandas.DataFrame
+        A row for each clip that has sound, with what the corpus says of it, ``p_<emotion>`` for each of
+        `schemas.labels.EMOTIONS` (null where the network lacks it) and ``p_female``.
+    """
+    speeds = clips["speed"] if "speed" in clips else np.ones(len(clips))
+    windows = [
+        clip_windows(
+            clip_power(path, front_end, speed=speed), front_end, silence_dbfs=ScoreSettings().silence_dbfs
+        )
+        for path, speed in zip(clips["path"], speeds, strict=True)
+    ]
+    rows = clips.loc[[len(clip.log_mel) > 0 for clip in windows], _CLIP_COLUMNS].reset_index(drop=True)
+    emotion, gender = clip_answers([clip for clip in windows if len(clip.log_mel)], predict)
+    found = pd.DataFrame(emotion, columns=[f"p_{name}" for name in emotions]).reindex(columns=PROBABILITIES)
+    return pd.concat([rows, found, pd.Series(gender[:, 0], name="p_female")], axis=1)
 
 
-def _answers(
-    rows: pd.DataFrame,
-    windows: Sequence[ClipWindows],
-    emotions: Sequence[str],
-    predict: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
-) -> pd.DataFrame:
-    emotion, gender = clip_answers(windows, predict)
-    answers = pd.DataFrame(emotion, columns=list(emotions))
-    answers["actor"] = rows["actor"].to_numpy()
-    answers["true_emotion"] = [emotions.index(name) if name in emotions else -1 for name in rows["emotion"]]
-    answers["gender"] = gender.argmax(axis=1)
-    answers["true_gender"] = [GENDERS.index(name) for name in rows["gender"]]
-    return answers
+def gender_right(answers: pd.DataFrame) -> np.ndarray:
+    """Return which answers name the gender that the corpus names, bool, shape (clips,)."""
+    return ((answers["p_female"] >= 0.5) == (answers["gender"] == "female")).to_numpy()
 
 
-def _figures(answers: pd.DataFrame, emotions: Sequence[str]) -> dict[str, Any]:
-    probabilities = answers[list(emotions)].to_numpy()
-    true, answered = answers["true_emotion"].to_numpy(), probabilities.argmax(axis=1)
-    known = true >= 0
-    gender_right = (answers["gender"] == answers["true_gender"]).to_numpy()
-    actors = answers["actor"].tolist()
-    known_actors = [actor for actor, keep in zip(actors, known, strict=True) if keep]
-    true, answered, probabilities = true[known], answered[known], probabilities[known]
-    counts = confusion(true, answered, len(emotions))
+def probabilities(answers: pd.DataFrame, emotions: Sequence[str]) -> np.ndarray:
+    """Return the probabilities among some emotions, summing to 1, float64, shape (clips, emotions)."""
+    found = answers[[f"p_{name}" for name in emotions]].fillna(0.0).to_numpy(dtype=np.float64)
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
 
-    def interval(measure: Callable[[np.ndarray], float]) -> dict[str, Any]:
-        return interval_over_actors(known_actors, lambda i: measure(confusion(true[i], answered[i], len(emotions))))
 
-    by_class = recalls(counts)
+def figures(answers: pd.DataFrame, emotions: Sequence[str]) -> dict[str, Any]:
+    """Return what answers are worth.
+
+    Parameters
+    ----------
+    answers : pandas.DataFrame
+        As `answer` gives it. Where it has a column ``seed``, figures are of each seed's answers and then their mean.
+    emotions : sequence of str
+        Answers are taken among these; clips of others are left out of all but gender.
+
+    Returns
+    -------
+    dict
+        ``ua``, ``wa``, ``macro_f1``, ``gender_accuracy``, ``accuracy_16``, ``ece``, ``nll``: each ``mean``, ``low`` and
+        ``high``, the 95 % interval from a bootstrap over actors; ``recall`` by emotion and ``confusion``, over all seeds.
+    """
+    emotions = tuple(emotions)
+    one = answers.sort_values(["seed", "clip"] if "seed" in answers else "clip", kind="stable")
+    seeds = [rows.reset_index(drop=True) for _, rows in one.groupby("seed")] if "seed" in one else [one]
+    first = seeds[0].reset_index(drop=True)
+    asked = first["emotion"].isin(emotions).to_numpy()
+    true = np.array([emotions.index(name) for name in first.loc[asked, "emotion"]])
+    found = [probabilities(rows[asked], emotions) for rows in (s.reset_index(drop=True) for s in seeds)]
+    genders = [gender_right(rows) for rows in seeds]
+    answered = [p.argmax(axis=1) for p in found]
+    classes = len(emotions)
+
+    def over_seeds(measure: Callable[[int, np.ndarray], float], actors: pd.Series) -> dict[str, Any]:
+        return interval_over_actors(
+            actors.tolist(), lambda i: float(np.mean([measure(seed, i) for seed in range(len(seeds))]))
+        )
+
+    def of_counts(measure: Callable[[np.ndarray], float]) -> dict[str, Any]:
+        return over_seeds(lambda s, i: measure(confusion(true[i], answered[s][i], classes)), first.loc[asked, "actor"])
+
+    counts = sum(confusion(true, a, classes) for a in answered)
+    both = [g[asked] & (a == true) for g, a in zip(genders, answered, strict=True)]
+    known = first.loc[asked, "actor"]
     return {
-        "clips": len(answers),
-        "actors": sorted(set(actors)),
-        "ua": interval(unweighted_recall),
-        "wa": interval(accuracy),
-        "macro_f1": interval(macro_f1),
-        "gender_accuracy": interval_over_actors(actors, lambda i: float(gender_right[i].mean())),
-        "ece": interval_over_actors(known_actors, lambda i: calibration_error(probabilities[i], true[i])),
-        "nll": interval_over_actors(known_actors, lambda i: log_loss(probabilities[i], true[i])),
-        "recall": {e: None if np.isnan(r) else float(r) for e, r in zip(emotions, by_class, strict=True)},
-        "confusion": counts.tolist(),
+        "clips": len(first),
+        "actors": sorted(set(first["actor"])),
+        "ua": of_counts(unweighted_recall),
+        "wa": of_counts(accuracy),
+        "macro_f1": of_counts(macro_f1),
+        "gender_accuracy": over_seeds(lambda s, i: float(genders[s][i].mean()), first["actor"]),
+        "accuracy_16": over_seeds(lambda s, i: float(both[s][i].mean()), known),
+        "ece": over_seeds(lambda s, i: calibration_error(found[s][i], true[i]), known),
+        "nll": over_seeds(lambda s, i: log_loss(found[s][i], true[i]), known),
+        "recall": {
+            e: None if np.isnan(r) else float(r) for e, r in zip(emotions, recalls(np.asarray(counts)), strict=True)
+        },
+        "confusion": np.asarray(counts).tolist(),
         "emotions": list(emotions),
     }
 
@@ -151,26 +191,34 @@ def _figures(answers: pd.DataFrame, emotions: Sequence[str]) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> list[str]:
     """Return an evaluation as lines of text."""
     lines = []
-    for name, figures in result["corpora"].items():
-        lines.append(f"{name}: {figures['clips']} clips of {len(figures['actors'])} held-out actors")
-        for key, title in (
-            ("ua", "UA (mean recall)"),
-            ("wa", "WA (accuracy)"),
-            ("macro_f1", "macro F1"),
-            ("gender_accuracy", "gender accuracy"),
-            ("ece", "ECE, 15 bins"),
-            ("nll", "log loss"),
-        ):
-            figure = figures[key]
-            span = "" if figure["low"] is None else f"   95 % [{figure['low']:.3f}, {figure['high']:.3f}]"
-            lines.append(f"  {title:18} {figure['mean']:.3f}{span}")
-        heads = [emotion[:6] for emotion in figures["emotions"]]
-        lines.append("  " + " ".join([f"{'said / answered':15}", *(f"{h:>6}" for h in heads), "recall"]))
-        for emotion, row in zip(figures["emotions"], figures["confusion"], strict=True):
-            recall = figures["recall"][emotion]
-            cells = [f"{emotion:15}", *(f"{n:6d}" for n in row), "     -" if recall is None else f"{recall:6.3f}"]
-            lines.append("  " + " ".join(cells))
-    for name, figures in result["all_actors"].items():
-        share = figures["gender_accuracy"]
-        lines.append(f"{name}: gender right in {share:.4f} of all {figures['clips']} clips, training actors among them")
+    for name, found in result["corpora"].items():
+        lines.append(f"{name}: {found['clips']} clips of {len(found['actors'])} held-out actors")
+        lines += figure_lines(found)
+    for name, found in result["all_actors"].items():
+        share = found["gender_accuracy"]
+        lines.append(f"{name}: gender right in {share:.4f} of all {found['clips']} clips, training actors among them")
+    return lines
+
+
+def figure_lines(found: dict[str, Any]) -> list[str]:
+    """Return `figures` as lines of text."""
+    lines = []
+    for key, title in (
+        ("ua", "UA (mean recall)"),
+        ("wa", "WA (accuracy)"),
+        ("macro_f1", "macro F1"),
+        ("gender_accuracy", "gender accuracy"),
+        ("accuracy_16", "16-class accuracy"),
+        ("ece", "ECE, 15 bins"),
+        ("nll", "log loss"),
+    ):
+        figure = found[key]
+        span = "" if figure["low"] is None else f"   95 % [{figure['low']:.3f}, {figure['high']:.3f}]"
+        lines.append(f"  {title:18} {figure['mean']:.3f}{span}")
+    heads = [emotion[:6] for emotion in found["emotions"]]
+    lines.append("  " + " ".join([f"{'said / answered':15}", *(f"{h:>6}" for h in heads), "recall"]))
+    for emotion, row in zip(found["emotions"], found["confusion"], strict=True):
+        recall = found["recall"][emotion]
+        cells = [f"{emotion:15}", *(f"{n:6d}" for n in row), "     -" if recall is None else f"{recall:6.3f}"]
+        lines.append("  " + " ".join(cells))
     return lines

@@ -4,23 +4,21 @@ The graph ends in probabilities, temperature applied, and carries its `schemas.c
 only where ONNX Runtime answers as Keras does on real clips.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
-import onnxruntime
 import pandas as pd
 
 from model_export.corpora import read_corpora
 from model_export.errors import ExportError, RunError
-from model_export.evaluation import network_probabilities
 from model_export.features import clip_power
-from model_export.predictions import clip_windows
-from model_export.runs import load_network, read_evaluation, read_run, replacing
+from model_export.graph import open_session, to_onnx, window_ms
+from model_export.predictions import Predict, clip_windows
+from model_export.predictors import predictor
+from model_export.runs import read_evaluation, read_run, replacing
 from schemas.contract import (
     EMOTION_OUTPUT,
     GENDER_OUTPUT,
@@ -32,7 +30,6 @@ from schemas.contract import (
 
 #: Most that a probability may differ between Keras and ONNX Runtime.
 TOLERANCE = 1e-5
-_OPSET = 17
 
 #: Terms that a corpus puts on what is trained on it. RAVDESS's are the stricter and go first.
 LICENCES = {
@@ -113,7 +110,7 @@ def export(
     contract.check_graph(
         {i.name: i.shape for i in session.get_inputs()}, {o.name: o.shape for o in session.get_outputs()}
     )
-    difference = check_parity(session, network_probabilities(run_folder, run), sample, contract.front_end)
+    difference = check_parity(session, predictor(run_folder), sample, contract.front_end)
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as temporary:
@@ -140,7 +137,6 @@ def contract_of(run_folder: Path, run: dict[str, Any], name: str) -> ModelContra
         "seed": options["seed"],
         "fold": options["fold"],
         "epochs": options["epochs"],
-        "best_epoch": run["best_epoch"],
         "versions": run["versions"],
     }
     found = read_evaluation(run_folder, run)
@@ -157,48 +153,9 @@ def contract_of(run_folder: Path, run: dict[str, Any], name: str) -> ModelContra
     )
 
 
-def to_onnx(run_folder: Path, run: dict[str, Any]) -> onnx.ModelProto:
-    """Convert a run's network: windows in, probabilities out, the batch free."""
-    import keras
-
-    if keras.backend.backend() != "tensorflow":
-        raise RunError("export needs Keras on TensorFlow; set KERAS_BACKEND=tensorflow")
-    import tensorflow as tf
-    import tf2onnx
-
-    model = load_network(run_folder)
-    temperature = float(run["temperature"])
-    shape = (None, *model.input_shape[1:])
-
-    def probabilities(windows: Any) -> dict[str, Any]:
-        logits = model(windows, training=False)
-        return {
-            EMOTION_OUTPUT: tf.nn.softmax(logits[EMOTION_OUTPUT] / temperature, name=EMOTION_OUTPUT),
-            GENDER_OUTPUT: tf.nn.softmax(logits[GENDER_OUTPUT], name=GENDER_OUTPUT),
-        }
-
-    # Not from_keras: it looks for attributes that Keras 3 no longer has.
-    graph, _ = tf2onnx.convert.from_function(
-        tf.function(probabilities),
-        input_signature=[tf.TensorSpec(shape, tf.float32, name=INPUT_NAME)],
-        opset=_OPSET,
-    )
-    for value in (*graph.graph.input, *graph.graph.output):
-        value.type.tensor_type.shape.dim[0].Clear()
-        value.type.tensor_type.shape.dim[0].dim_param = "batch"
-    return graph
-
-
-def open_session(content: bytes) -> Any:
-    """Return a session on one thread, as a scoring child has it."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-
-
 def check_parity(
     session: Any,
-    predict: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    predict: Predict,
     clips: pd.DataFrame,
     front_end: FrontEnd,
 ) -> float:
@@ -228,14 +185,3 @@ def check_parity(
     if not compared:
         raise ExportError("no clip with sound to compare ONNX Runtime and Keras on; give others by --corpus")
     return largest
-
-
-def window_ms(session: Any, front_end: FrontEnd, *, repeats: int = 50) -> float:
-    """Return the median time in milliseconds of one window."""
-    window = np.zeros((1, front_end.window_frames, front_end.n_mels), dtype=np.float32)
-    times = []
-    for _ in range(repeats + 5):
-        started = time.perf_counter()
-        session.run(None, {INPUT_NAME: window})
-        times.append(time.perf_counter() - started)
-    return float(np.median(times[5:]) * 1000)

@@ -1,7 +1,9 @@
 """A network while it learns: its steps, the running mean of its weights, and its checkpoints."""
 
+import contextlib
+import functools
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +15,28 @@ from model_export.errors import RunError
 from model_export.networks import NETWORKS
 from model_export.options import TrainOptions
 from model_export.runs import load_network, read_run, replacing
-from model_export.splits import Split
 from schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT
 
 
+@contextlib.contextmanager
+def _precision(policy: str) -> Iterator[None]:
+    """Let layers that are made meanwhile compute in this precision."""
+    before = keras.config.dtype_policy()
+    keras.config.set_dtype_policy(policy)
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(before)
+
+
 class Learner:
-    """The network in training, and the running mean of its weights.
+    """The network in training, over windows of its length, and the running mean of its weights, over whole windows.
 
     Parameters
     ----------
     options : TrainOptions
-    emotions : int
-        Number of emotion logits.
+    emotions : sequence of str
+        The labels of the emotion logits.
     steps : int
         In an epoch.
 
@@ -34,10 +46,12 @@ class Learner:
         The network in training.
     """
 
-    def __init__(self, options: TrainOptions, emotions: int, steps: int) -> None:
-        build = NETWORKS[options.network]
-        self.model = build(options.front_end, emotions, **options.network_options)
-        self._averaged = build(options.front_end, emotions, **options.network_options)
+    def __init__(self, options: TrainOptions, emotions: Sequence[str], steps: int) -> None:
+        self._emotions = tuple(emotions)
+        build = functools.partial(NETWORKS[options.network], emotions=len(emotions), **options.network_options)
+        with _precision(options.precision):
+            self.model = build(options.train_front_end)
+        self._averaged = build(options.front_end)
         self._mean = [np.array(weight) for weight in self.model.get_weights()]
         self._decay = options.averaging
         self._steps = 0
@@ -58,19 +72,35 @@ class Learner:
             jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
         )
 
-    def begin_with(self, folder: Path, split: Split) -> None:
-        """Take the weights of another run."""
-        heard = set(read_run(folder)["split"]["train"]) & {*split.validation, *split.test}
+    def begin_with(self, folder: Path, unheard: Set[str]) -> None:
+        """Take the weights of another run, none of whose training actors may be among those that it must not know."""
+        before = read_run(folder)
+        split = before["split"]
+        heard = unheard if split["unit"] != "actor" else unheard & set(split["train"])
         if heard:
             raise RunError(
                 f"{folder} was trained on {', '.join(sorted(heard))}, who validate or are tested here; take the same "
                 "--fold and --seed as there, or start anew"
             )
-        weights = load_network(folder).get_weights()
+        weights = [
+            self._relabelled(old, new, before["emotions"])
+            for old, new in zip(load_network(folder).get_weights(), self._mean, strict=False)
+        ]
         if [w.shape for w in weights] != [w.shape for w in self._mean]:
             raise RunError(f"{folder} holds a network of another shape; start anew, or from another run")
         self.model.set_weights(weights)
         self._mean = weights
+
+    def _relabelled(self, old: np.ndarray, new: np.ndarray, labels: Sequence[str]) -> np.ndarray:
+        """Return the old weights, those of the emotion head in the order of the new labels; unknown ones stay new."""
+        shared = [label for label in self._emotions if label in labels]
+        if old.shape == new.shape and tuple(labels) == self._emotions:
+            return old
+        if (old.shape[-1], new.shape[-1]) != (len(labels), len(self._emotions)) or old.shape[:-1] != new.shape[:-1]:
+            return old
+        found = new.copy()
+        found[..., [self._emotions.index(label) for label in shared]] = old[..., [labels.index(label) for label in shared]]
+        return found
 
     def step(self, batch: Batch) -> float:
         """Take one step and return its loss."""
@@ -110,7 +140,7 @@ class Learner:
             for i, variable in enumerate(self._optimizer.variables):
                 variable.assign(arrays[f"optimizer_{i}"])
             before = json.loads(str(arrays["run"]))
-        run.update({name: before[name] for name in ("history", "best_epoch", "temperature", "finished")})
+        run.update({name: before[name] for name in ("history", "temperature", "finished")})
         return len(before["history"])
 
 

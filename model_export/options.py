@@ -8,9 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from model_export.augment import Augmentation
+from model_export.classic import CLASSIC
 from model_export.errors import RunError
 from model_export.networks import NETWORKS
 from schemas.contract import FrontEnd
+
+_PRECISIONS = ("float32", "mixed_bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,17 +28,22 @@ class TrainOptions:
     fold : int
         EmoBox fold whose actors are held out of everything.
     epochs : int
-        Length of the schedule; the weights kept are those of the epoch that the validation actors like best.
+        Length of the schedule. The weights kept are the last epoch's: none is chosen.
     seed : int
         Of the split, the weights, and everything random in training.
     network : str
-        A name of `networks.NETWORKS`.
+        A name of `networks.NETWORKS` or `classic.CLASSIC`; the latter take no notice of what concerns learning by steps.
     network_options : mapping
         Keyword arguments of the network, such as ``width``.
     front_end : FrontEnd
     augmentation : Augmentation
     speeds : tuple of float
         At which clips are played in training; the first is 1.
+    train_frames : int
+        Length of the windows in training, cut around the voice. Shorter than the front end's they cost less time, and
+        networks pool over time, voiced frames alone.
+    precision : {"float32", "mixed_bfloat16"}
+        Of the arithmetic in training; weights, and the network kept, are float32.
     corpus_shares : mapping of str to float
         Share of a corpus that an epoch sees, where not all of it.
     batch_size : int
@@ -63,7 +71,9 @@ class TrainOptions:
     front_end: FrontEnd = field(default_factory=FrontEnd)
     augmentation: Augmentation = field(default_factory=Augmentation)
     speeds: tuple[float, ...] = (1.0, 0.93, 1.07)
-    corpus_shares: Mapping[str, float] = field(default_factory=lambda: {"crema_d": 0.5, "ravdess_song": 0.5})
+    train_frames: int = 144
+    precision: str = "mixed_bfloat16"
+    corpus_shares: Mapping[str, float] = field(default_factory=dict)
     batch_size: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 2e-2
@@ -71,16 +81,30 @@ class TrainOptions:
     gender_weight: float = 0.5
     averaging: float = 0.997
     start: Path | None = None
-    validation_actors: int = 4
+    validation_actors: int = 2
     cache: Path | None = None
 
     def __post_init__(self) -> None:
-        if self.network not in NETWORKS:
-            raise RunError(f"unknown network {self.network!r}; known are {', '.join(sorted(NETWORKS))}")
+        known = sorted({*NETWORKS, *CLASSIC})
+        if self.network not in known:
+            raise RunError(f"unknown network {self.network!r}; known are {', '.join(known)}")
+        if self.precision not in _PRECISIONS:
+            raise RunError(f"unknown precision {self.precision!r}; known are {', '.join(_PRECISIONS)}")
+        if not 1 <= self.train_frames <= self.front_end.window_frames:
+            raise RunError(
+                f"train_frames is {self.train_frames}; it must be at least 1 and at most the front end's window, "
+                f"{self.front_end.window_frames}"
+            )
         if self.epochs < 1:
             raise RunError(f"epochs is {self.epochs}; it must be at least 1")
         if not self.speeds or self.speeds[0] != 1.0:
             raise RunError(f"speeds is {self.speeds}; the first must be 1.0, the speed that is validated")
+
+    @property
+    def train_front_end(self) -> FrontEnd:
+        """The front end with windows as long as those in training."""
+        hop = min(self.train_frames, self.front_end.window_hop_frames)
+        return dataclasses.replace(self.front_end, window_frames=self.train_frames, window_hop_frames=hop)
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as JSON values."""

@@ -12,6 +12,9 @@ from schemas.settings import ScoreSettings
 
 _BATCH = 64
 
+#: Takes windows (n, window_frames, n_mels) and returns the probabilities of emotions and of genders, one row a window.
+Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
+
 
 @dataclass(frozen=True)
 class ClipWindows:
@@ -65,7 +68,7 @@ def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
 
 def clip_answers(
     clips: Sequence[ClipWindows],
-    predict: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    predict: Predict,
     *,
     settings: ScoreSettings | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
@@ -76,7 +79,6 @@ def clip_answers(
     clips : sequence of ClipWindows
         Each with at least one window.
     predict : callable
-        Takes windows and returns the probabilities of emotions and of genders, one row a window.
     settings : ScoreSettings or None
         Gives the range within which windows vote.
 

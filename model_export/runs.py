@@ -1,8 +1,8 @@
 """A training run's folder.
 
 ``run.json``        every option, the clips counted, the split, versions, history, temperature: what the run was
-``model.keras``     the network, averaged weights, at its best epoch by the validation actors; gives logits
-``checkpoint.npz``  everything that training needs to go on after the last whole epoch
+``model.keras``     the network, averaged weights, after its last epoch; gives logits. Or ``model.joblib``: scikit-learn's
+``checkpoint.npz``  everything that training needs to go on after the last whole epoch; gone when it has ended
 ``evaluation.json`` what `emobeam evaluate` found
 
 Each is written beside its place and moved there, so that a kill at any moment leaves the one before.
@@ -46,17 +46,18 @@ def read_run(folder: Path) -> dict[str, Any]:
     Raises
     ------
     RunError
-        If the folder is no run, or has no trained network yet.
+        If the folder is no run, or it has not ended yet.
     """
-    for name in (RUN_FILE, MODEL_FILE):
-        if not (folder / name).is_file():
-            raise RunError(f"{folder} is not a finished training run: it has no {name}; make it with emobeam train")
+    if not (folder / RUN_FILE).is_file():
+        raise RunError(f"{folder} is not a finished training run: it has no {RUN_FILE}; make it with emobeam train")
     try:
         run = json.loads((folder / RUN_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunError(f"{folder / RUN_FILE} cannot be read: {error}; train again") from error
     if not isinstance(run, dict):
         raise RunError(f"{folder / RUN_FILE} holds no JSON object; train again")
+    if not run.get("finished"):
+        raise RunError(f"{folder} is not a finished training run; give emobeam train the same flags to go on with it")
     return run
 
 
@@ -66,15 +67,14 @@ def read_evaluation(folder: Path, run: Mapping[str, Any]) -> dict[str, Any] | No
     Raises
     ------
     RunError
-        If the run has been trained on since, so that the figures are another network's.
+        If the figures are another network's.
     """
     file = folder / EVALUATION_FILE
     if not file.is_file():
         return None
     found = dict(json.loads(file.read_text(encoding="utf-8")))
-    if found["run"]["best_epoch"] != run["best_epoch"]:
-        epochs = f"epoch {found['run']['best_epoch']}, the network of {run['best_epoch']}"
-        raise RunError(f"{file} is of {epochs}; run emobeam evaluate again")
+    if found["run"]["temperature"] != run["temperature"]:
+        raise RunError(f"{file} is of another network than is there now; run emobeam evaluate again")
     return found
 
 

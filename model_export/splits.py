@@ -1,9 +1,11 @@
-"""Who is tested, who validates and who trains: actors, never clips.
+"""Who is tested, who validates and who trains: actors, unless a protocol says otherwise (`protocols`).
 
 A clip's neighbours are the other clips of its actor, sung ones too, so an actor stands on one side alone.
 """
 
 import json
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,22 +23,31 @@ _VALIDATING = ("ravdess", "crema_d", "ravdess_song")
 
 @dataclass(frozen=True)
 class Split:
-    """Actors by their part, each sorted; no actor is in two.
+    """Names by their part, each sorted; none is in two.
 
     Attributes
     ----------
     train, validation, test : tuple of str
+    unit : str
+        The column of a table of clips whose values the names are: ``actor``, or for some protocols ``clip``.
     """
 
     train: tuple[str, ...]
     validation: tuple[str, ...]
     test: tuple[str, ...]
+    unit: str = "actor"
 
     def __post_init__(self) -> None:
         parts = (self.train, self.validation, self.test)
-        shared = [actor for actor in set().union(*parts) if sum(actor in part for part in parts) > 1]
+        sides = Counter(name for part in parts for name in set(part))
+        shared = [name for name, count in sides.items() if count > 1]
         if shared:
-            raise ModelExportError(f"actors on more than one side of the split: {', '.join(sorted(shared))}")
+            raise ModelExportError(f"{self.unit}s on more than one side of the split: {', '.join(sorted(shared))}")
+
+    def part(self, clips: pd.DataFrame, *parts: str) -> pd.DataFrame:
+        """Return the rows of a table of clips that belong to one of the parts, such as ``"train"``."""
+        names = {name for part in parts for name in getattr(self, part)}
+        return clips[clips[self.unit].isin(names)]
 
 
 def fold_actors(fold: int) -> tuple[str, ...]:
@@ -53,8 +64,8 @@ def fold_actors(fold: int) -> tuple[str, ...]:
     return tuple(f"ravdess_{number:02d}" for number in folds[str(fold)])
 
 
-def split_actors(clips: pd.DataFrame, *, fold: int, seed: int, validation: int = 4) -> Split:
-    """Split the actors of a table of clips.
+def split_actors(clips: pd.DataFrame, *, fold: int, seed: int, validation: int = 2) -> Split:
+    """Split the actors of a table of clips by an EmoBox fold.
 
     The fold's actors are tested, whichever corpus a clip of theirs is in. Validation actors are drawn by the seed
     from the others of RAVDESS (of CREMA-D where RAVDESS is absent), as many women as men.
@@ -74,24 +85,30 @@ def split_actors(clips: pd.DataFrame, *, fold: int, seed: int, validation: int =
     ModelExportError
         If there is no such fold, `validation` is odd, or too few actors are left to train on.
     """
+    return hold_out(clips, fold_actors(fold), seed=seed, validation=validation)
+
+
+def hold_out(clips: pd.DataFrame, test: Iterable[str], *, seed: int, validation: int = 2) -> Split:
+    """Split the actors of a table of clips so that those named are tested; else as `split_actors`."""
     if validation < 2 or validation % 2:
         raise ModelExportError(f"{validation} validation actors cannot be as many women as men; take 2 or 4")
-    test = set(fold_actors(fold))
-    actors = clips.drop_duplicates("actor").set_index("actor")["gender"]
-    corpus = next(name for name in _VALIDATING if (clips["corpus"] == name).any())
-    candidates = sorted(set(clips.loc[clips["corpus"] == corpus, "actor"]) - test)
+    tested = set(test)
+    genders = clips.drop_duplicates("actor").set_index("actor")["gender"]
+    corpora = set(clips.loc[~clips["actor"].isin(tested), "corpus"])
+    corpus = next((name for name in _VALIDATING if name in corpora), None)
+    candidates = sorted(set(clips.loc[clips["corpus"] == corpus, "actor"]) - tested)
     rng = np.random.default_rng(seed)
     chosen: set[str] = set()
     for gender in GENDERS:
-        of_gender = [actor for actor in candidates if actors[actor] == gender]
+        of_gender = [actor for actor in candidates if genders[actor] == gender]
         if len(of_gender) <= validation // 2:
             raise ModelExportError(
-                f"corpus {corpus} has {len(of_gender)} {gender} actors outside fold {fold}'s test actors: too few to "
+                f"corpus {corpus} has {len(of_gender)} {gender} actors outside the test actors: too few to "
                 f"train and to validate on {validation // 2}; give a more complete corpus"
             )
         chosen.update(rng.choice(of_gender, validation // 2, replace=False).tolist())
     return Split(
-        train=tuple(sorted(set(actors.index) - test - chosen)),
+        train=tuple(sorted(set(genders.index) - tested - chosen)),
         validation=tuple(sorted(chosen)),
-        test=tuple(sorted(test & set(actors.index))),
+        test=tuple(sorted(tested & set(genders.index))),
     )

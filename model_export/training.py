@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from model_export.batches import Batches
+from model_export.classic import CLASSIC, fit_classic, save_classic
 from model_export.corpora import read_corpora
 from model_export.errors import RunError
 from model_export.features import load_powers
@@ -26,6 +27,11 @@ from model_export.runs import CHECKPOINT_FILE, MODEL_FILE, RUN_FILE, read_run, r
 from model_export.splits import Split, split_actors
 from schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, FrontEnd
 from schemas.labels import EMOTIONS, GENDERS
+
+_PARTS = {"train": "train", "validate": "validation", "held out": "test"}
+
+#: More names than this are counted, not listed.
+_MOST_NAMED = 8
 
 _PACKAGES = ("numpy", "scipy", "soxr", "soundfile", "keras", "tensorflow", "tensorflow-cpu", "pandas")
 
@@ -52,23 +58,60 @@ def train(
     """
     clips = read_corpora(options.corpora)
     split = split_actors(clips, fold=options.fold, seed=options.seed, validation=options.validation_actors)
-    emotions = tuple(e for e in EMOTIONS if (clips["emotion"] == e).any())
+    return fit(options, clips, split, report=report, command=command)
+
+
+def fit(
+    options: TrainOptions,
+    clips: pd.DataFrame,
+    split: Split,
+    *,
+    report: Callable[[str], None] = print,
+    command: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Train a network on one part of a table of clips; as `train`, which makes both from the options.
+
+    Parameters
+    ----------
+    options : TrainOptions
+    clips : pandas.DataFrame
+        As `corpora.read_corpora` gives it. Where it has a column ``speed``, clips are played so much faster.
+    split : Split
+    report, command
+        As in `train`.
+    """
+    training, validating = split.part(clips, "train"), _validation_clips(clips, split)
+    emotions = tuple(e for e in EMOTIONS if (training["emotion"] == e).any())
     run = _begin(options, clips, split, emotions, command)
-    report(
-        f"{len(clips)} clips; actors: {len(split.train)} train, {len(split.validation)} validate "
-        f"({', '.join(split.validation)}), {len(split.test)} held out ({', '.join(split.test)})"
+    report(f"{len(clips)} clips; " + ", ".join(f"{name}: {_told(split, part)}" for name, part in _PARTS.items()))
+    if run["finished"]:
+        report(f"{options.out} is finished")
+        return run
+    if options.network in CLASSIC:
+        return _fit_classic(options, clips, training, run, report)
+    powers = [_powers(options, clips, training, speed, report) for speed in options.speeds]
+    batches = Batches(
+        training,
+        powers,
+        emotions=emotions,
+        front_end=options.train_front_end,
+        augmentation=options.augmentation,
+        size=options.batch_size,
+        label_smoothing=options.label_smoothing,
+        corpus_shares=options.corpus_shares,
+        seed=options.seed,
     )
-    cache = options.cache or options.out / "cache"
-    paths = clips["path"].tolist()
-    powers = [load_powers(paths, options.front_end, cache=cache, speed=s, report=report) for s in options.speeds]
-    batches = _batches(options, clips, powers, split, emotions)
-    validation = _Validation.of(clips, powers[0], split, emotions, options.front_end)
+    if batches.steps == 0:
+        raise RunError(f"{len(training)} training clips do not fill a batch of {options.batch_size}; give more clips")
+    validation = _Validation.of(
+        validating, _powers(options, clips, validating, 1.0, report), emotions, options.front_end
+    )
 
     keras.utils.set_random_seed(options.seed)
-    learner = Learner(options, len(emotions), batches.steps)
-    run["network"] = {"parameters": learner.model.count_params(), "multiply_adds": multiply_adds(learner.model)}
+    learner = Learner(options, emotions, batches.steps)
+    run["network"] = {"parameters": learner.model.count_params(), "multiply_adds": multiply_adds(learner.average())}
     if options.start:
-        learner.begin_with(options.start, split)
+        learner.begin_with(options.start, set(split.part(clips, "validation", "test")["actor"]))
     first = learner.restore(options.out / CHECKPOINT_FILE, run)
     if first:
         report(f"going on after epoch {first}")
@@ -78,23 +121,71 @@ def train(
         found = validation.measure(learner.average())
         row = {"epoch": epoch, "loss": loss, **found, "seconds": round(time.monotonic() - started, 1)}
         run["history"].append(row)
-        if run["best_epoch"] is None or found["val_ua"] >= run["history"][run["best_epoch"] - 1]["val_ua"]:
-            run.update(best_epoch=epoch, temperature=found["val_temperature"])
-            with replacing(options.out / MODEL_FILE) as temporary:
-                learner.average().save(temporary)
-        run["finished"] = epoch == options.epochs
-        write_json(options.out / RUN_FILE, run)
+        run["temperature"] = found["val_temperature"]
         learner.save(options.out / CHECKPOINT_FILE, run)
         report(
             f"epoch {epoch}/{options.epochs}  loss {loss:.3f}  val UA {found['val_ua']:.3f}  "
-            f"gender {found['val_gender']:.3f}  {row['seconds']:.0f} s" + ("  *" if run["best_epoch"] == epoch else "")
+            f"gender {found['val_gender']:.3f}  {row['seconds']:.0f} s"
         )
+    with replacing(options.out / MODEL_FILE) as temporary:
+        learner.average().save(temporary)
+    run["finished"] = True
+    write_json(options.out / RUN_FILE, run)
+    (options.out / CHECKPOINT_FILE).unlink(missing_ok=True)
     return run
+
+
+def _fit_classic(
+    options: TrainOptions,
+    clips: pd.DataFrame,
+    training: pd.DataFrame,
+    run: dict[str, Any],
+    report: Callable[[str], None],
+) -> dict[str, Any]:
+    started = time.monotonic()
+    cut = [clip_windows(power, options.front_end).log_mel for power in _powers(options, clips, training, 1.0, report)]
+    clip = np.repeat(np.arange(len(cut)), [len(windows) for windows in cut])
+    emotion = training["emotion"].map(run["emotions"].index).to_numpy()[clip]
+    gender = training["gender"].map(GENDERS.index).to_numpy()[clip]
+    windows = np.concatenate(cut)
+    save_classic(
+        fit_classic(options.network, windows, emotion, gender, options.front_end, seed=options.seed), options.out
+    )
+    run.update(network={}, finished=True)
+    run["history"].append({"epoch": 1, "seconds": round(time.monotonic() - started, 1)})
+    write_json(options.out / RUN_FILE, run)
+    return run
+
+
+def _told(split: Split, part: str) -> str:
+    names = getattr(split, part)
+    return f"{len(names)} {split.unit}s" + (f" ({', '.join(names)})" if len(names) <= _MOST_NAMED else "")
+
+
+def _powers(
+    options: TrainOptions, clips: pd.DataFrame, rows: pd.DataFrame, speed: float, report: Callable[[str], None]
+) -> list[np.ndarray]:
+    """Return the mel power of some rows of the table, each clip at its own speed times `speed`."""
+    # Read a corpus at a time and whole, so that runs on other parts of it share its cache.
+    cache = options.cache or options.out / "cache"
+    speeds = clips["speed"] if "speed" in clips else pd.Series(1.0, index=clips.index)
+    powers: dict[Any, np.ndarray] = {}
+    for (_, own), group in clips.groupby([clips["corpus"], speeds]):
+        paths = group["path"].tolist()
+        loaded = load_powers(paths, options.front_end, cache=cache, speed=own * speed, report=report)
+        powers |= zip(group.index, loaded, strict=True)
+    return [powers[i] for i in rows.index]
+
+
+def _validation_clips(clips: pd.DataFrame, split: Split) -> pd.DataFrame:
+    chosen = split.part(clips, "validation")
+    speech = chosen[chosen["channel"] == "speech"]
+    return chosen if speech.empty else speech  # empty: songs alone
 
 
 @dataclass(frozen=True)
 class _Validation:
-    """The validation actors' speech, cut into windows once."""
+    """The validation part's clips, cut into windows once."""
 
     windows: list[ClipWindows]
     emotion: np.ndarray
@@ -103,20 +194,12 @@ class _Validation:
 
     @classmethod
     def of(
-        cls,
-        clips: pd.DataFrame,
-        powers: Sequence[np.ndarray],
-        split: Split,
-        emotions: Sequence[str],
-        front_end: FrontEnd,
+        cls, clips: pd.DataFrame, powers: Sequence[np.ndarray], emotions: Sequence[str], front_end: FrontEnd
     ) -> "_Validation":
-        chosen = clips[clips["actor"].isin(split.validation) & (clips["channel"] == "speech")]
-        if chosen.empty:  # songs alone
-            chosen = clips[clips["actor"].isin(split.validation)]
-        sounding = [i for i in chosen.index if len(powers[i])]
-        chosen = chosen.loc[sounding]
+        sounding = np.array([len(power) > 0 for power in powers])
+        chosen = clips[sounding]
         return cls(
-            [clip_windows(powers[i], front_end) for i in sounding],
+            [clip_windows(power, front_end) for power in powers if len(power)],
             np.array([emotions.index(e) for e in chosen["emotion"]]),
             np.array([GENDERS.index(g) for g in chosen["gender"]]),
             len(emotions),
@@ -138,48 +221,28 @@ class _Validation:
         }
 
 
-def _batches(
-    options: TrainOptions,
-    clips: pd.DataFrame,
-    powers: Sequence[Sequence[np.ndarray]],
-    split: Split,
-    emotions: Sequence[str],
-) -> Batches:
-    chosen = clips[clips["actor"].isin(split.train)]
-    batches = Batches(
-        chosen,
-        [[of_speed[i] for i in chosen.index] for of_speed in powers],
-        emotions=emotions,
-        front_end=options.front_end,
-        augmentation=options.augmentation,
-        size=options.batch_size,
-        label_smoothing=options.label_smoothing,
-        corpus_shares=options.corpus_shares,
-        seed=options.seed,
-    )
-    if batches.steps == 0:
-        raise RunError(f"{len(chosen)} training clips do not fill a batch of {options.batch_size}; give more clips")
-    return batches
-
-
 def _begin(
     options: TrainOptions, clips: pd.DataFrame, split: Split, emotions: Sequence[str], command: Sequence[str]
 ) -> dict[str, Any]:
-    """Write ``run.json`` of a run that begins, or check that the one there is this one."""
+    """Write ``run.json`` of a run that begins, or check that the one there is this one; return what it says."""
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"the run's folder {options.out} cannot be made: {error}") from error
     file = options.out / RUN_FILE
     told = options.to_json()
+    known: dict[str, Any] = {}
     if file.is_file():
-        before = json.loads(file.read_text(encoding="utf-8")).get("options", {})
+        known = json.loads(file.read_text(encoding="utf-8"))
+        before = known.get("options", {})
         other = [name for name in told if name not in ("out", "cache") and before.get(name) != told[name]]
         if other:
             raise RunError(
                 f"{options.out} holds a run with other options ({', '.join(other)}); give the same to go on with it, "
                 "or another --out"
             )
+    if known.get("finished"):
+        return known
     run: dict[str, Any] = {
         "command": list(command),
         "options": told,
@@ -189,7 +252,6 @@ def _begin(
         "versions": _versions(),
         "start": read_run(options.start) if options.start else None,
         "history": [],
-        "best_epoch": None,
         "temperature": 1.0,
         "finished": False,
     }

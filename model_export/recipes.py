@@ -1,0 +1,24 @@
+"""How each network is trained: the recipe, as it was frozen before any test actor was heard (docs/experiments.md)."""
+
+from collections.abc import Mapping
+from typing import Any
+
+#: Before all: on CREMA-D, which shares no actor with RAVDESS.
+PRETRAIN = "pretrain"
+#: On RAVDESS, from there.
+FINETUNE = "finetune"
+#: On whatever is given, from random weights.
+SCRATCH = "scratch"
+
+_STAGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
+    "cnn": {
+        PRETRAIN: {"epochs": 20, "learning_rate": 3e-3, "weight_decay": 1e-2},
+        FINETUNE: {"epochs": 40, "learning_rate": 1e-3},
+        SCRATCH: {"epochs": 50, "learning_rate": 2e-3},
+    },
+}
+
+
+def recipe(network: str, stage: str) -> dict[str, Any]:
+    """Return the fields of `options.TrainOptions` that the network's recipe sets at this stage."""
+    return dict(_STAGES.get(network, _STAGES["cnn"])[stage])

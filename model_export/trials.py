@@ -1,0 +1,275 @@
+"""Run a protocol: train what is absent, ask the networks about the clips tested, and state what the answers are worth.
+
+Below the working folder every training is a run's folder of its own (`runs`), which a later call goes on with or takes as
+it is: ``pretrain/NETWORK-seedS`` and ``PROTOCOL/NETWORK/seedS-foldF``, the latter with ``answers.parquet``. The results are
+``PROTOCOL-NETWORK.json`` and, clip by clip, ``.parquet``.
+"""
+
+import concurrent.futures
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from model_export.classic import CLASSIC
+from model_export.corpora import read_corpora
+from model_export.errors import RunError
+from model_export.protocols import PROTOCOLS, Fold
+from model_export.recipes import FINETUNE, PRETRAIN, SCRATCH, recipe
+from model_export.runs import read_run, replacing, write_json
+from schemas.labels import EMOTIONS
+
+ANSWERS_FILE = "answers.parquet"
+_FEW_MS = 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Trials:
+    """Which trainings of a protocol to make.
+
+    Attributes
+    ----------
+    protocol, network : str
+    corpora : tuple of (name, folder)
+    out : Path
+        The working folder.
+    results : Path
+        Folder of the results.
+    seeds : tuple of int
+    folds : tuple of str
+        Their names; all where empty.
+    jobs : int
+        Trainings side by side, the cores shared among them.
+    cache : Path or None
+        Folder of cached features; ``cache`` in the working folder where None.
+    """
+
+    protocol: str
+    network: str
+    corpora: tuple[tuple[str, Path], ...]
+    out: Path
+    results: Path
+    seeds: tuple[int, ...] = (0,)
+    folds: tuple[str, ...] = ()
+    jobs: int = 1
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        if self.protocol not in PROTOCOLS:
+            raise RunError(f"unknown protocol {self.protocol!r}; known are {', '.join(PROTOCOLS)}")
+
+    @property
+    def pretrained(self) -> bool:
+        """Whether trainings begin with weights from CREMA-D."""
+        return PROTOCOLS[self.protocol].pretrained and self.network not in CLASSIC
+
+    def folder(self, seed: int, fold: str) -> Path:
+        """Return a training's folder."""
+        return self.out / self.protocol / self.network / f"seed{seed}-fold{fold}"
+
+    def pretraining(self, seed: int) -> Path:
+        """Return the folder of the training that comes before all of a seed's."""
+        return self.out / "pretrain" / f"{self.network}-seed{seed}"
+
+
+def run_trials(trials: Trials, *, report: Callable[[str], None] = print) -> dict[str, Any]:
+    """Make the trainings, and return and write the figures over all of the protocol's that have been made.
+
+    Raises
+    ------
+    RunError
+        If a fold is unknown, or a training fails.
+    CorpusError, ModelExportError
+        If a corpus cannot be read or the protocol needs one that is not given.
+    """
+    clips = read_corpora(trials.corpora)
+    names = [fold.name for fold in PROTOCOLS[trials.protocol].folds(clips, trials.seeds[0])]
+    unknown = sorted(set(trials.folds) - set(names))
+    if unknown:
+        raise RunError(f"{trials.protocol} has no fold {', '.join(unknown)}; it has {', '.join(names)}")
+    wanted = [(seed, name) for seed in trials.seeds for name in (trials.folds or names)]
+    due = [(seed, name) for seed, name in wanted if not (trials.folder(seed, name) / ANSWERS_FILE).is_file()]
+    # Spawned, one process a training: what one leaves behind in Keras and its threads, no other meets.
+    with concurrent.futures.ProcessPoolExecutor(
+        trials.jobs, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
+    ) as pool:
+        if trials.pretrained:
+            for done in pool.map(_pretrain, [(trials, seed) for seed in sorted({seed for seed, _ in due})]):
+                report(done)
+        for done in pool.map(_train_and_answer, [(trials, seed, name) for seed, name in due]):
+            report(done)
+    return write_results(trials, names, report=report)
+
+
+def write_results(trials: Trials, names: Sequence[str], *, report: Callable[[str], None] = print) -> dict[str, Any]:
+    """Write the results over every training of the protocol and network that has answered; return the figures."""
+    from model_export.evaluation import figure_lines
+
+    folders = [
+        folder
+        for folder in sorted((trials.out / trials.protocol / trials.network).glob("seed*-fold*"))
+        if (folder / ANSWERS_FILE).is_file()
+    ]
+    answers = pd.concat([pd.read_parquet(folder / ANSWERS_FILE) for folder in folders], ignore_index=True)
+    runs = [read_run(folder) for folder in folders]
+    result = summary(trials, answers, runs, names)
+    trials.results.mkdir(parents=True, exist_ok=True)
+    path = trials.results / f"{trials.protocol}-{trials.network}.json"
+    write_json(path, result)
+    with replacing(path.with_suffix(".parquet")) as temporary:
+        answers.to_parquet(temporary, index=False)
+    report(f"{path}: {trials.protocol} ({result['title']}), {trials.network}, seeds {result['seeds']}, "
+           f"folds {', '.join(result['folds'])}")  # fmt: skip
+    for line in figure_lines(result):
+        report(line)
+    return result
+
+
+def summary(trials: Trials, answers: pd.DataFrame, runs: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Return what a protocol's answers are worth; ``folds`` of them apart, where there are several."""
+    from model_export.evaluation import figures, probabilities
+    from model_export.metrics import calibration_noise_floor
+
+    tested = [e for e in EMOTIONS if (answers["emotion"] == e).any() and answers[f"p_{e}"].notna().any()]
+    folds = [name for name in names if name in set(answers["fold"])]
+    by_fold = {}
+    for name in folds:
+        found = figures(answers[answers["fold"] == name], tested)
+        by_fold[name] = {key: found[key] for key in ("clips", "ua", "wa", "gender_accuracy", "accuracy_16", "ece")}
+    found = figures(answers, tested)
+    before = figures(_reheated(answers, tested), tested)
+    one_seed = answers[answers["seed"] == answers["seed"].min()]
+    result = {
+        "protocol": trials.protocol,
+        "title": PROTOCOLS[trials.protocol].title,
+        "network": trials.network,
+        **runs[0]["network"],
+        "seeds": sorted(int(seed) for seed in set(answers["seed"])),
+        "folds": folds,
+        "of_folds": len(names),
+        **found,
+        "ece_noise_floor": calibration_noise_floor(probabilities(one_seed, tested)),
+        "before_temperature": {key: before[key] for key in ("ece", "nll")},
+        "by_fold": by_fold,
+        "by_seed": {
+            str(seed): {k: figures(rows, tested)[k]["mean"] for k in ("ua", "wa", "gender_accuracy", "accuracy_16", "ece")}
+            for seed, rows in answers.groupby("seed")
+        },
+        "train_seconds": float(np.mean([sum(row["seconds"] for row in run["history"]) for run in runs])),
+        "ms_per_window": float(np.median(answers["ms_per_window"])),
+        "versions": runs[0]["versions"],
+    }
+    if answers["onnx_p_female"].notna().all():
+        result["onnx"] = _onnx(answers, tested)
+    return result
+
+
+def _reheated(answers: pd.DataFrame, emotions: Sequence[str]) -> pd.DataFrame:
+    """Return the answers as they were before the temperature."""
+    found = answers.copy()
+    for emotion in emotions:
+        found[f"p_{emotion}"] = answers[f"p_{emotion}"] ** answers["temperature"]
+    return found
+
+
+def _onnx(answers: pd.DataFrame, tested: Sequence[str]) -> dict[str, Any]:
+    from model_export.evaluation import figures
+
+    columns = [*(f"p_{emotion}" for emotion in tested), "p_female"]
+    graph = answers.drop(columns=columns).rename(columns={f"onnx_{column}": column for column in columns})
+    found = figures(graph, tested)
+    difference = np.abs(answers[columns].to_numpy() - graph[columns].to_numpy()).max()
+    keys = ("ua", "wa", "macro_f1", "gender_accuracy", "accuracy_16", "ece", "nll")
+    return {**{key: found[key] for key in keys}, "largest_difference": float(difference)}
+
+
+def _pretrain(job: tuple[Trials, int]) -> str:
+    trials, seed = job
+    _share_cores(trials.jobs)
+    from model_export.options import TrainOptions
+    from model_export.training import train
+
+    folder = trials.pretraining(seed)
+    options = TrainOptions(
+        corpora=tuple((name, path) for name, path in trials.corpora if name == "crema_d"),
+        out=folder,
+        network=trials.network,
+        seed=seed,
+        cache=trials.cache or trials.out / "cache",
+        **recipe(trials.network, PRETRAIN),
+    )
+    train(options, report=_log(folder))
+    return f"{folder}: trained"
+
+
+def _train_and_answer(job: tuple[Trials, int, str]) -> str:
+    trials, seed, name = job
+    _share_cores(trials.jobs)
+    from model_export.evaluation import answer
+    from model_export.options import TrainOptions
+    from model_export.predictors import exported, predictor
+    from model_export.training import fit
+
+    fold = next(f for f in PROTOCOLS[trials.protocol].folds(read_corpora(trials.corpora), seed) if f.name == name)
+    folder = trials.folder(seed, name)
+    options = TrainOptions(
+        corpora=tuple((corpus, path) for corpus, path in trials.corpora if (fold.clips["corpus"] == corpus).any()),
+        out=folder,
+        network=trials.network,
+        seed=seed,
+        start=trials.pretraining(seed) if trials.pretrained else None,
+        cache=trials.cache or trials.out / "cache",
+        **_stage(trials, fold),
+    )
+    run = fit(options, fold.clips, fold.split, report=_log(folder))
+    answers = answer(fold.test, predictor(folder), options.front_end, run["emotions"])
+    answers.insert(0, "protocol", trials.protocol)
+    answers = answers.assign(network=trials.network, seed=seed, fold=name, temperature=run["temperature"])
+    graph = exported(folder)
+    answers["ms_per_window"] = np.nan if graph is None else graph.ms_per_window
+    columns = [*(f"p_{emotion}" for emotion in EMOTIONS), "p_female"]
+    if graph is None:
+        answers[[f"onnx_{column}" for column in columns]] = np.nan
+    else:
+        again = answer(fold.test, graph.predict, options.front_end, run["emotions"])
+        answers[[f"onnx_{column}" for column in columns]] = again[columns].to_numpy()
+    with replacing(folder / ANSWERS_FILE) as temporary:
+        answers.to_parquet(temporary, index=False)
+    return f"{folder}: trained and tested on {len(answers)} clips"
+
+
+def _stage(trials: Trials, fold: Fold) -> dict[str, Any]:
+    training = fold.split.part(fold.clips, "train")
+    if trials.pretrained:
+        return recipe(trials.network, FINETUNE)
+    return recipe(trials.network, SCRATCH if (training["corpus"] == "ravdess").any() else PRETRAIN)
+
+
+def _share_cores(jobs: int) -> None:
+    """Give this process its part of the cores, before TensorFlow takes all."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    threads = max(1, (os.cpu_count() or 1) // jobs)
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    import keras
+
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+        tf.config.threading.set_inter_op_parallelism_threads(1)
+
+
+def _log(folder: Path) -> Callable[[str], None]:
+    """Return what appends a training's lines to a file beside its folder, since several train side by side."""
+    folder.mkdir(parents=True, exist_ok=True)
+
+    def report(line: str) -> None:
+        with (folder / "train.log").open("a", encoding="utf-8") as file:
+            print(line, file=file)
+
+    return report
