@@ -10,7 +10,7 @@ from model_export.flags import add_evaluate_arguments, add_export_arguments, add
 from pipelines.leave import leave
 from schemas.settings import add_score_arguments
 
-_TRAIN_ONLY = {"keras", "onnx", "pandas", "pooch", "requests", "tensorflow", "tf2onnx"}
+_TRAIN_ONLY = {"keras", "onnx", "pandas", "pooch", "requests", "sklearn", "tensorflow", "tf2onnx"}
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -9,6 +9,7 @@ TRAIN = [
     "onnx>=1.17,<2",
     "pandas>=2.2,<4",
     "pooch>=1.8,<2",
+    "scikit-learn>=1.6,<2",
     "tensorflow-cpu>=2.20,<3; platform_system != 'Darwin'",
     "tensorflow>=2.20,<3; platform_system == 'Darwin'",
     "tf2onnx>=1.17,<2",

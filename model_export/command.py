@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Callable
 
-from model_export.errors import ModelExportError
+from model_export.errors import ModelExportError, RunError
 
 # Each command imports Keras inside: it takes seconds, and the message about a wrong folder should not.
 
@@ -40,8 +40,15 @@ def run_evaluate(args: argparse.Namespace) -> int:
     def work() -> None:
         from model_export.runs import read_run
 
+        if args.noise and not args.degraded:
+            raise RunError("--noise is of use with --degraded alone; add that, or leave --noise out")
         read_run(args.run)
         _quiet()
+        if args.degraded:
+            from model_export.robustness import evaluate_degraded
+
+            evaluate_degraded(args.run, corpora=args.corpus, noise=args.noise, report=_report)
+            return
         from model_export.evaluation import evaluate
 
         evaluate(args.run, corpora=args.corpus, report=_report)

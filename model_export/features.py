@@ -7,8 +7,9 @@ import hashlib
 import json
 import multiprocessing
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -49,10 +50,29 @@ def clip_power(path: str, front_end: FrontEnd, *, speed: float = 1.0) -> np.ndar
         with Path(path).open("rb") as file, open_audio(file) as decoder:
             # A clip that claims a higher rate than it has is played faster.
             rate = round(decoder.info.sample_rate * speed)
-            samples = resample(mix(decoder.blocks()), sample_rate=rate, target_rate=front_end.sample_rate)
-            frames = list(mel_power_stream(samples, front_end))
+            return sound_power(mix(decoder.blocks()), rate, front_end)
     except (DecodeError, OSError) as error:
         raise CorpusError(f"{path} cannot be read: {error}") from error
+
+
+def sound_power(blocks: Iterable[np.ndarray], rate: int, front_end: FrontEnd) -> np.ndarray:
+    """Return the mel power of one channel of sound.
+
+    Parameters
+    ----------
+    blocks : iterable of np.ndarray, shape (n,)
+        float32 samples.
+    rate : int
+        Their rate in Hz.
+    front_end : FrontEnd
+
+    Returns
+    -------
+    np.ndarray, shape (frames, n_mels)
+        float32, at least 0.
+    """
+    samples = resample(blocks, sample_rate=rate, target_rate=front_end.sample_rate)
+    frames = list(mel_power_stream(samples, front_end))
     return np.concatenate(frames) if frames else np.zeros((0, front_end.n_mels), dtype=np.float32)
 
 
@@ -95,7 +115,7 @@ def load_powers(
     read = functools.partial(_levelled_power, front_end=front_end, speed=speed)
     started = reported = time.monotonic()
     powers: list[np.ndarray] = []
-    with _mapping(processes if len(paths) > _WORTH_PROCESSES else 1) as mapped:
+    with mapping(processes if len(paths) > _WORTH_PROCESSES else 1) as mapped:
         for power in mapped(read, paths):
             powers.append(power)
             if time.monotonic() - reported > 10:
@@ -108,15 +128,15 @@ def load_powers(
 
 
 @contextlib.contextmanager
-def _mapping(processes: int) -> Iterator[Callable[..., Iterator[np.ndarray]]]:
-    """Give ``map``, or one that works in other processes."""
+def mapping(processes: int, *, chunk: int = 32) -> Iterator[Callable[..., Iterator[Any]]]:
+    """Give ``map``, or one that works in other processes, so many calls at a time."""
     if processes == 1:
         yield map
         return
     # Spawned, since forking a process that holds TensorFlow's threads can hang.
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(max_workers=processes, mp_context=context) as pool:
-        yield functools.partial(pool.map, chunksize=32)
+        yield functools.partial(pool.map, chunksize=chunk)
 
 
 def _levelled_power(path: str, front_end: FrontEnd, speed: float) -> np.ndarray:

@@ -50,6 +50,12 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``emobeam evaluate``."""
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a training run")
     _add_corpus(parser, required=False, purpose="a corpus to evaluate on (default: the run's)")
+    parser.add_argument(
+        "--degraded",
+        action="store_true",
+        help="measure instead what codecs, noise, a room, clipping and other levels cost on held-out speech",
+    )
+    parser.add_argument("--noise", type=Path, metavar="DIR", help="folder of recordings of noise, for --degraded")
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:

@@ -8,6 +8,9 @@ import scipy.optimize
 
 _CALIBRATION_BINS = 15
 
+#: Shares of clips at which `risk_coverage` looks.
+COVERAGE = tuple(percent / 100 for percent in range(5, 101, 5))
+
 
 def confusion(true: np.ndarray, answered: np.ndarray, classes: int) -> np.ndarray:
     """Return counts, int64, shape (classes, classes): rows are what was said, columns what was answered."""
@@ -48,11 +51,73 @@ def calibration_error(probabilities: np.ndarray, true: np.ndarray) -> float:
     true : np.ndarray, shape (clips,)
         Class indices.
     """
-    confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == true
+    return float(_calibration_gaps(probabilities.max(axis=1), right[None])[0])
+
+
+def calibration_noise_floor(probabilities: np.ndarray, *, seed: int = 0, draws: int = 1000) -> dict[str, float]:
+    """Return the calibration error that a perfectly calibrated model would show on so many clips.
+
+    Few clips fill a bin unevenly by chance, so that even such a model shows an error above 0. Here each clip's answer
+    is drawn right or wrong by the model's own confidence in it, and the error measured as if that had happened.
+
+    Parameters
+    ----------
+    probabilities : np.ndarray, shape (clips, classes)
+    seed, draws : int
+
+    Returns
+    -------
+    dict
+        ``mean`` of the draws, and ``low`` and ``high``, between which 95 % of them lie.
+    """
+    confidence = probabilities.max(axis=1)
+    right = np.random.default_rng(seed).random((draws, len(confidence))) < confidence
+    errors = _calibration_gaps(confidence, right)
+    low, high = np.percentile(errors, (2.5, 97.5))
+    return {"mean": float(errors.mean()), "low": float(low), "high": float(high)}
+
+
+def _calibration_gaps(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Return each draw's calibration error, shape (draws,), for `right` of shape (draws, clips)."""
     bins = np.minimum((confidence * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)
-    gaps = [abs(right[bins == b].sum() - confidence[bins == b].sum()) for b in range(_CALIBRATION_BINS)]
-    return float(sum(gaps) / len(true))
+    in_bin = np.eye(_CALIBRATION_BINS)[bins]
+    return np.asarray(np.abs((right - confidence) @ in_bin).sum(axis=1) / len(confidence))
+
+
+def risk_coverage(
+    probabilities: np.ndarray, true: np.ndarray, *, coverage: Sequence[float] = COVERAGE
+) -> dict[str, list[float]]:
+    """Return how often answers are right when only the most confident are given.
+
+    Source: R. El-Yaniv & Y. Wiener, On the foundations of noise-free selective classification, JMLR 11 (2010).
+
+    Parameters
+    ----------
+    probabilities : np.ndarray, shape (clips, classes)
+    true : np.ndarray, shape (clips,)
+        Class indices.
+    coverage : sequence of float
+        Shares of clips to answer, above 0, at most 1.
+
+    Returns
+    -------
+    dict
+        ``coverage``; ``accuracy`` among this share; ``confidence``, the lowest of it. Clips of one confidence are
+        answered in no order: each counts with their mean.
+    """
+    confidence = probabilities.max(axis=1)
+    _, tied = np.unique(confidence, return_inverse=True)
+    right = (probabilities.argmax(axis=1) == true).astype(float)
+    expected = (np.bincount(tied, right) / np.bincount(tied))[tied]
+    order = np.argsort(-confidence)
+    counts = np.maximum(1, np.round(np.asarray(coverage) * len(true)).astype(int))
+    running = np.cumsum(expected[order])
+    return {
+        "coverage": [float(share) for share in coverage],
+        "accuracy": [float(running[count - 1] / count) for count in counts],
+        "confidence": [float(confidence[order][count - 1]) for count in counts],
+    }
 
 
 def log_loss(probabilities: np.ndarray, true: np.ndarray) -> float:
@@ -103,14 +168,38 @@ def interval_over_actors(
     dict
         ``mean`` (the figure over all clips), ``low`` and ``high``; these two are None for a single actor.
     """
+    mean = measure(np.arange(len(actors)))
+    drawn = draws_over_actors(actors, measure, seed=seed, draws=draws)
+    return {"mean": mean, **interval(drawn)}
+
+
+def draws_over_actors(
+    actors: Sequence[str], measure: Callable[[np.ndarray], Any], *, seed: int = 0, draws: int = 1000
+) -> np.ndarray | None:
+    """Return a figure, or an array of them, as measured in each draw of the bootstrap; None for a single actor.
+
+    Parameters
+    ----------
+    actors, measure, seed, draws
+        As in `interval_over_actors`; `measure` may return an array.
+
+    Returns
+    -------
+    np.ndarray or None, shape (draws, ..)
+    """
     names = np.asarray(actors)
     clips = [np.flatnonzero(names == actor) for actor in sorted(set(actors))]
-    mean = measure(np.arange(len(names)))
     if len(clips) < 2:
-        return {"mean": mean, "low": None, "high": None}
+        return None
     rng = np.random.default_rng(seed)
-    drawn = [
-        measure(np.concatenate([clips[i] for i in rng.integers(len(clips), size=len(clips))])) for _ in range(draws)
-    ]
-    low, high = np.percentile(drawn, (2.5, 97.5))
-    return {"mean": mean, "low": float(low), "high": float(high)}
+    return np.array(
+        [measure(np.concatenate([clips[i] for i in rng.integers(len(clips), size=len(clips))])) for _ in range(draws)]
+    )
+
+
+def interval(drawn: np.ndarray | None) -> dict[str, float | None]:
+    """Return ``low`` and ``high``, between which 95 % of the draws lie; None without draws. NaN draws do not count."""
+    if drawn is None or np.isnan(drawn).all():
+        return {"low": None, "high": None}
+    low, high = np.nanpercentile(drawn, (2.5, 97.5))
+    return {"low": float(low), "high": float(high)}

@@ -21,6 +21,7 @@ RUN_FILE = "run.json"
 MODEL_FILE = "model.keras"
 CHECKPOINT_FILE = "checkpoint.npz"
 EVALUATION_FILE = "evaluation.json"
+DEGRADED_FILE = "degraded.json"
 
 
 @contextlib.contextmanager

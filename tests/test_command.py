@@ -22,6 +22,7 @@ HEAVY = {
     "keras",
     "tensorflow",
     "pooch",
+    "sklearn",
 }
 
 
