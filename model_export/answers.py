@@ -1,7 +1,6 @@
 """The answers to test clips as a table: in this form those of several folds come together."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -12,6 +11,8 @@ from schemas.labels import EMOTIONS, GENDERS
 #: Columns of probabilities: each emotion's, and that of the first gender.
 P_EMOTIONS = tuple(f"p_{emotion}" for emotion in EMOTIONS)
 P_FEMALE = f"p_{GENDERS[0]}"
+
+_CLIP_COLUMNS = ["clip", "corpus", "actor", "gender", "emotion", "intensity", "statement", "repetition", "age"]
 
 #: What was answered where nothing was.
 NO_ANSWER = len(EMOTIONS)
@@ -35,12 +36,11 @@ def answer_table(
     Returns
     -------
     pandas.DataFrame
-        ``clip`` (the file's name without its ending), ``corpus``, ``actor``, ``gender``, ``emotion``, ``age`` (years,
-        null where the corpus tells none), the columns `P_EMOTIONS`, null where the model lacks the emotion, and
-        `P_FEMALE`.
+        ``clip``, ``corpus``, ``actor``, ``gender``, ``emotion``, ``intensity``, ``statement``, ``repetition``, ``age``
+        (years, null where the corpus tells none), the columns `P_EMOTIONS`, null where the model lacks the emotion,
+        and `P_FEMALE`.
     """
-    table = clips[["corpus", "actor", "gender", "emotion", "age"]].reset_index(drop=True)
-    table.insert(0, "clip", [Path(path).stem for path in clips["path"]])
+    table = clips[_CLIP_COLUMNS].reset_index(drop=True)
     table["age"] = table["age"].astype("float64")
     for name, column in zip(EMOTIONS, P_EMOTIONS, strict=True):
         table[column] = emotion[:, list(emotions).index(name)] if name in emotions else np.nan
@@ -70,6 +70,12 @@ def emotion_classes(answers: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     answered = np.where(given.any(axis=1), np.where(given, probabilities, -1.0).argmax(axis=1), NO_ANSWER)
     true = np.array([EMOTIONS.index(name) for name in answers["emotion"]])
     return np.where(given.any(axis=0)[true], true, -1), answered
+
+
+def probabilities(answers: pd.DataFrame, emotions: Sequence[str]) -> np.ndarray:
+    """Return the probabilities among some emotions, summing to 1, float64, shape (clips, emotions)."""
+    found = answers[[f"p_{name}" for name in emotions]].fillna(0.0).to_numpy(dtype=np.float64)
+    return np.asarray(found / found.sum(axis=1, keepdims=True))
 
 
 def gender_right(answers: pd.DataFrame) -> np.ndarray:

@@ -27,6 +27,10 @@ class Augmentation:
         Standard deviation of the random slope, lowest to highest mel band.
     colour_db : float
         Standard deviation of each of three random ripples over the mel bands.
+    low_cut_share : float
+        How often low frequencies are lost, as in a microphone's own filter: rumble differs from studio to studio.
+    low_cut_hz : tuple of float
+        Lowest and highest frequency at which half of the power is lost; it falls by 12 dB an octave below.
     telephone_share : float
     noise_share : float
     noise_snr_db : tuple of float
@@ -45,6 +49,8 @@ class Augmentation:
 
     tilt_db: float = 5.0
     colour_db: float = 1.5
+    low_cut_share: float = 0.5
+    low_cut_hz: tuple[float, float] = (60.0, 400.0)
     telephone_share: float = 0.12
     noise_share: float = 0.35
     noise_snr_db: tuple[float, float] = (8.0, 35.0)
@@ -54,7 +60,7 @@ class Augmentation:
     time_mask_frames: int = 20
     band_masks: int = 2
     band_mask_bands: int = 6
-    mixup_share: float = 0.5
+    mixup_share: float = 0.3
     mixup_alpha: float = 0.2
 
 
@@ -87,7 +93,7 @@ class Augmenter:
     def __init__(self, front_end: FrontEnd, options: Augmentation, *, seed: int) -> None:
         self._front_end = front_end
         self._options = options
-        centres = mel_frequencies(front_end)[1:-1]
+        self._centres = centres = mel_frequencies(front_end)[1:-1]
         self._slope = np.linspace(-0.5, 0.5, front_end.n_mels)
         self._ripples = np.stack([np.cos(np.pi * k * (self._slope + 0.5)) for k in (2, 3, 4)])
         in_band = (centres >= _TELEPHONE_HZ[0]) & (centres <= _TELEPHONE_HZ[1])
@@ -140,7 +146,11 @@ class Augmenter:
         return np.asarray(10 ** (decibel / 10))
 
     def _channel(self, rng: np.random.Generator) -> np.ndarray | float:
-        return self._telephone if rng.random() < self._options.telephone_share else 1.0
+        gain: np.ndarray | float = self._telephone if rng.random() < self._options.telephone_share else 1.0
+        if rng.random() < self._options.low_cut_share:
+            cut_hz = np.exp(rng.uniform(*np.log(self._options.low_cut_hz)))
+            gain = gain / (1 + (cut_hz / self._centres) ** 4)
+        return gain
 
     def _noise_like(self, frames: int, level: float, rng: np.random.Generator) -> np.ndarray:
         snr_db = rng.uniform(*self._options.noise_snr_db)

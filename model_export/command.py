@@ -36,24 +36,46 @@ def run_train(args: argparse.Namespace) -> int:
 
 def run_evaluate(args: argparse.Namespace) -> int:
     """Run ``emobeam evaluate``; return the exit code."""
+    return _one_line(lambda: _evaluate_protocol(args) if args.protocol else _evaluate_run(args))
 
-    def work() -> None:
-        from model_export.runs import read_run
 
-        if args.noise and not args.degraded:
-            raise RunError("--noise is of use with --degraded alone; add that, or leave --noise out")
-        read_run(args.run)
-        _quiet()
-        if args.degraded:
-            from model_export.robustness import evaluate_degraded
+def _evaluate_run(args: argparse.Namespace) -> None:
+    from model_export.runs import read_run
 
-            evaluate_degraded(args.run, corpora=args.corpus, noise=args.noise, report=_report)
-            return
-        from model_export.evaluation import evaluate
+    if args.run is None:
+        raise RunError("nothing to evaluate: name a training run's folder, or a protocol by --protocol")
+    if args.noise and not args.degraded:
+        raise RunError("--noise is of use with --degraded alone; add that, or leave --noise out")
+    read_run(args.run)
+    _quiet()
+    if args.degraded:
+        from model_export.robustness import evaluate_degraded
 
-        evaluate(args.run, corpora=args.corpus, report=_report)
+        evaluate_degraded(args.run, corpora=args.corpus, noise=args.noise, report=_report)
+        return
+    from model_export.evaluation import evaluate
 
-    return _one_line(work)
+    evaluate(args.run, corpora=args.corpus, report=_report)
+
+
+def _evaluate_protocol(args: argparse.Namespace) -> None:
+    if args.run is not None:
+        raise RunError("--protocol trains its own runs: leave RUN out")
+    _quiet()
+    from model_export.trials import Trials, run_trials
+
+    trials = Trials(
+        protocol=args.protocol,
+        network=args.network,
+        corpora=tuple(args.corpus),
+        work=args.work,
+        results=args.results or args.work,
+        seeds=tuple(args.seed) or (0,),
+        folds=tuple(args.fold),
+        jobs=args.jobs,
+        cache=args.cache or args.work / "cache",
+    )
+    run_trials(trials, report=_report)
 
 
 def run_export(args: argparse.Namespace) -> int:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from model_export.answers import answer_table, gender_right, probabilities
 from model_export.corpora import read_corpora
 from model_export.errors import RunError
 from model_export.features import clip_power
@@ -25,12 +26,7 @@ from model_export.predictors import predictor
 from model_export.runs import EVALUATION_FILE, read_run, write_json
 from model_export.splits import Split
 from schemas.contract import FrontEnd
-from schemas.labels import EMOTIONS
 from schemas.settings import ScoreSettings
-
-#: What a table of answers says of a clip before it says what was answered.
-_CLIP_COLUMNS = ["clip", "corpus", "actor", "gender", "emotion", "intensity", "statement", "repetition", "age"]
-PROBABILITIES = [f"p_{emotion}" for emotion in EMOTIONS]
 
 
 def evaluate(
@@ -105,31 +101,16 @@ def answer(clips: pd.DataFrame, predict: Predict, front_end: FrontEnd, emotions:
     Returns
     -------
     pandas.DataFrame
-        A row for each clip that has sound, with what the corpus says of it, ``p_<emotion>`` for each of
-        `schemas.labels.EMOTIONS` (null where the network lacks it) and ``p_female``.
+        As `answers.answer_table` gives it, a row for each clip that has sound.
     """
     speeds = clips["speed"] if "speed" in clips else np.ones(len(clips))
     windows = [
-        clip_windows(
-            clip_power(path, front_end, speed=speed), front_end, silence_dbfs=ScoreSettings().silence_dbfs
-        )
+        clip_windows(clip_power(path, front_end, speed=speed), front_end, silence_dbfs=ScoreSettings().silence_dbfs)
         for path, speed in zip(clips["path"], speeds, strict=True)
     ]
-    rows = clips.loc[[len(clip.log_mel) > 0 for clip in windows], _CLIP_COLUMNS].reset_index(drop=True)
     emotion, gender = clip_answers([clip for clip in windows if len(clip.log_mel)], predict)
-    found = pd.DataFrame(emotion, columns=[f"p_{name}" for name in emotions]).reindex(columns=PROBABILITIES)
-    return pd.concat([rows, found, pd.Series(gender[:, 0], name="p_female")], axis=1)
-
-
-def gender_right(answers: pd.DataFrame) -> np.ndarray:
-    """Return which answers name the gender that the corpus names, bool, shape (clips,)."""
-    return ((answers["p_female"] >= 0.5) == (answers["gender"] == "female")).to_numpy()
-
-
-def probabilities(answers: pd.DataFrame, emotions: Sequence[str]) -> np.ndarray:
-    """Return the probabilities among some emotions, summing to 1, float64, shape (clips, emotions)."""
-    found = answers[[f"p_{name}" for name in emotions]].fillna(0.0).to_numpy(dtype=np.float64)
-    return np.asarray(found / found.sum(axis=1, keepdims=True))
+    sounding = clips[[len(clip.log_mel) > 0 for clip in windows]]
+    return answer_table(sounding, emotion, gender, emotions=emotions)
 
 
 def figures(answers: pd.DataFrame, emotions: Sequence[str]) -> dict[str, Any]:
@@ -145,8 +126,9 @@ def figures(answers: pd.DataFrame, emotions: Sequence[str]) -> dict[str, Any]:
     Returns
     -------
     dict
-        ``ua``, ``wa``, ``macro_f1``, ``gender_accuracy``, ``accuracy_16``, ``ece``, ``nll``: each ``mean``, ``low`` and
-        ``high``, the 95 % interval from a bootstrap over actors; ``recall`` by emotion and ``confusion``, over all seeds.
+        ``ua``, ``wa``, ``macro_f1``, ``gender_accuracy``, ``accuracy_16``, ``ece``, ``nll``: each ``mean``, ``low``
+        and ``high``, the 95 % interval from a bootstrap over actors; ``recall`` by emotion and ``confusion``, over
+        all seeds.
     """
     emotions = tuple(emotions)
     one = answers.sort_values(["seed", "clip"] if "seed" in answers else "clip", kind="stable")

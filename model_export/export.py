@@ -13,7 +13,7 @@ import numpy as np
 import pandas as pd
 
 from model_export.corpora import read_corpora
-from model_export.errors import ExportError, RunError
+from model_export.errors import ExportError
 from model_export.features import clip_power
 from model_export.graph import open_session, to_onnx, window_ms
 from model_export.predictions import Predict, clip_windows

@@ -48,7 +48,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
 
 def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``emobeam evaluate``."""
-    parser.add_argument("run", type=Path, metavar="RUN", help="folder of a training run")
+    parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="folder of a training run")
     _add_corpus(parser, required=False, purpose="a corpus to evaluate on (default: the run's)")
     parser.add_argument(
         "--degraded",
@@ -56,6 +56,24 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         help="measure instead what codecs, noise, a room, clipping and other levels cost on held-out speech",
     )
     parser.add_argument("--noise", type=Path, metavar="DIR", help="folder of recordings of noise, for --degraded")
+    protocol = parser.add_argument_group("instead of RUN: train and test by a protocol")
+    protocol.add_argument("--protocol", metavar="NAME", help="p1, p1b, p2i, p2ii, p3 or p4")
+    protocol.add_argument("--network", default="cnn", metavar="NAME", help="cnn, gru, lstm, mlp, knn or tree")
+    protocol.add_argument(
+        "--seed", type=int, action="append", default=[], metavar="N", help="may be given again (default: 0)"
+    )
+    protocol.add_argument(
+        "--fold", action="append", default=[], metavar="NAME", help="may be given again (default: all)"
+    )
+    protocol.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings side by side (default: 1)")
+    protocol.add_argument(
+        "--work", type=Path, default=Path("trials"), metavar="DIR",
+        help="folder of the trainings; what is there already is taken up (default: trials)",
+    )  # fmt: skip
+    protocol.add_argument(
+        "--results", type=Path, metavar="DIR", help="folder for PROTOCOL-NETWORK.json and .parquet (default: WORK)"
+    )
+    protocol.add_argument("--cache", type=Path, metavar="DIR", help="folder of cached features (default: WORK/cache)")
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:

@@ -99,7 +99,9 @@ class Learner:
         if (old.shape[-1], new.shape[-1]) != (len(labels), len(self._emotions)) or old.shape[:-1] != new.shape[:-1]:
             return old
         found = new.copy()
-        found[..., [self._emotions.index(label) for label in shared]] = old[..., [labels.index(label) for label in shared]]
+        found[..., [self._emotions.index(label) for label in shared]] = old[
+            ..., [labels.index(label) for label in shared]
+        ]
         return found
 
     def step(self, batch: Batch) -> float:

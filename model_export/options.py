@@ -32,7 +32,7 @@ class TrainOptions:
     seed : int
         Of the split, the weights, and everything random in training.
     network : str
-        A name of `networks.NETWORKS` or `classic.CLASSIC`; the latter take no notice of what concerns learning by steps.
+        A name of `networks.NETWORKS`, or of `classic.CLASSIC`, which take no notice of what concerns steps.
     network_options : mapping
         Keyword arguments of the network, such as ``width``.
     front_end : FrontEnd

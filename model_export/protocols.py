@@ -156,9 +156,7 @@ def _mixed(seed: int, fold: int) -> int:
     return int(np.random.SeedSequence((seed, fold)).generate_state(1)[0])
 
 
-def _by_clip(
-    name: str, clips: pd.DataFrame, rest: pd.DataFrame, test: pd.DataFrame, *, twins: bool, seed: int
-) -> Fold:
+def _by_clip(name: str, clips: pd.DataFrame, rest: pd.DataFrame, test: pd.DataFrame, *, twins: bool, seed: int) -> Fold:
     """Return a fold whose unit is the clip, a tenth of `rest` validating; songs, where there are any, train."""
     groups = twin_groups(rest) if twins else rest["clip"]
     number = round(1 / _VALIDATION_SHARE)

@@ -12,11 +12,12 @@ from model_export.answers import NO_ANSWER, answer_table, emotion_classes, gende
 from model_export.corpora import read_corpora
 from model_export.degradations import DEGRADATIONS, degrade, read_mono
 from model_export.errors import CorpusError, ModelExportError, RunError
-from model_export.evaluation import network_probabilities
 from model_export.features import mapping, sound_power
 from model_export.metrics import confusion, draws_over_actors, interval, unweighted_recall
-from model_export.predictions import ClipWindows, clip_answers, clip_windows
+from model_export.predictions import ClipWindows, Predict, clip_answers, clip_windows
+from model_export.predictors import predictor
 from model_export.runs import DEGRADED_FILE, read_run, write_json
+from model_export.splits import Split
 from schemas.contract import FrontEnd
 from schemas.settings import ScoreSettings
 
@@ -66,8 +67,8 @@ def evaluate_degraded(
     run = read_run(run_folder)
     folders = corpora or [(name, Path(folder)) for name, folder in run["options"]["corpora"].items()]
     clips = read_corpora(folders)
-    seen = {*run["split"]["train"], *run["split"]["validation"]}
-    clips = clips[~clips["actor"].isin(seen) & (clips["channel"] == "speech")]
+    seen = Split(**run["split"]).part(clips, "train", "validation").index
+    clips = clips[~clips.index.isin(seen) & (clips["channel"] == "speech")]
     if clips.empty:
         raise RunError(
             f"{', '.join(name for name, _ in folders)} has no speech of actors that neither trained nor validated "
@@ -75,7 +76,7 @@ def evaluate_degraded(
         )
     answers = degraded_answers(
         clips,
-        network_probabilities(run_folder, run),
+        predictor(run_folder),
         FrontEnd(**run["options"]["front_end"]),
         emotions=run["emotions"],
         noise=noise,
@@ -83,7 +84,7 @@ def evaluate_degraded(
         report=report,
     )
     result: dict[str, Any] = {
-        "run": {name: run[name] for name in ("options", "best_epoch", "temperature", "versions")},
+        "run": {name: run[name] for name in ("options", "temperature", "versions")},
         "noise": str(noise) if noise else None,
         "corpora": {name: degraded_table(rows) for name, rows in answers.groupby("corpus", sort=False)},
     }
@@ -96,7 +97,7 @@ def evaluate_degraded(
 
 def degraded_answers(
     clips: pd.DataFrame,
-    predict: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    predict: Predict,
     front_end: FrontEnd,
     *,
     emotions: Sequence[str],
@@ -113,8 +114,7 @@ def degraded_answers(
     clips : pandas.DataFrame
         As `corpora.read_corpora` gives it.
     predict : callable
-        Takes windows of shape (n, window_frames, n_mels) and returns calibrated probabilities of the emotions and of
-        the genders, one row a window.
+        Its probabilities calibrated.
     front_end : FrontEnd
     emotions : sequence of str
         The model's labels.
@@ -179,9 +179,7 @@ def _condition_windows(
     return [clean, *(windows(*degrade(name, samples, rate, clip=clip, noise=noise)) for name in names)]
 
 
-def _answers(
-    clips: Sequence[ClipWindows], predict: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]], emotions: int
-) -> tuple[np.ndarray, np.ndarray]:
+def _answers(clips: Sequence[ClipWindows], predict: Predict, emotions: int) -> tuple[np.ndarray, np.ndarray]:
     """Return `clip_answers`, with rows of NaN for what has no window."""
     sounding = np.array([len(clip.log_mel) > 0 for clip in clips])
     emotion, gender = np.full((len(clips), emotions), np.nan), np.full((len(clips), 2), np.nan)

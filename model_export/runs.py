@@ -1,7 +1,8 @@
 """A training run's folder.
 
 ``run.json``        every option, the clips counted, the split, versions, history, temperature: what the run was
-``model.keras``     the network, averaged weights, after its last epoch; gives logits. Or ``model.joblib``: scikit-learn's
+``model.keras``     the network, averaged weights, after its last epoch; gives logits
+``model.joblib``    instead, where it is scikit-learn's
 ``checkpoint.npz``  everything that training needs to go on after the last whole epoch; gone when it has ended
 ``evaluation.json`` what `emobeam evaluate` found
 

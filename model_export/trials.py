@@ -1,7 +1,7 @@
 """Run a protocol: train what is absent, ask the networks about the clips tested, and state what the answers are worth.
 
-Below the working folder every training is a run's folder of its own (`runs`), which a later call goes on with or takes as
-it is: ``pretrain/NETWORK-seedS`` and ``PROTOCOL/NETWORK/seedS-foldF``, the latter with ``answers.parquet``. The results are
+Every training is a run's folder of its own (`runs`), which a later call goes on with or takes as it is:
+``pretrain/NETWORK-seedS`` and ``PROTOCOL/NETWORK/seedS-foldF``, the latter with ``answers.parquet``. The results are
 ``PROTOCOL-NETWORK.json`` and, clip by clip, ``.parquet``.
 """
 
@@ -25,7 +25,7 @@ from model_export.runs import read_run, replacing, write_json
 from schemas.labels import EMOTIONS
 
 ANSWERS_FILE = "answers.parquet"
-_FEW_MS = 20
+_HEADLINES = ("ua", "wa", "gender_accuracy", "accuracy_16", "ece")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,28 +36,28 @@ class Trials:
     ----------
     protocol, network : str
     corpora : tuple of (name, folder)
-    out : Path
-        The working folder.
+    work : Path
+        The folder of the trainings.
     results : Path
         Folder of the results.
+    cache : Path
+        Folder of cached features.
     seeds : tuple of int
     folds : tuple of str
         Their names; all where empty.
     jobs : int
         Trainings side by side, the cores shared among them.
-    cache : Path or None
-        Folder of cached features; ``cache`` in the working folder where None.
     """
 
     protocol: str
     network: str
     corpora: tuple[tuple[str, Path], ...]
-    out: Path
+    work: Path
     results: Path
+    cache: Path
     seeds: tuple[int, ...] = (0,)
     folds: tuple[str, ...] = ()
     jobs: int = 1
-    cache: Path | None = None
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -70,11 +70,11 @@ class Trials:
 
     def folder(self, seed: int, fold: str) -> Path:
         """Return a training's folder."""
-        return self.out / self.protocol / self.network / f"seed{seed}-fold{fold}"
+        return self.work / self.protocol / self.network / f"seed{seed}-fold{fold}"
 
     def pretraining(self, seed: int) -> Path:
         """Return the folder of the training that comes before all of a seed's."""
-        return self.out / "pretrain" / f"{self.network}-seed{seed}"
+        return self.work / "pretrain" / f"{self.network}-seed{seed}"
 
 
 def run_trials(trials: Trials, *, report: Callable[[str], None] = print) -> dict[str, Any]:
@@ -112,7 +112,7 @@ def write_results(trials: Trials, names: Sequence[str], *, report: Callable[[str
 
     folders = [
         folder
-        for folder in sorted((trials.out / trials.protocol / trials.network).glob("seed*-fold*"))
+        for folder in sorted((trials.work / trials.protocol / trials.network).glob("seed*-fold*"))
         if (folder / ANSWERS_FILE).is_file()
     ]
     answers = pd.concat([pd.read_parquet(folder / ANSWERS_FILE) for folder in folders], ignore_index=True)
@@ -130,9 +130,12 @@ def write_results(trials: Trials, names: Sequence[str], *, report: Callable[[str
     return result
 
 
-def summary(trials: Trials, answers: pd.DataFrame, runs: Sequence[dict[str, Any]], names: Sequence[str]) -> dict[str, Any]:
+def summary(
+    trials: Trials, answers: pd.DataFrame, runs: Sequence[dict[str, Any]], names: Sequence[str]
+) -> dict[str, Any]:
     """Return what a protocol's answers are worth; ``folds`` of them apart, where there are several."""
-    from model_export.evaluation import figures, probabilities
+    from model_export.answers import probabilities
+    from model_export.evaluation import figures
     from model_export.metrics import calibration_noise_floor
 
     tested = [e for e in EMOTIONS if (answers["emotion"] == e).any() and answers[f"p_{e}"].notna().any()]
@@ -140,7 +143,7 @@ def summary(trials: Trials, answers: pd.DataFrame, runs: Sequence[dict[str, Any]
     by_fold = {}
     for name in folds:
         found = figures(answers[answers["fold"] == name], tested)
-        by_fold[name] = {key: found[key] for key in ("clips", "ua", "wa", "gender_accuracy", "accuracy_16", "ece")}
+        by_fold[name] = {key: found[key] for key in ("clips", *_HEADLINES)}
     found = figures(answers, tested)
     before = figures(_reheated(answers, tested), tested)
     one_seed = answers[answers["seed"] == answers["seed"].min()]
@@ -157,7 +160,7 @@ def summary(trials: Trials, answers: pd.DataFrame, runs: Sequence[dict[str, Any]
         "before_temperature": {key: before[key] for key in ("ece", "nll")},
         "by_fold": by_fold,
         "by_seed": {
-            str(seed): {k: figures(rows, tested)[k]["mean"] for k in ("ua", "wa", "gender_accuracy", "accuracy_16", "ece")}
+            str(seed): {key: figures(rows, tested)[key]["mean"] for key in _HEADLINES}
             for seed, rows in answers.groupby("seed")
         },
         "train_seconds": float(np.mean([sum(row["seconds"] for row in run["history"]) for run in runs])),
@@ -200,7 +203,7 @@ def _pretrain(job: tuple[Trials, int]) -> str:
         out=folder,
         network=trials.network,
         seed=seed,
-        cache=trials.cache or trials.out / "cache",
+        cache=trials.cache,
         **recipe(trials.network, PRETRAIN),
     )
     train(options, report=_log(folder))
@@ -223,7 +226,7 @@ def _train_and_answer(job: tuple[Trials, int, str]) -> str:
         network=trials.network,
         seed=seed,
         start=trials.pretraining(seed) if trials.pretrained else None,
-        cache=trials.cache or trials.out / "cache",
+        cache=trials.cache,
         **_stage(trials, fold),
     )
     run = fit(options, fold.clips, fold.split, report=_log(folder))

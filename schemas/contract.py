@@ -50,7 +50,7 @@ class FrontEnd:
     n_fft: int = 512
     hop_length: int = 256
     n_mels: int = 64
-    fmin: float = 50.0
+    fmin: float = 125.0
     fmax: float = 8_000.0
     floor: float = 0.02
     window_frames: int = 250
