@@ -1,4 +1,4 @@
-"""What ``emobeam train``, ``evaluate`` and ``export`` do with their flags, which `model_export.flags` adds."""
+"""What ``emobeam explore``, ``train``, ``evaluate`` and ``export`` do with the flags of `model_export.flags`."""
 
 import argparse
 import os
@@ -7,7 +7,21 @@ from collections.abc import Callable
 
 from model_export.errors import ModelExportError
 
-# Each command imports Keras inside: it takes seconds, and the message about a wrong folder should not.
+# Each command imports Keras or matplotlib inside: they take seconds, and the message about a wrong folder should not.
+
+
+def run_explore(args: argparse.Namespace) -> int:
+    """Run ``emobeam explore``; return the exit code."""
+
+    def work() -> None:
+        from model_export.corpora import read_corpora
+
+        read_corpora(args.corpus)
+        from model_export.explore import explore
+
+        explore(args.corpus, args.out, report=_report)
+
+    return _one_line(work)
 
 
 def run_train(args: argparse.Namespace) -> int:
@@ -44,7 +58,18 @@ def run_evaluate(args: argparse.Namespace) -> int:
         _quiet()
         from model_export.evaluation import evaluate
 
-        evaluate(args.run, corpora=args.corpus, report=_report)
+        if not args.report:
+            evaluate(args.run, corpora=args.corpus, report=_report)
+            return
+        import pandas as pd
+
+        from model_export.report import write_report
+
+        answers = [pd.DataFrame()]
+        evaluate(args.run, corpora=args.corpus, report=_report, collect=answers.append)
+        history = read_run(args.run)["history"]
+        page = write_report(args.report, pd.concat(answers), {args.run.resolve().name: history})
+        _report(f"{page}: the report")
 
     return _one_line(work)
 

@@ -23,12 +23,16 @@ from model_export.metrics import (
 from model_export.predictions import ClipWindows, clip_answers, clip_windows, softmax
 from model_export.runs import EVALUATION_FILE, load_network, read_run, write_json
 from schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, FrontEnd
-from schemas.labels import GENDERS
+from schemas.labels import EMOTIONS, GENDERS
 from schemas.settings import ScoreSettings
 
 
 def evaluate(
-    run_folder: Path, *, corpora: Sequence[tuple[str, Path]] = (), report: Callable[[str], None] = print
+    run_folder: Path,
+    *,
+    corpora: Sequence[tuple[str, Path]] = (),
+    report: Callable[[str], None] = print,
+    collect: Callable[[pd.DataFrame], None] = lambda _: None,
 ) -> dict[str, Any]:
     """Evaluate a run on the clips of actors that neither trained nor validated it, and write ``evaluation.json``.
 
@@ -42,6 +46,8 @@ def evaluate(
         The run's own where empty.
     report : callable
         Is given the table, line by line.
+    collect : callable
+        Is given each corpus's answers for its held-out actors, as `report.write_report` takes them.
 
     Returns
     -------
@@ -83,6 +89,7 @@ def evaluate(
         right = (answers["gender"] == answers["true_gender"]).to_numpy()
         result["all_actors"][name] = {"clips": len(answers), "gender_accuracy": float(right.mean())}
         if held_out.any():
+            collect(_told(rows[sounding][held_out], answers[held_out], run))
             result["corpora"][name] = _figures(answers[held_out].reset_index(drop=True), run["emotions"])
             result["corpora"][name]["silent"] = int((~sounding & ~rows["actor"].isin(seen).to_numpy()).sum())
     write_json(run_folder / EVALUATION_FILE, result)
@@ -114,9 +121,26 @@ def _answers(
     answers = pd.DataFrame(emotion, columns=list(emotions))
     answers["actor"] = rows["actor"].to_numpy()
     answers["true_emotion"] = [emotions.index(name) if name in emotions else -1 for name in rows["emotion"]]
+    answers["p_female"] = gender[:, GENDERS.index("female")]
     answers["gender"] = gender.argmax(axis=1)
     answers["true_gender"] = [GENDERS.index(name) for name in rows["gender"]]
     return answers
+
+
+def _told(clips: pd.DataFrame, answers: pd.DataFrame, run: dict[str, Any]) -> pd.DataFrame:
+    """Return answers beside what is known of their clips and of the run."""
+    columns = ["corpus", "actor", "gender", "emotion", "intensity", "statement", "repetition"]
+    told = clips[columns].reset_index(drop=True).assign(clip=[Path(path).name for path in clips["path"]])
+    for emotion in EMOTIONS:
+        told[f"p_{emotion}"] = answers[emotion].to_numpy() if emotion in answers else np.nan
+    options = run["options"]
+    return told.assign(
+        p_female=answers["p_female"].to_numpy(),
+        protocol="held-out actors",
+        network=options["network"],
+        seed=options["seed"],
+        fold=options["fold"],
+    )
 
 
 def _figures(answers: pd.DataFrame, emotions: Sequence[str]) -> dict[str, Any]:
