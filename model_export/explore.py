@@ -20,7 +20,7 @@ from model_export.augment import Augmentation, Augmenter
 from model_export.corpora import read_corpora
 from model_export.errors import CorpusError
 from schemas.contract import FrontEnd
-from schemas.labels import EMOTIONS, GENDERS
+from schemas.labels import CREMA_D_INTENSITIES, EMOTIONS, GENDERS, RAVDESS_INTENSITIES
 
 #: A clip's row by column.
 Clip = Mapping[Any, Any]
@@ -196,7 +196,7 @@ def emotion_table(clips: pd.DataFrame) -> pd.DataFrame:
     clips : pandas.DataFrame
         Of one corpus, as `measure` gives it.
     """
-    intensities = list(dict.fromkeys(clips["intensity"]))
+    intensities = _intensities(clips)
     parts = [(emotion, clips[clips["emotion"] == emotion]) for emotion in _emotions(clips)]
     rows = [
         {
@@ -235,6 +235,12 @@ def _spread(values: pd.Series, digits: int) -> str:
 def _emotions(clips: pd.DataFrame) -> list[str]:
     present = set(clips["emotion"])
     return [emotion for emotion in EMOTIONS if emotion in present]
+
+
+def _intensities(clips: pd.DataFrame) -> list[str]:
+    present = set(clips["intensity"])
+    known = (*RAVDESS_INTENSITIES.values(), *CREMA_D_INTENSITIES.values())
+    return [intensity for intensity in known if intensity in present]
 
 
 def choose_clips(clips: pd.DataFrame, *, statement: str | None = None) -> list[Clip]:
@@ -277,7 +283,7 @@ def _corpus(name: str, clips: pd.DataFrame, out: Path, front_end: FrontEnd) -> I
     silent = [Path(path).name for path in clips.loc[clips["level_dbfs"].isna(), "path"]]
     if silent:
         yield page.paragraph(f"Digitally silent, in no figure of levels: {', '.join(silent)}.")
-    figures.save(figures.clip_counts(clips, emotions), out / name / "counts.png")
+    figures.save(figures.clip_counts(clips, emotions, _intensities(clips)), out / name / "counts.png")
     yield page.picture(f"{name}/counts.png", f"Clips of {name} per emotion, intensity, gender and actor.")
     yield page.folded("Every actor", page.table(actor_table(clips), digits=1))
     figures.save(figures.durations_and_levels(clips, emotions), out / name / "durations-levels.png")

@@ -36,20 +36,20 @@ def save(figure: Figure, path: Path) -> None:
     figure.savefig(path, dpi=110)
 
 
-def clip_counts(clips: pd.DataFrame, emotions: Sequence[str]) -> Figure:
+def clip_counts(clips: pd.DataFrame, emotions: Sequence[str], intensities: Sequence[str]) -> Figure:
     """Draw how many clips there are of each emotion, intensity, gender and actor.
 
     Parameters
     ----------
     clips : pandas.DataFrame
         Of one corpus, as `corpora.read_corpus` gives it.
-    emotions : sequence of str
+    emotions, intensities : sequence of str
         In the order to draw.
     """
     figure = Figure(figsize=(13, 7), layout="constrained")
     axes = figure.subplot_mosaic("EEEEEEIIIIGG;AAAAAAAAAAAA")
     _bars_by_gender(axes["E"], clips, "emotion", emotions)
-    _bars_by_gender(axes["I"], clips, "intensity", list(dict.fromkeys(clips["intensity"])))
+    _bars_by_gender(axes["I"], clips, "intensity", intensities)
     handles, genders = axes["E"].get_legend_handles_labels()
     figure.legend(handles, genders, loc="outside lower center", ncols=2)
     of_gender = [int((clips["gender"] == gender).sum()) for gender in GENDERS]
