@@ -33,7 +33,8 @@ _MANY_ACTORS = 40
 
 def save(figure: Figure, path: Path) -> None:
     """Write a figure as PNG."""
-    figure.savefig(path, dpi=110)
+    # Tight, since the constrained layout cuts into the labels of axes whose aspect is fixed.
+    figure.savefig(path, dpi=110, bbox_inches="tight")
 
 
 def clip_counts(clips: pd.DataFrame, emotions: Sequence[str], intensities: Sequence[str]) -> Figure:
