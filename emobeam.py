@@ -6,11 +6,19 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from model_export.fetch import add_fetch_arguments
-from model_export.flags import add_evaluate_arguments, add_export_arguments, add_train_arguments
+from model_export.flags import (
+    add_evaluate_arguments,
+    add_explore_arguments,
+    add_export_arguments,
+    add_train_arguments,
+)
 from pipelines.leave import leave
 from schemas.settings import add_score_arguments
 
-_TRAIN_ONLY = {"keras", "onnx", "pandas", "pooch", "requests", "sklearn", "tensorflow", "tf2onnx"}
+_TRAIN_ONLY = {
+    "audiomentations", "keras", "librosa", "matplotlib", "onnx", "pandas", "pooch", "requests", "sklearn",
+    "tensorflow", "tf2onnx",
+}  # fmt: skip
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -31,6 +39,8 @@ def _parser() -> argparse.ArgumentParser:
     show.add_argument("--limit", type=int, default=50, metavar="N", help="rows to print (default: 50)")
     fetch = commands.add_parser("fetch", help="download a corpus to train on", allow_abbrev=False)
     add_fetch_arguments(fetch)
+    explore = commands.add_parser("explore", help="look into corpora: a page of figures and sounds", allow_abbrev=False)
+    add_explore_arguments(explore)
     train = commands.add_parser("train", help="train a network in Keras", allow_abbrev=False)
     add_train_arguments(train)
     evaluate = commands.add_parser(
@@ -81,7 +91,12 @@ def _run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         return fetch.run_fetch(arguments)
     from model_export import command
 
-    runs = {"train": command.run_train, "evaluate": command.run_evaluate, "export": command.run_export}
+    runs = {
+        "explore": command.run_explore,
+        "train": command.run_train,
+        "evaluate": command.run_evaluate,
+        "export": command.run_export,
+    }
     return runs[arguments.command](arguments)
 
 

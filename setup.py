@@ -5,7 +5,10 @@ from setuptools import setup
 PACKAGES = ["schemas", "storage", "audio", "scoring", "pipelines", "model_export", "models"]
 
 TRAIN = [
+    "audiomentations>=0.43,<1",
     "keras>=3.10,<4",
+    "librosa>=0.11,<1",
+    "matplotlib>=3.9,<4",
     "onnx>=1.17,<2",
     "pandas>=2.2,<4",
     "pooch>=1.8,<2",
@@ -14,7 +17,7 @@ TRAIN = [
     "tensorflow>=2.20,<3; platform_system == 'Darwin'",
     "tf2onnx>=1.17,<2",
 ]
-BENCH = ["librosa>=0.11,<1", "psutil>=6,<8", *TRAIN]
+BENCH = ["psutil>=6,<8", *TRAIN]
 TEST = [
     "build>=1.2,<2",
     "duckdb>=1.2,<3",
@@ -50,7 +53,7 @@ setup(
         "pyarrow>=18,<27",
         "scipy>=1.14,<2",
         "soundfile>=0.13,<1",
-        "soxr>=1.0,<2",
+        "soxr>=0.5,<2",  # audiomentations takes none from 1.0 on; 0.5 and 1.1 give the same samples, bit for bit
     ],
     extras_require={"train": TRAIN, "bench": BENCH, "test": TEST, "gcp": ["apache-beam[gcp]>=2.70,<3"]},
 )

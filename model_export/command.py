@@ -3,11 +3,27 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from model_export.errors import ModelExportError, RunError
+from model_export.runs import ANSWERS_FILE
 
-# Each command imports Keras inside: it takes seconds, and the message about a wrong folder should not.
+# Each command imports Keras or matplotlib inside: they take seconds, and the message about a wrong folder should not.
+
+
+def run_explore(args: argparse.Namespace) -> int:
+    """Run ``emobeam explore``; return the exit code."""
+
+    def work() -> None:
+        from model_export.corpora import read_corpora
+
+        read_corpora(args.corpus)
+        from model_export.explore import explore
+
+        explore(args.corpus, args.out, report=_report)
+
+    return _one_line(work)
 
 
 def run_train(args: argparse.Namespace) -> int:
@@ -56,6 +72,8 @@ def _evaluate_run(args: argparse.Namespace) -> None:
     from model_export.evaluation import evaluate
 
     evaluate(args.run, corpora=args.corpus, report=_report)
+    if args.report:
+        _write_report(args.report, args.run / ANSWERS_FILE, [args.run])
 
 
 def _evaluate_protocol(args: argparse.Namespace) -> None:
@@ -76,6 +94,18 @@ def _evaluate_protocol(args: argparse.Namespace) -> None:
         cache=args.cache or args.work / "cache",
     )
     run_trials(trials, report=_report)
+    if args.report:
+        _write_report(args.report, trials.result.with_suffix(".parquet"), trials.folders())
+
+
+def _write_report(folder: Path, answers: Path, runs: Sequence[Path]) -> None:
+    import pandas as pd
+
+    from model_export.report import write_report
+    from model_export.runs import read_run
+
+    histories = {run.resolve().name: read_run(run)["history"] for run in runs}
+    _report(f"{write_report(folder, pd.read_parquet(answers), histories)}: the report")
 
 
 def run_export(args: argparse.Namespace) -> int:

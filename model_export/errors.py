@@ -15,3 +15,7 @@ class RunError(ModelExportError):
 
 class ExportError(ModelExportError):
     """An exported graph does not answer as the trained network does."""
+
+
+class PageError(ModelExportError):
+    """A page of figures cannot be written."""

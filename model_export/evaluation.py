@@ -23,7 +23,7 @@ from model_export.metrics import (
 )
 from model_export.predictions import Predict, clip_answers, clip_windows
 from model_export.predictors import predictor
-from model_export.runs import EVALUATION_FILE, read_run, write_json
+from model_export.runs import ANSWERS_FILE, EVALUATION_FILE, read_run, replacing, write_json
 from model_export.splits import Split
 from schemas.contract import FrontEnd
 from schemas.settings import ScoreSettings
@@ -32,7 +32,7 @@ from schemas.settings import ScoreSettings
 def evaluate(
     run_folder: Path, *, corpora: Sequence[tuple[str, Path]] = (), report: Callable[[str], None] = print
 ) -> dict[str, Any]:
-    """Evaluate a run on the clips of actors that neither trained nor validated it, and write ``evaluation.json``.
+    """Evaluate a run on the clips that neither trained nor validated it; write its figures and its answers.
 
     Parameters
     ----------
@@ -77,6 +77,12 @@ def evaluate(
         if len(held_out):
             unheard = clips[(clips["corpus"] == name) & ~clips["clip"].isin(seen)]
             result["corpora"][name] = {**figures(held_out, run["emotions"]), "silent": len(unheard) - len(held_out)}
+    told = run["options"]
+    held_out = answers[~answers["clip"].isin(seen)].assign(
+        protocol="held-out clips", network=told["network"], seed=told["seed"], fold=str(told["fold"])
+    )
+    with replacing(run_folder / ANSWERS_FILE) as temporary:
+        held_out.to_parquet(temporary, index=False)
     write_json(run_folder / EVALUATION_FILE, result)
     for line in table(result):
         report(line)

@@ -1,4 +1,7 @@
-"""The flags of ``emobeam train``, ``evaluate`` and ``export``; without numpy, pandas and Keras, so --help is quick."""
+"""The flags of ``emobeam explore``, ``train``, ``evaluate`` and ``export``.
+
+Without numpy, pandas and Keras, so that --help is quick.
+"""
 
 import argparse
 from pathlib import Path
@@ -22,6 +25,12 @@ def _add_corpus(parser: argparse.ArgumentParser, *, required: bool, purpose: str
         metavar="NAME=DIR",
         help=f"{purpose}; NAME is ravdess, ravdess_song or crema_d; may be given again",
     )
+
+
+def add_explore_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``emobeam explore``."""
+    _add_corpus(parser, required=True, purpose="a corpus to look into")
+    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for index.html and its figures")
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,6 +59,9 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``emobeam evaluate``."""
     parser.add_argument("run", nargs="?", type=Path, metavar="RUN", help="folder of a training run")
     _add_corpus(parser, required=False, purpose="a corpus to evaluate on (default: the run's)")
+    parser.add_argument(
+        "--report", type=Path, metavar="DIR", help="write figures and tables there too, as a page, index.html"
+    )
     parser.add_argument(
         "--degraded",
         action="store_true",

@@ -5,6 +5,7 @@
 ``model.joblib``    instead, where it is scikit-learn's
 ``checkpoint.npz``  everything that training needs to go on after the last whole epoch; gone when it has ended
 ``evaluation.json`` what `emobeam evaluate` found
+``answers.parquet`` the answers to the held-out clips, one row each
 
 Each is written beside its place and moved there, so that a kill at any moment leaves the one before.
 """
@@ -22,6 +23,7 @@ RUN_FILE = "run.json"
 MODEL_FILE = "model.keras"
 CHECKPOINT_FILE = "checkpoint.npz"
 EVALUATION_FILE = "evaluation.json"
+ANSWERS_FILE = "answers.parquet"
 DEGRADED_FILE = "degraded.json"
 
 

@@ -21,10 +21,9 @@ from model_export.corpora import read_corpora
 from model_export.errors import RunError
 from model_export.protocols import PROTOCOLS, Fold
 from model_export.recipes import FINETUNE, PRETRAIN, SCRATCH, recipe
-from model_export.runs import read_run, replacing, write_json
+from model_export.runs import ANSWERS_FILE, read_run, replacing, write_json
 from schemas.labels import EMOTIONS
 
-ANSWERS_FILE = "answers.parquet"
 _HEADLINES = ("ua", "wa", "gender_accuracy", "accuracy_16", "ece")
 
 
@@ -72,6 +71,16 @@ class Trials:
         """Return a training's folder."""
         return self.work / self.protocol / self.network / f"seed{seed}-fold{fold}"
 
+    def folders(self) -> list[Path]:
+        """Return the folders of all trainings, of any seed, that have answered."""
+        made = sorted((self.work / self.protocol / self.network).glob("seed*-fold*"))
+        return [folder for folder in made if (folder / ANSWERS_FILE).is_file()]
+
+    @property
+    def result(self) -> Path:
+        """The file of the figures; the answers lie beside it, as ``.parquet``."""
+        return self.results / f"{self.protocol}-{self.network}.json"
+
     def pretraining(self, seed: int) -> Path:
         """Return the folder of the training that comes before all of a seed's."""
         return self.work / "pretrain" / f"{self.network}-seed{seed}"
@@ -110,16 +119,12 @@ def write_results(trials: Trials, names: Sequence[str], *, report: Callable[[str
     """Write the results over every training of the protocol and network that has answered; return the figures."""
     from model_export.evaluation import figure_lines
 
-    folders = [
-        folder
-        for folder in sorted((trials.work / trials.protocol / trials.network).glob("seed*-fold*"))
-        if (folder / ANSWERS_FILE).is_file()
-    ]
+    folders = trials.folders()
     answers = pd.concat([pd.read_parquet(folder / ANSWERS_FILE) for folder in folders], ignore_index=True)
     runs = [read_run(folder) for folder in folders]
     result = summary(trials, answers, runs, names)
     trials.results.mkdir(parents=True, exist_ok=True)
-    path = trials.results / f"{trials.protocol}-{trials.network}.json"
+    path = trials.result
     write_json(path, result)
     with replacing(path.with_suffix(".parquet")) as temporary:
         answers.to_parquet(temporary, index=False)

@@ -20,13 +20,17 @@ HEAVY = {
     "scipy",
     "pandas",
     "keras",
+    "librosa",
+    "matplotlib",
     "tensorflow",
     "pooch",
     "sklearn",
 }
 
 
-@pytest.mark.parametrize("command", [(), ("score",), ("show",), ("fetch",), ("train",), ("evaluate",), ("export",)])
+@pytest.mark.parametrize(
+    "command", [(), ("score",), ("show",), ("fetch",), ("explore",), ("train",), ("evaluate",), ("export",)]
+)
 def test_help_imports_nothing_heavy(command):
     program = f"import sys, emobeam\ntry: emobeam.main({[*command, '--help']!r})\nfinally: print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)

@@ -8,6 +8,7 @@ import pytest
 import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from webpage import Page
 
 from audio.frontend import active_level, log_mel
 from audio.windows import aggregate
@@ -206,6 +207,18 @@ def test_evaluation_covers_held_out_actors_alone(tiny_run):
     assert figures["ua"]["low"] <= figures["ua"]["mean"] <= figures["ua"]["high"]
     assert result == read_json(tiny_run[0] / "evaluation.json")
     assert any("UA" in line for line in lines)
+
+
+def test_evaluate_writes_a_report_of_the_same_figures(tiny_run, tmp_path):
+    import emobeam
+
+    assert emobeam.main(["evaluate", str(tiny_run[0]), "--report", str(tmp_path / "page")]) == 0
+    page = Page(tmp_path / "page" / "index.html")
+    told = read_json(tiny_run[0] / "evaluation.json")["corpora"]["ravdess"]
+    assert page.table(0).loc["UA (mean recall)", "value"] == f"{told['ua']['mean']:.3f}"
+    assert page.table(0).loc["gender accuracy", "value"] == f"{told['gender_accuracy']['mean']:.3f}"
+    assert page.table(1)["clips"].astype(int).tolist() == np.sum(told["confusion"], axis=1).tolist()
+    assert ("img", "curves.png") in page.sources
 
 
 def test_evaluation_on_actors_that_trained_is_refused(tiny_run, tmp_path):
