@@ -68,7 +68,7 @@ def card(run: Mapping[str, Any], evaluation: Mapping[str, Any], exported: Export
         "",
         f"The test actors of EmoBox's RAVDESS fold {options['fold']} ({_actors(run['split']['test'])}) are in no part "
         f"of training, neither their speech nor their songs. {_actors(run['split']['validation'])} validated: by them "
-        f"alone the epoch ({run['best_epoch']} of {options['epochs']}) and the temperature were chosen. The other "
+        "alone the temperature was fitted; the weights are those of the last epoch. The other "
         f"{len(run['split']['train'])} actors trained it. Seed {options['seed']}; {minutes:.0f} minutes of training on "
         "the machine that made it. A corpus that never asked for an emotion (CREMA-D has no calm and no surprised) is "
         "no evidence against it: the loss leaves that emotion's logit alone. These are the weights measured: "

@@ -3,8 +3,9 @@
 import argparse
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from model_export.errors import ModelExportError, RunError
 from model_export.runs import ANSWERS_FILE
@@ -73,14 +74,14 @@ def _evaluate_run(args: argparse.Namespace) -> None:
 
     evaluate(args.run, corpora=args.corpus, report=_report)
     if args.report:
-        _write_report(args.report, args.run / ANSWERS_FILE, [args.run])
+        _write_report(args.report, args.run / ANSWERS_FILE, {args.run.resolve().name: read_run(args.run)["history"]})
 
 
 def _evaluate_protocol(args: argparse.Namespace) -> None:
     if args.run is not None:
         raise RunError("--protocol trains its own runs: leave RUN out")
     _quiet()
-    from model_export.trials import Trials, run_trials
+    from model_export.trials import Trials, read_results, run_trials
 
     trials = Trials(
         protocol=args.protocol,
@@ -95,16 +96,16 @@ def _evaluate_protocol(args: argparse.Namespace) -> None:
     )
     run_trials(trials, report=_report)
     if args.report:
-        _write_report(args.report, trials.result.with_suffix(".parquet"), trials.folders())
+        made = read_results(trials)
+        histories = {f"seed {seed}, fold {fold}": trial.run["history"] for (seed, fold), trial in made.items()}
+        _write_report(args.report, trials.result.with_suffix(".parquet"), histories)
 
 
-def _write_report(folder: Path, answers: Path, runs: Sequence[Path]) -> None:
+def _write_report(folder: Path, answers: Path, histories: Mapping[str, Any]) -> None:
     import pandas as pd
 
     from model_export.report import write_report
-    from model_export.runs import read_run
 
-    histories = {run.resolve().name: read_run(run)["history"] for run in runs}
     _report(f"{write_report(folder, pd.read_parquet(answers), histories)}: the report")
 
 

@@ -47,12 +47,20 @@ _TITLES = {
 
 #: Training's own, each alone and at the recipe's strength.
 _NOTHING = Augmentation(
-    tilt_db=0, colour_db=0, telephone_share=0, noise_share=0, crop_frames=0, time_masks=0, band_masks=0
+    tilt_db=0,
+    colour_db=0,
+    low_cut_share=0,
+    telephone_share=0,
+    noise_share=0,
+    slack_frames=0,
+    time_masks=0,
+    band_masks=0,
 )
 _RECIPE = Augmentation()
 _TRAINING: Mapping[str, Augmentation] = {
     "nothing: as scoring hears it": _NOTHING,
     "tilt and colour": dataclasses.replace(_NOTHING, tilt_db=_RECIPE.tilt_db, colour_db=_RECIPE.colour_db),
+    "low cut": dataclasses.replace(_NOTHING, low_cut_share=1),
     "telephone": dataclasses.replace(_NOTHING, telephone_share=1),
     "noise": dataclasses.replace(_NOTHING, noise_share=1, noise_snr_db=_RECIPE.noise_snr_db),
     "masks": dataclasses.replace(_NOTHING, time_masks=_RECIPE.time_masks, band_masks=_RECIPE.band_masks),

@@ -18,6 +18,7 @@ from model_export.metrics import (
     log_loss,
     macro_f1,
     recalls,
+    risk_coverage,
     unweighted_recall,
 )
 from schemas.labels import EMOTIONS, GENDERS, JOINT_CLASSES
@@ -135,8 +136,11 @@ def _section(title: str, answers: pd.DataFrame, folder: Path) -> Iterator[str]:
         f"calibration error {calibration_error(emotion[taught], true[taught]):.3f}. Bins of few clips scatter by "
         "chance.",
     )
-    coverage, kept = risk_coverage(emotion[taught], true[taught])
-    figures.save(figures.risk_coverage_curve(coverage, kept), folder / f"{slug}-risk-coverage.png")
+    curve = risk_coverage(emotion[taught], true[taught])
+    figures.save(
+        figures.risk_coverage_curve(np.array(curve["coverage"]), np.array(curve["accuracy"])),
+        folder / f"{slug}-risk-coverage.png",
+    )
     yield page.picture(
         f"{slug}-risk-coverage.png", f"Accuracy of the emotion if the least confident files go unanswered; {size}."
     )
@@ -245,33 +249,6 @@ def reliability(probabilities: np.ndarray, true: np.ndarray) -> pd.DataFrame:
                 "accuracy": correct / clips,
             }
         )
-
-
-def risk_coverage(probabilities: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the accuracy of the most confident answers against the share of files that they are.
-
-    Each point is a threshold: all answers at least that confident are kept, so that answers of one confidence stay
-    together and their order plays no part. Source: El-Yaniv & Wiener 2010, On the foundations of noise-free selective
-    classification, JMLR 11.
-
-    Parameters
-    ----------
-    probabilities : np.ndarray, shape (clips, classes)
-    true : np.ndarray, shape (clips,)
-        Class indices.
-
-    Returns
-    -------
-    np.ndarray, shape (thresholds,)
-        Coverage, rising to 1.
-    np.ndarray, shape (thresholds,)
-        Accuracy; the last is that of all answers.
-    """
-    confidence = probabilities.max(axis=1)
-    order = np.argsort(-confidence)
-    right = np.cumsum((probabilities.argmax(axis=1) == true)[order])
-    last = np.flatnonzero(np.diff(confidence[order], append=-1.0))
-    return (last + 1) / len(true), right[last] / (last + 1)
 
 
 def _told(answers: pd.DataFrame) -> str:

@@ -170,8 +170,8 @@ def _powers(
     cache = options.cache or options.out / "cache"
     speeds = clips["speed"] if "speed" in clips else pd.Series(1.0, index=clips.index)
     powers: dict[Any, np.ndarray] = {}
-    for (_, own), group in clips.groupby([clips["corpus"], speeds]):
-        paths = group["path"].tolist()
+    for _, group in clips.groupby([clips["corpus"], speeds]):
+        paths, own = group["path"].tolist(), float(speeds[group.index[0]])
         loaded = load_powers(paths, options.front_end, cache=cache, speed=own * speed, report=report)
         powers |= zip(group.index, loaded, strict=True)
     return [powers[i] for i in rows.index]

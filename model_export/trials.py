@@ -2,10 +2,12 @@
 
 Every training is a run's folder of its own (`runs`), which a later call goes on with or takes as it is:
 ``pretrain/NETWORK-seedS`` and ``PROTOCOL/NETWORK/seedS-foldF``, the latter with ``answers.parquet``. The results are
-``PROTOCOL-NETWORK.json`` and, clip by clip, ``.parquet``.
+``PROTOCOL-NETWORK.json``, the figures; beside it, clip by clip, ``.parquet``; and ``-runs.json``, how each was trained.
+What stands in the results is not trained again.
 """
 
 import concurrent.futures
+import json
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
@@ -25,6 +27,21 @@ from model_export.runs import ANSWERS_FILE, read_run, replacing, write_json
 from schemas.labels import EMOTIONS
 
 _HEADLINES = ("ua", "wa", "gender_accuracy", "accuracy_16", "ece")
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One training of a protocol and its test.
+
+    Attributes
+    ----------
+    run : dict
+        What ``run.json`` says.
+    answers : pandas.DataFrame
+    """
+
+    run: dict[str, Any]
+    answers: pd.DataFrame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +88,6 @@ class Trials:
         """Return a training's folder."""
         return self.work / self.protocol / self.network / f"seed{seed}-fold{fold}"
 
-    def folders(self) -> list[Path]:
-        """Return the folders of all trainings, of any seed, that have answered."""
-        made = sorted((self.work / self.protocol / self.network).glob("seed*-fold*"))
-        return [folder for folder in made if (folder / ANSWERS_FILE).is_file()]
-
     @property
     def result(self) -> Path:
         """The file of the figures; the answers lie beside it, as ``.parquet``."""
@@ -101,8 +113,8 @@ def run_trials(trials: Trials, *, report: Callable[[str], None] = print) -> dict
     unknown = sorted(set(trials.folds) - set(names))
     if unknown:
         raise RunError(f"{trials.protocol} has no fold {', '.join(unknown)}; it has {', '.join(names)}")
-    wanted = [(seed, name) for seed in trials.seeds for name in (trials.folds or names)]
-    due = [(seed, name) for seed, name in wanted if not (trials.folder(seed, name) / ANSWERS_FILE).is_file()]
+    made = read_results(trials)
+    due = [(seed, name) for seed in trials.seeds for name in trials.folds or names if (seed, name) not in made]
     # Spawned, one process a training: what one leaves behind in Keras and its threads, no other meets.
     with concurrent.futures.ProcessPoolExecutor(
         trials.jobs, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
@@ -115,24 +127,51 @@ def run_trials(trials: Trials, *, report: Callable[[str], None] = print) -> dict
     return write_results(trials, names, report=report)
 
 
+def read_results(trials: Trials) -> dict[tuple[int, str], Trial]:
+    """Return what has been made of the protocol and network, by seed and fold: the results', then the trainings'."""
+    made: dict[tuple[int, str], Trial] = {}
+    if trials.result.is_file():
+        answers = pd.read_parquet(trials.result.with_suffix(".parquet"))
+        runs = json.loads(trials.result.with_name(f"{trials.result.stem}-runs.json").read_text(encoding="utf-8"))
+        for (seed, fold), rows in answers.groupby(["seed", "fold"]):
+            made[seed, fold] = Trial(runs[f"seed{seed}-fold{fold}"], rows)
+    for folder in sorted((trials.work / trials.protocol / trials.network).glob("seed*-fold*")):
+        if (folder / ANSWERS_FILE).is_file():
+            rows = pd.read_parquet(folder / ANSWERS_FILE)
+            made[int(rows["seed"].iloc[0]), str(rows["fold"].iloc[0])] = Trial(read_run(folder), rows)
+    return made
+
+
 def write_results(trials: Trials, names: Sequence[str], *, report: Callable[[str], None] = print) -> dict[str, Any]:
-    """Write the results over every training of the protocol and network that has answered; return the figures."""
+    """Write the results over all that has been made of the protocol and network; return the figures."""
     from model_export.evaluation import figure_lines
 
-    folders = trials.folders()
-    answers = pd.concat([pd.read_parquet(folder / ANSWERS_FILE) for folder in folders], ignore_index=True)
-    runs = [read_run(folder) for folder in folders]
-    result = summary(trials, answers, runs, names)
+    made = dict(sorted(read_results(trials).items()))
+    answers = pd.concat([trial.answers for trial in made.values()], ignore_index=True)
+    result = summary(trials, answers, [trial.run for trial in made.values()], names)
     trials.results.mkdir(parents=True, exist_ok=True)
     path = trials.result
-    write_json(path, result)
     with replacing(path.with_suffix(".parquet")) as temporary:
-        answers.to_parquet(temporary, index=False)
-    report(f"{path}: {trials.protocol} ({result['title']}), {trials.network}, seeds {result['seeds']}, "
-           f"folds {', '.join(result['folds'])}")  # fmt: skip
+        answers.to_parquet(temporary, index=False, compression="zstd")
+    write_json(
+        path.with_name(f"{path.stem}-runs.json"),
+        {f"seed{seed}-fold{fold}": _without_names(trial.run) for (seed, fold), trial in made.items()},
+    )
+    write_json(path, result)
+    report(
+        f"{path}: {trials.protocol} ({result['title']}), {trials.network}, seeds {result['seeds']}, "
+        f"folds {', '.join(result['folds'])}"
+    )
     for line in figure_lines(result):
         report(line)
     return result
+
+
+def _without_names(run: dict[str, Any]) -> dict[str, Any]:
+    """Return a run without long lists of clips, which follow from the protocol, and without the one before it."""
+    split = run["split"]
+    told = split if split["unit"] == "actor" else {"unit": split["unit"]}
+    return {**run, "split": told, "start": bool(run["start"])}
 
 
 def summary(

@@ -140,21 +140,6 @@ def test_reliability_bins_hold_every_clip_and_give_the_calibration_error(found, 
     assert (filled["confidence"] <= filled["high"] + 1e-9).all()
 
 
-@given(probabilities, st.integers(0, 1000))
-@settings(max_examples=40, deadline=None)
-def test_risk_coverage_is_the_accuracy_above_each_threshold_in_any_order(found, seed):
-    rng = np.random.default_rng(seed)
-    true = rng.integers(8, size=len(found))
-    coverage, accuracy = report.risk_coverage(found, true)
-    right = found.argmax(axis=1) == true
-    thresholds = sorted(set(found.max(axis=1)), reverse=True)
-    kept = [found.max(axis=1) >= threshold for threshold in thresholds]
-    np.testing.assert_allclose(coverage, [keep.mean() for keep in kept])
-    np.testing.assert_allclose(accuracy, [right[keep].mean() for keep in kept])
-    order = rng.permutation(len(found))
-    np.testing.assert_array_equal((coverage, accuracy), report.risk_coverage(found[order], true[order]))
-
-
 def test_confusion_matrix_writes_counts_and_colours_by_row():
     counts = np.array([[3, 1, 0], [0, 0, 0], [300, 0, 1]])
     axes = figures.confusion_matrix(counts, ("one", "two", "three")).axes[0]
