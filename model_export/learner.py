@@ -30,7 +30,7 @@ def _precision(policy: str) -> Iterator[None]:
 
 
 class Learner:
-    """The network in training, over windows of its length, and the running mean of its weights, over whole windows.
+    """The network in training, and the running mean of its weights.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ class Learner:
         self._emotions = tuple(emotions)
         build = functools.partial(NETWORKS[options.network], emotions=len(emotions), **options.network_options)
         with _precision(options.precision):
-            self.model = build(options.train_front_end)
+            self.model = build(options.front_end)
         self._averaged = build(options.front_end)
         self._mean = [np.array(weight) for weight in self.model.get_weights()]
         self._decay = options.averaging

@@ -39,9 +39,6 @@ class TrainOptions:
     augmentation : Augmentation
     speeds : tuple of float
         At which clips are played in training; the first is 1.
-    train_frames : int
-        Length of the windows in training, cut around the voice. Shorter than the front end's they cost less time, and
-        networks pool over time, voiced frames alone.
     precision : {"float32", "mixed_bfloat16"}
         Of the arithmetic in training; weights, and the network kept, are float32.
     corpus_shares : mapping of str to float
@@ -71,7 +68,6 @@ class TrainOptions:
     front_end: FrontEnd = field(default_factory=FrontEnd)
     augmentation: Augmentation = field(default_factory=Augmentation)
     speeds: tuple[float, ...] = (1.0, 0.93, 1.07)
-    train_frames: int = 144
     precision: str = "mixed_bfloat16"
     corpus_shares: Mapping[str, float] = field(default_factory=dict)
     batch_size: int = 32
@@ -90,21 +86,10 @@ class TrainOptions:
             raise RunError(f"unknown network {self.network!r}; known are {', '.join(known)}")
         if self.precision not in _PRECISIONS:
             raise RunError(f"unknown precision {self.precision!r}; known are {', '.join(_PRECISIONS)}")
-        if not 1 <= self.train_frames <= self.front_end.window_frames:
-            raise RunError(
-                f"train_frames is {self.train_frames}; it must be at least 1 and at most the front end's window, "
-                f"{self.front_end.window_frames}"
-            )
         if self.epochs < 1:
             raise RunError(f"epochs is {self.epochs}; it must be at least 1")
         if not self.speeds or self.speeds[0] != 1.0:
             raise RunError(f"speeds is {self.speeds}; the first must be 1.0, the speed that is validated")
-
-    @property
-    def train_front_end(self) -> FrontEnd:
-        """The front end with windows as long as those in training."""
-        hop = min(self.train_frames, self.front_end.window_hop_frames)
-        return dataclasses.replace(self.front_end, window_frames=self.train_frames, window_hop_frames=hop)
 
     def to_json(self) -> dict[str, Any]:
         """Return the options as JSON values."""

@@ -94,7 +94,7 @@ def fit(
         training,
         powers,
         emotions=emotions,
-        front_end=options.train_front_end,
+        front_end=options.front_end,
         augmentation=options.augmentation,
         size=options.batch_size,
         label_smoothing=options.label_smoothing,

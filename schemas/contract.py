@@ -53,8 +53,8 @@ class FrontEnd:
     fmin: float = 125.0
     fmax: float = 8_000.0
     floor: float = 0.02
-    window_frames: int = 250
-    window_hop_frames: int = 125
+    window_frames: int = 144
+    window_hop_frames: int = 72
 
     def __post_init__(self) -> None:
         for name in ("sample_rate", "n_fft", "hop_length", "n_mels", "window_frames", "window_hop_frames"):
