@@ -158,10 +158,9 @@ def _mixed(seed: int, fold: int) -> int:
 
 def _by_clip(name: str, clips: pd.DataFrame, rest: pd.DataFrame, test: pd.DataFrame, *, twins: bool, seed: int) -> Fold:
     """Return a fold whose unit is the clip, a tenth of `rest` validating; songs, where there are any, train."""
-    groups = twin_groups(rest) if twins else rest["clip"]
     number = round(1 / _VALIDATION_SHARE)
-    dealer = StratifiedGroupKFold(number, shuffle=True, random_state=seed)
-    _, validation = next(dealer.split(rest, _joint(rest), groups))
+    dealer = (StratifiedGroupKFold if twins else StratifiedKFold)(number, shuffle=True, random_state=seed)
+    _, validation = next(dealer.split(rest, _joint(rest), twin_groups(rest) if twins else None))
     validating, tested = set(rest["clip"].iloc[validation]), set(test["clip"])
     return Fold(
         name,

@@ -1,0 +1,89 @@
+"""Try a change of the recipe on actors of the training side of EmoBox fold 1: nothing that a protocol tests is chosen there.
+
+Six of its actors are tested, two validate, twelve train. A change is given as JSON, fields of
+`model_export.options.TrainOptions`; ``stage`` and ``network`` choose the recipe that it changes. Each trial is one line of
+the file given by ``--json``. Differences below three points mean nothing here: the interval is as wide as that to either side.
+
+    python benchmarks/try_recipe.py --corpora DIR --work DIR --json docs/results/recipe-trials.jsonl \
+        --name "rate 1e-3" '{"learning_rate": 1e-3}'
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+#: Of fold 1's training side; they are tested in folds 2 to 6, which is said beside P1.
+TESTED = tuple(f"ravdess_{number:02d}" for number in (4, 5, 12, 13, 18, 23))
+_SPLIT_SEED = 7
+
+
+def main() -> None:
+    """Train, test, print, and append the figures."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("change", nargs="?", default="{}", help="JSON")
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--network", default="cnn")
+    parser.add_argument("--stage", default="finetune", choices=("finetune", "scratch"))
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--corpora", type=Path, required=True, help="holds ravdess/ and ravdess_song/")
+    parser.add_argument("--work", type=Path, required=True, help="the --work of emobeam evaluate --protocol")
+    parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--json", type=Path)
+    args = parser.parse_args()
+
+    from model_export.augment import Augmentation
+    from model_export.corpora import read_corpora
+    from model_export.evaluation import answer, figure_lines, figures
+    from model_export.options import TrainOptions
+    from model_export.predictors import predictor
+    from model_export.recipes import recipe
+    from model_export.splits import fold_actors, hold_out
+    from model_export.training import fit
+
+    corpora = tuple((name, args.corpora / name) for name in ("ravdess", "ravdess_song"))
+    clips = read_corpora(corpora)
+    rest = clips[~clips["actor"].isin(fold_actors(1))]
+    change = json.loads(args.change)
+    fields = {**recipe(args.network, args.stage), **change}
+    if "augmentation" in change:
+        fields["augmentation"] = Augmentation(**change["augmentation"])
+    options = TrainOptions(
+        corpora=corpora,
+        out=args.work / "tried" / args.network / f"{args.name.replace(' ', '-')}-seed{args.seed}",
+        network=args.network,
+        seed=args.seed,
+        cache=args.cache,
+        start=args.work / "pretrain" / f"{args.network}-seed{args.seed}" if args.stage == "finetune" else None,
+        **fields,
+    )
+    split = hold_out(rest, TESTED, seed=_SPLIT_SEED)
+    # The whole table, so that features come from the corpus's cache; fold 1's test actors are in no part of the split.
+    run = fit(options, clips, split)
+    tested = split.part(clips, "test")
+    found = figures(
+        answer(tested[tested["channel"] == "speech"], predictor(options.out), options.front_end, run["emotions"]),
+        run["emotions"],
+    )
+    print("\n".join(figure_lines(found)))
+    if args.json:
+        row = {
+            "name": args.name,
+            "network": args.network,
+            "stage": args.stage,
+            "seed": args.seed,
+            "change": change,
+            **run["network"],
+            "epochs": options.epochs,
+            "seconds": round(sum(epoch["seconds"] for epoch in run["history"])),
+            **{key: found[key] for key in ("ua", "wa", "gender_accuracy", "ece", "nll")},
+        }
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        with args.json.open("a", encoding="utf-8") as file:
+            file.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()
