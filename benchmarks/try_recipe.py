@@ -1,10 +1,11 @@
-"""Try a change of the recipe on actors of the training side of EmoBox fold 1: nothing that a protocol tests is chosen there.
+"""Try a change of the recipe on actors of the training side of EmoBox fold 1: none of that fold's test actors is heard.
 
-Six of its actors are tested, two validate, twelve train. A change is given as JSON, fields of
-`model_export.options.TrainOptions`; ``stage`` and ``network`` choose the recipe that it changes. Each trial is one line of
-the file given by ``--json``. Differences below three points mean nothing here: the interval is as wide as that to either side.
+Six of these actors are tested, two validate, twelve train. A change is given as JSON, fields of
+`model_export.options.TrainOptions`; ``--stage`` and ``--network`` choose the recipe that it changes. Each trial is one
+line of the file given by ``--json``. Its interval reaches four points and more to either side: a difference of three
+between two trials means nothing.
 
-    python benchmarks/try_recipe.py --corpora DIR --work DIR --json docs/results/recipe-trials.jsonl \
+    python benchmarks/try_recipe.py --corpora DIR --work DIR --cache DIR --json docs/results/recipe-trials.jsonl \
         --name "rate 1e-3" '{"learning_rate": 1e-3}'
 """
 
