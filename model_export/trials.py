@@ -23,6 +23,7 @@ from model_export.corpora import read_corpora
 from model_export.errors import RunError
 from model_export.protocols import PROTOCOLS, Fold
 from model_export.recipes import FINETUNE, PRETRAIN, SCRATCH, recipe
+from model_export.results import write_tables
 from model_export.runs import ANSWERS_FILE, read_run, replacing, write_json
 from schemas.labels import EMOTIONS
 
@@ -158,6 +159,7 @@ def write_results(trials: Trials, names: Sequence[str], *, report: Callable[[str
         {f"seed{seed}-fold{fold}": _without_names(trial.run) for (seed, fold), trial in made.items()},
     )
     write_json(path, result)
+    write_tables(trials.results)
     report(
         f"{path}: {trials.protocol} ({result['title']}), {trials.network}, seeds {result['seeds']}, "
         f"folds {', '.join(result['folds'])}"
@@ -208,7 +210,7 @@ def summary(
             for seed, rows in answers.groupby("seed")
         },
         "train_seconds": float(np.mean([sum(row["seconds"] for row in run["history"]) for run in runs])),
-        "ms_per_window": float(np.median(answers["ms_per_window"])),
+        "ms_per_window": None if answers["ms_per_window"].isna().all() else float(answers["ms_per_window"].median()),
         "versions": runs[0]["versions"],
     }
     if answers["onnx_p_female"].notna().all():

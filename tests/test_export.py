@@ -61,11 +61,11 @@ def write_run(folder, corpus, **changed):
             "epochs": 2,
         },
         "clips": {"ravdess": 3},
-        "split": {"train": [], "validation": [], "test": ["ravdess_01"]},
+        "split": {"unit": "actor", "train": [], "validation": [], "test": ["ravdess_01"]},
+        "finished": True,
         "network": {"parameters": 1, "multiply_adds": 1},
         "versions": {},
         "emotions": list(EMOTIONS),
-        "best_epoch": 2,
         "temperature": TEMPERATURE,
     }
     (folder / "run.json").write_text(json.dumps({**told, **changed}))
@@ -113,7 +113,7 @@ def test_difference_is_refused_by_name_and_leaves_the_old_file(run, corpus, monk
 
 def test_answer_that_is_no_number_is_refused(run, monkeypatch):
     nan = np.full((64, 8), np.nan), np.full((64, 2), np.nan)
-    monkeypatch.setattr(exporting, "network_probabilities", lambda *_: lambda x: (nan[0][: len(x)], nan[1][: len(x)]))
+    monkeypatch.setattr(exporting, "predictor", lambda *_: lambda x: (nan[0][: len(x)], nan[1][: len(x)]))
     with pytest.raises(ExportError, match="differ by nan"):
         export(run, run / "model.onnx")
     assert not (run / "model.onnx").exists()
@@ -127,15 +127,15 @@ def test_silence_proves_nothing(run, corpus, tmp_path):
         export(run, run / "model.onnx", corpora=[("ravdess", silent)])
 
 
-def test_figures_of_another_epoch_are_not_carried_along(run, corpus):
+def test_figures_of_another_network_are_not_carried_along(run, corpus):
     figures = {key: {"mean": 0.5, "low": None, "high": None} for key in ("ua", "wa", "gender_accuracy", "ece")}
-    found = {"run": {"best_epoch": 2}, "corpora": {"ravdess": figures}}
+    found = {"run": {"temperature": TEMPERATURE}, "corpora": {"ravdess": figures}}
     (run / "evaluation.json").write_text(json.dumps(found))
     path = export(run, run / "model.onnx").path
     (told,) = (p.value for p in onnx.load(path).metadata_props if p.key == METADATA_KEY)
     assert ModelContract.from_json(told).training["held_out"]["ravdess"]["ua"]["mean"] == 0.5
-    write_run(run, corpus, best_epoch=1)
-    with pytest.raises(RunError, match="is of epoch 2, the network of 1"):
+    write_run(run, corpus, temperature=1.1)
+    with pytest.raises(RunError, match="is of another network than is there now"):
         export(run, run / "model.onnx")
 
 
@@ -148,7 +148,7 @@ def test_card_states_the_evaluations_figures(run, corpus):
     figures = dict.fromkeys(("ua", "wa", "macro_f1", "gender_accuracy", "ece", "nll"), figure)
     recall = dict.fromkeys(EMOTIONS, 0.5) | {"calm": None}
     result = {
-        "run": {"best_epoch": 2},
+        "run": {"temperature": TEMPERATURE},
         "corpora": {
             "ravdess": {
                 **figures,
@@ -192,7 +192,7 @@ def test_default_network_is_small_and_scores_fast():
     model = NETWORKS["cnn"](FrontEnd(), len(EMOTIONS))
     assert model.count_params() < 600_000
     assert multiply_adds(model) < 150e6
-    assert model.input_shape == (None, 250, 64)
+    assert model.input_shape == (None, 144, 64)
 
 
 def test_multiply_adds_by_hand():

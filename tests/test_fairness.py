@@ -17,8 +17,8 @@ SIX = tuple(e for e in EMOTIONS if e in CREMA_D_EMOTIONS.values())
 def answers(*rows, emotions=EMOTIONS, corpus="crema_d"):
     """Return a table from (actor, gender, age, said, answered, answered gender); None answers nothing."""
     actors, genders, ages, said, answered, heard = zip(*rows, strict=True)
-    clips = pd.DataFrame({"path": [f"{n}.wav" for n in range(len(rows))], "corpus": corpus, "actor": actors})
-    clips = clips.assign(gender=genders, emotion=said, age=ages)
+    clips = pd.DataFrame({"clip": [f"{n}" for n in range(len(rows))], "corpus": corpus, "actor": actors})
+    clips = clips.assign(gender=genders, emotion=said, age=ages, intensity="high", statement="DFA", repetition=1)
     emotion = [
         np.full(len(emotions), np.nan) if a is None else np.eye(len(emotions))[emotions.index(a)] for a in answered
     ]
@@ -214,4 +214,5 @@ def test_risk_coverage_ends_at_accuracy_and_is_blind_to_order(judged, tied, seed
 
 def test_columns_of_answers_follow_the_labels():
     assert tuple(f"p_{emotion}" for emotion in EMOTIONS) == P_EMOTIONS
-    assert {"clip", "corpus", "actor", "gender", "emotion", "age", *P_EMOTIONS, "p_female"} == set(answers(*HAND))
+    told = {"clip", "corpus", "actor", "gender", "emotion", "intensity", "statement", "repetition", "age"}
+    assert {*told, *P_EMOTIONS, "p_female"} == set(answers(*HAND))

@@ -206,6 +206,9 @@ def test_results_state_what_the_answers_are_worth_and_are_taken_up_again(tmp_pat
     assert result["onnx"]["largest_difference"] == 0.0
     assert result["onnx"]["ua"] == result["ua"]
     assert result["ece"]["mean"] == pytest.approx(abs(0.9 - first))
+    page = (made.results / "protocols.md").read_text()
+    assert "## p1: six EmoBox folds" in page
+    assert f"| knn | 1 | 1 of 6 | 240 | {result['ua']['mean']:.3f} ({result['ua']['low']:.3f} to" in page
     # Elsewhere, with the results alone, what they hold counts as made and more is added to it.
     there = trials(tmp_path / "elsewhere", results=made.results)
     assert set(read_results(there)) == {(0, "1")}

@@ -1,0 +1,94 @@
+"""The results of all protocols and networks as one page of tables, made from the ``.json`` files beside it."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from model_export.protocols import PROTOCOLS
+from model_export.runs import replacing
+
+TABLES_FILE = "protocols.md"
+_FIGURES = {
+    "ua": "UA",
+    "wa": "WA",
+    "macro_f1": "macro F1",
+    "gender_accuracy": "gender",
+    "accuracy_16": "16 classes",
+    "ece": "ECE",
+    "nll": "log loss",
+}
+
+
+def write_tables(results: Path) -> Path:
+    """Write the page over every ``PROTOCOL-NETWORK.json`` in a folder, and return it."""
+    found: dict[str, dict[str, Any]] = {name: {} for name in PROTOCOLS}
+    for path in sorted(results.glob("*-*.json")):
+        protocol, _, network = path.stem.partition("-")
+        if protocol in found and not network.endswith("-runs"):
+            found[protocol][network] = json.loads(path.read_text(encoding="utf-8"))
+    lines = [
+        "# Protocols",
+        "",
+        "Written by `emobeam evaluate --protocol`, from the `.json` files beside this page; every answer is in the "
+        "`.parquet` files. In brackets: 95 % intervals from a bootstrap over actors. UA: mean recall of the emotions; "
+        "WA: accuracy; 16 classes: emotion and gender both right; ECE: expected calibration error, 15 bins, after the "
+        "temperature that the validation part gave (before it; and what a perfectly calibrated model would show on as "
+        "many clips). ONNX: UA of the exported graph on ONNX Runtime.",
+    ]
+    for protocol, networks in found.items():
+        if networks:
+            lines += ["", f"## {protocol}: {PROTOCOLS[protocol].title}", "", *_protocol(networks)]
+    path = results / TABLES_FILE
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    best_first = sorted(networks.items(), key=lambda item: -item[1]["ua"]["mean"])
+    lines = [
+        "| network | seeds | folds | clips | "
+        + " | ".join(_FIGURES.values())
+        + " | ECE before | ECE of chance | ONNX |",
+        "|" + "---|" * (len(_FIGURES) + 7),
+    ]
+    for name, result in best_first:
+        figures = " | ".join(_figure(result[key]) for key in _FIGURES)
+        before, chance = result["before_temperature"]["ece"]["mean"], result["ece_noise_floor"]["mean"]
+        onnx = f"{result['onnx']['ua']['mean']:.3f}" if "onnx" in result else "-"
+        lines.append(
+            f"| {name} | {len(result['seeds'])} | {len(result['folds'])} of {result['of_folds']} | {result['clips']} | "
+            f"{figures} | {before:.3f} | {chance:.3f} | {onnx} |"
+        )
+    lines += [
+        "",
+        "| network | parameters | M multiply-adds | ms a window | minutes to train a fold |",
+        "|---|---|---|---|---|",
+    ]
+    for name, result in best_first:
+        parameters = f"{result['parameters']:,}" if "parameters" in result else "-"
+        adds = f"{result['multiply_adds'] / 1e6:.1f}" if "multiply_adds" in result else "-"
+        window = "-" if result["ms_per_window"] is None else f"{result['ms_per_window']:.2f}"
+        lines.append(f"| {name} | {parameters} | {adds} | {window} | {result['train_seconds'] / 60:.1f} |")
+    for name, result in best_first:
+        if len(result["folds"]) > 1:
+            rows = result["by_fold"]
+            lines += [
+                "",
+                f"{name}, fold by fold:",
+                "",
+                "| fold | " + " | ".join(rows) + " |",
+                "|" + "---|" * (len(rows) + 1),
+                *(
+                    f"| {_FIGURES[key]} | " + " | ".join(f"{row[key]['mean']:.3f}" for row in rows.values()) + " |"
+                    for key in ("ua", "gender_accuracy", "accuracy_16")
+                ),
+            ]
+    return lines
+
+
+def _figure(figure: Mapping[str, Any]) -> str:
+    if figure["low"] is None:
+        return f"{figure['mean']:.3f}"
+    return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
