@@ -36,6 +36,7 @@ def run_train(args: argparse.Namespace) -> int:
         read_corpora(args.corpus)
         _quiet()
         from model_export.options import TrainOptions
+        from model_export.recipes import recipe, stage_of
         from model_export.training import train
 
         given = {
@@ -43,8 +44,14 @@ def run_train(args: argparse.Namespace) -> int:
             for name in ("epochs", "cache", "start", "learning_rate")
             if getattr(args, name) is not None
         }
+        stage = stage_of([name for name, _ in args.corpus], started=args.start is not None)
         options = TrainOptions(
-            corpora=tuple(args.corpus), out=args.out, network=args.network, fold=args.fold, seed=args.seed, **given
+            corpora=tuple(args.corpus),
+            out=args.out,
+            network=args.network,
+            fold=args.fold,
+            seed=args.seed,
+            **{**recipe(args.network, stage), **given},
         )
         train(options, report=_report, command=["emobeam", *sys.argv[1:]])
 

@@ -1,6 +1,6 @@
 """How each network is trained: the recipe, as it was frozen before any test actor was heard (docs/experiments.md)."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 #: Before all: on CREMA-D, which shares no actor with RAVDESS.
@@ -17,6 +17,13 @@ _STAGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         SCRATCH: {"epochs": 50, "learning_rate": 2e-3},
     },
 }
+
+
+def stage_of(corpora: Iterable[str], *, started: bool) -> str:
+    """Return the stage at which a training stands, from the names of its corpora and whether it has weights already."""
+    if started:
+        return FINETUNE
+    return SCRATCH if "ravdess" in corpora else PRETRAIN
 
 
 def recipe(network: str, stage: str) -> dict[str, Any]:

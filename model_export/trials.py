@@ -21,8 +21,8 @@ import pandas as pd
 from model_export.classic import CLASSIC
 from model_export.corpora import read_corpora
 from model_export.errors import RunError
-from model_export.protocols import PROTOCOLS, Fold
-from model_export.recipes import FINETUNE, PRETRAIN, SCRATCH, recipe
+from model_export.protocols import PROTOCOLS
+from model_export.recipes import PRETRAIN, recipe, stage_of
 from model_export.results import write_tables
 from model_export.runs import ANSWERS_FILE, read_run, replacing, write_json
 from schemas.labels import EMOTIONS
@@ -134,8 +134,8 @@ def read_results(trials: Trials) -> dict[tuple[int, str], Trial]:
     if trials.result.is_file():
         answers = pd.read_parquet(trials.result.with_suffix(".parquet"))
         runs = json.loads(trials.result.with_name(f"{trials.result.stem}-runs.json").read_text(encoding="utf-8"))
-        for (seed, fold), rows in answers.groupby(["seed", "fold"]):
-            made[seed, fold] = Trial(runs[f"seed{seed}-fold{fold}"], rows)
+        for name, rows in answers.groupby("seed" + answers["seed"].astype(str) + "-fold" + answers["fold"]):
+            made[int(rows["seed"].iloc[0]), str(rows["fold"].iloc[0])] = Trial(runs[str(name)], rows)
     for folder in sorted((trials.work / trials.protocol / trials.network).glob("seed*-fold*")):
         if (folder / ANSWERS_FILE).is_file():
             rows = pd.read_parquet(folder / ANSWERS_FILE)
@@ -265,6 +265,7 @@ def _train_and_answer(job: tuple[Trials, int, str]) -> str:
     from model_export.training import fit
 
     fold = next(f for f in PROTOCOLS[trials.protocol].folds(read_corpora(trials.corpora), seed) if f.name == name)
+    training = fold.split.part(fold.clips, "train")
     folder = trials.folder(seed, name)
     options = TrainOptions(
         corpora=tuple((corpus, path) for corpus, path in trials.corpora if (fold.clips["corpus"] == corpus).any()),
@@ -273,7 +274,7 @@ def _train_and_answer(job: tuple[Trials, int, str]) -> str:
         seed=seed,
         start=trials.pretraining(seed) if trials.pretrained else None,
         cache=trials.cache,
-        **_stage(trials, fold),
+        **recipe(trials.network, stage_of(set(training["corpus"]), started=trials.pretrained)),
     )
     run = fit(options, fold.clips, fold.split, report=_log(folder))
     answers = answer(fold.test, predictor(folder), options.front_end, run["emotions"])
@@ -290,13 +291,6 @@ def _train_and_answer(job: tuple[Trials, int, str]) -> str:
     with replacing(folder / ANSWERS_FILE) as temporary:
         answers.to_parquet(temporary, index=False)
     return f"{folder}: trained and tested on {len(answers)} clips"
-
-
-def _stage(trials: Trials, fold: Fold) -> dict[str, Any]:
-    training = fold.split.part(fold.clips, "train")
-    if trials.pretrained:
-        return recipe(trials.network, FINETUNE)
-    return recipe(trials.network, SCRATCH if (training["corpus"] == "ravdess").any() else PRETRAIN)
 
 
 def _share_cores(jobs: int) -> None:
