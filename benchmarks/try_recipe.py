@@ -43,14 +43,16 @@ def main() -> None:
     from model_export.recipes import recipe
     from model_export.splits import fold_actors, hold_out
     from model_export.training import fit
+    from schemas.contract import FrontEnd
 
     corpora = tuple((name, args.corpora / name) for name in ("ravdess", "ravdess_song"))
     clips = read_corpora(corpora)
     rest = clips[~clips["actor"].isin(fold_actors(1))]
     change = json.loads(args.change)
     fields = {**recipe(args.network, args.stage), **change}
-    if "augmentation" in change:
-        fields["augmentation"] = Augmentation(**change["augmentation"])
+    for name, kind in (("augmentation", Augmentation), ("front_end", FrontEnd)):
+        if name in change:
+            fields[name] = kind(**change[name])
     options = TrainOptions(
         corpora=corpora,
         out=args.work / "tried" / args.network / f"{args.name.replace(' ', '-')}-seed{args.seed}",
