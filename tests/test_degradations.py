@@ -215,8 +215,10 @@ def clips(tmp_path_factory):
         soundfile.write(path, sound, rate)
         actor = f"ravdess_0{1 + number % 2}"
         gender = ("male", "female")[number % 2]
-        rows.append({"path": str(path), "corpus": "ravdess", "actor": actor, "gender": gender, "emotion": emotion})
-    return pd.DataFrame(rows).assign(age=None, channel="speech")
+        rows.append({"path": str(path), "clip": path.stem, "actor": actor, "gender": gender, "emotion": emotion})
+    return pd.DataFrame(rows).assign(
+        corpus="ravdess", intensity="normal", statement="01", repetition=1, age=None, channel="speech"
+    )
 
 
 def by_colour(windows):
@@ -279,11 +281,14 @@ def told(condition, answered, *, gender=0.9):
     """Return the answers of four clips of two actors, women, who said neutral, calm, neutral, calm."""
     rows = pd.DataFrame(
         {
-            "path": [f"{number}.wav" for number in range(4)],
+            "clip": [str(number) for number in range(4)],
             "corpus": "ravdess",
             "actor": ["a", "a", "b", "b"],
             "gender": "female",
             "emotion": ["neutral", "calm"] * 2,
+            "intensity": "normal",
+            "statement": "01",
+            "repetition": 1,
             "age": None,
         }
     )
@@ -332,8 +337,8 @@ def run(tmp_path):
         "corpora": {"ravdess": str(tmp_path / "speech"), "ravdess_song": str(tmp_path / "song")},
         "front_end": dataclasses.asdict(FRONT_END),
     }
-    split = {"train": ["ravdess_02"], "validation": [], "test": ["ravdess_01"]}
-    run = {"options": options, "split": split, "emotions": EMOTIONS, "best_epoch": 1, "temperature": 1.0}
+    split = {"unit": "actor", "train": ["ravdess_02"], "validation": [], "test": ["ravdess_01"]}
+    run = {"options": options, "split": split, "emotions": EMOTIONS, "temperature": 1.0, "finished": True}
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "run.json").write_text(json.dumps(run | {"versions": {}}))
@@ -342,7 +347,7 @@ def run(tmp_path):
 
 
 def test_command_measures_speech_of_held_out_actors(run, noise, monkeypatch, capsys):
-    monkeypatch.setattr(robustness, "network_probabilities", lambda *_: by_colour)
+    monkeypatch.setattr(robustness, "predictor", lambda *_: by_colour)
     assert emobeam.main(["evaluate", str(run), "--degraded", "--noise", str(noise)]) == 0
     printed = capsys.readouterr().out
     assert all(of.title in printed for of in DEGRADATIONS.values())
