@@ -79,6 +79,19 @@ def voice_span(power: np.ndarray, *, range_db: float) -> tuple[int, int]:
     return int(within[0]), int(within[-1]) + 1
 
 
+#: A window as scoring sees it, but for where it is cut.
+UNCHANGED = Augmentation(
+    tilt_db=0,
+    colour_db=0,
+    low_cut_share=0,
+    telephone_share=0,
+    noise_share=0,
+    slack_frames=0,
+    time_masks=0,
+    band_masks=0,
+)
+
+
 class Augmenter:
     """Makes augmented windows; every random choice is the caller's generator's.
 

@@ -23,7 +23,7 @@ from model_export.metrics import (
 )
 from model_export.predictions import Predict, clip_answers, clip_windows
 from model_export.predictors import predictor
-from model_export.runs import ANSWERS_FILE, EVALUATION_FILE, read_run, replacing, write_json
+from model_export.runs import ANSWERS_FILE, EVALUATION_FILE, corpora_of, read_run, replacing, write_json
 from model_export.splits import Split
 from schemas.contract import FrontEnd
 from schemas.settings import ScoreSettings
@@ -56,7 +56,7 @@ def evaluate(
         If a corpus cannot be read.
     """
     run = read_run(run_folder)
-    folders = corpora or [(name, Path(folder)) for name, folder in run["options"]["corpora"].items()]
+    folders = corpora_of(run, corpora)
     clips = read_corpora(folders)
     split = Split(**run["split"])
     seen = set(split.part(clips, "train", "validation")["clip"])

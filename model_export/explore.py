@@ -16,7 +16,7 @@ import soundfile
 from audio.decode import DecodeError, open_audio
 from audio.frontend import active_level, level_dbfs, mel_power, mix, resample
 from model_export import figures, page
-from model_export.augment import Augmentation, Augmenter
+from model_export.augment import UNCHANGED, Augmentation, Augmenter
 from model_export.corpora import read_corpora
 from model_export.errors import CorpusError
 from schemas.contract import FrontEnd
@@ -46,24 +46,14 @@ _TITLES = {
 }
 
 #: Training's own, each alone and at the recipe's strength.
-_NOTHING = Augmentation(
-    tilt_db=0,
-    colour_db=0,
-    low_cut_share=0,
-    telephone_share=0,
-    noise_share=0,
-    slack_frames=0,
-    time_masks=0,
-    band_masks=0,
-)
 _RECIPE = Augmentation()
 _TRAINING: Mapping[str, Augmentation] = {
-    "nothing: as scoring hears it": _NOTHING,
-    "tilt and colour": dataclasses.replace(_NOTHING, tilt_db=_RECIPE.tilt_db, colour_db=_RECIPE.colour_db),
-    "low cut": dataclasses.replace(_NOTHING, low_cut_share=1),
-    "telephone": dataclasses.replace(_NOTHING, telephone_share=1),
-    "noise": dataclasses.replace(_NOTHING, noise_share=1, noise_snr_db=_RECIPE.noise_snr_db),
-    "masks": dataclasses.replace(_NOTHING, time_masks=_RECIPE.time_masks, band_masks=_RECIPE.band_masks),
+    "nothing: as scoring hears it": UNCHANGED,
+    "tilt and colour": dataclasses.replace(UNCHANGED, tilt_db=_RECIPE.tilt_db, colour_db=_RECIPE.colour_db),
+    "low cut": dataclasses.replace(UNCHANGED, low_cut_share=1),
+    "telephone": dataclasses.replace(UNCHANGED, telephone_share=1),
+    "noise": dataclasses.replace(UNCHANGED, noise_share=1, noise_snr_db=_RECIPE.noise_snr_db),
+    "masks": dataclasses.replace(UNCHANGED, time_masks=_RECIPE.time_masks, band_masks=_RECIPE.band_masks),
     "the whole recipe": _RECIPE,
 }
 _DRAWS = 8
@@ -393,7 +383,7 @@ def _training(name: str, clip: Clip, out: Path, front_end: FrontEnd) -> Iterator
 
 
 def _strongest(power: np.ndarray, options: Augmentation, front_end: FrontEnd) -> np.ndarray:
-    plain = Augmenter(front_end, _NOTHING, seed=0).window(power, np.random.default_rng(0))
+    plain = Augmenter(front_end, UNCHANGED, seed=0).window(power, np.random.default_rng(0))
     augmenter = Augmenter(front_end, options, seed=0)
     drawn = [augmenter.window(power, np.random.default_rng(seed)) for seed in range(_DRAWS)]
     return max(drawn, key=lambda window: float(np.abs(window - plain).mean()))

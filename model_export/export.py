@@ -18,7 +18,7 @@ from model_export.features import clip_power
 from model_export.graph import open_session, to_onnx, window_ms
 from model_export.predictions import Predict, clip_windows
 from model_export.predictors import predictor
-from model_export.runs import read_evaluation, read_run, replacing
+from model_export.runs import corpora_of, read_evaluation, read_run, replacing
 from schemas.contract import (
     EMOTION_OUTPUT,
     GENDER_OUTPUT,
@@ -98,7 +98,7 @@ def export(
         If the run or a corpus cannot be read.
     """
     run = read_run(run_folder)
-    folders = corpora or [(n, Path(folder)) for n, folder in run["options"]["corpora"].items()]
+    folders = corpora_of(run, corpora)
     table = read_corpora(folders)
     sample = table.iloc[np.unique(np.linspace(0, len(table) - 1, num=min(clips, len(table)), dtype=int))]
     contract = contract_of(run_folder, run, name or out.stem)

@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import scipy.optimize
 
-_CALIBRATION_BINS = 15
+#: Equal bins of confidence in which calibration is measured.
+CALIBRATION_BINS = 15
 
 #: Shares of clips at which `risk_coverage` looks.
 COVERAGE = tuple(percent / 100 for percent in range(5, 101, 5))
@@ -80,8 +81,8 @@ def calibration_noise_floor(probabilities: np.ndarray, *, seed: int = 0, draws: 
 
 def _calibration_gaps(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
     """Return each draw's calibration error, shape (draws,), for `right` of shape (draws, clips)."""
-    bins = np.minimum((confidence * _CALIBRATION_BINS).astype(int), _CALIBRATION_BINS - 1)
-    in_bin = np.eye(_CALIBRATION_BINS)[bins]
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    in_bin = np.eye(CALIBRATION_BINS)[bins]
     return np.asarray(np.abs((right - confidence) @ in_bin).sum(axis=1) / len(confidence))
 
 

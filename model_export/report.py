@@ -9,8 +9,10 @@ import numpy as np
 import pandas as pd
 
 from model_export import figures, page
+from model_export.answers import P_EMOTIONS
 from model_export.errors import PageError
 from model_export.metrics import (
+    CALIBRATION_BINS,
     accuracy,
     calibration_error,
     confusion,
@@ -24,8 +26,6 @@ from model_export.metrics import (
 from schemas.labels import EMOTIONS, GENDERS, JOINT_CLASSES
 
 _COLUMNS = ("clip", "corpus", "actor", "gender", "emotion", "protocol", "network", "seed", "fold", "p_female")
-_PROBABILITIES = [f"p_{emotion}" for emotion in EMOTIONS]
-_BINS = 15
 _CURVES = (
     ("loss", "training loss"),
     ("val_nll", "validation log loss (nats)"),
@@ -63,7 +63,7 @@ def write_report(folder: Path, answers: pd.DataFrame, histories: Mapping[str, Se
     """
     if answers.empty:
         raise PageError(f"there are no answers to report in {folder}; evaluate on clips of held-out actors that sound")
-    missing = [name for name in (*_COLUMNS, *_PROBABILITIES) if name not in answers.columns]
+    missing = [name for name in (*_COLUMNS, *P_EMOTIONS) if name not in answers.columns]
     if missing:
         raise PageError(f"the answers to report in {folder} lack the columns {', '.join(missing)}; evaluate again")
     page.make_folder(folder)
@@ -87,7 +87,7 @@ def _section(title: str, answers: pd.DataFrame, folder: Path) -> Iterator[str]:
     emotion, gender = emotion_answers(answers)
     true = _index(answers["emotion"], EMOTIONS)
     true_gender = _index(answers["gender"], GENDERS)
-    taught = answers[_PROBABILITIES].notna().to_numpy()[np.arange(len(answers)), true]
+    taught = answers[list(P_EMOTIONS)].notna().to_numpy()[np.arange(len(answers)), true]
     if not taught.any():
         raise PageError(f"the model of {title} was taught none of the emotions in the clips; evaluate it on others")
     yield page.section(title)
@@ -132,8 +132,8 @@ def _section(title: str, answers: pd.DataFrame, folder: Path) -> Iterator[str]:
     figures.save(figures.reliability_diagram(bins), folder / f"{slug}-reliability.png")
     yield page.picture(
         f"{slug}-reliability.png",
-        f"Reliability of the emotion's probability, {_BINS} bins with the clips in each below; {size}. Expected "
-        f"calibration error {calibration_error(emotion[taught], true[taught]):.3f}. Bins of few clips scatter by "
+        f"Reliability of the emotion's probability, {CALIBRATION_BINS} bins with the clips in each below; {size}. "
+        f"Expected calibration error {calibration_error(emotion[taught], true[taught]):.3f}. Bins of few clips scatter by "
         "chance.",
     )
     curve = risk_coverage(emotion[taught], true[taught])
@@ -157,7 +157,7 @@ def emotion_answers(answers: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
         float64, female and male.
     """
     female = answers["p_female"].to_numpy(dtype=np.float64)
-    return answers[_PROBABILITIES].fillna(0.0).to_numpy(dtype=np.float64), np.stack([female, 1 - female], axis=1)
+    return answers[list(P_EMOTIONS)].fillna(0.0).to_numpy(dtype=np.float64), np.stack([female, 1 - female], axis=1)
 
 
 def headline(answers: pd.DataFrame, emotion: np.ndarray, gender: np.ndarray, taught: np.ndarray) -> pd.DataFrame:
@@ -181,7 +181,10 @@ def headline(answers: pd.DataFrame, emotion: np.ndarray, gender: np.ndarray, tau
         ("WA (accuracy)", lambda i: float((true[i] == answered[i]).mean())),
         ("macro F1", lambda i: macro_f1(confusion(true[i], answered[i], len(EMOTIONS)))),
         ("accuracy, 16 joint classes", lambda i: float(((true[i] == answered[i]) & right[i]).mean())),
-        (f"expected calibration error, {_BINS} bins", lambda i: calibration_error(probabilities[i], true[i])),
+        (
+            f"expected calibration error, {CALIBRATION_BINS} bins",
+            lambda i: calibration_error(probabilities[i], true[i]),
+        ),
         ("log loss (nats)", lambda i: log_loss(probabilities[i], true[i])),
     )
     found = {name: interval_over_actors(known["actor"].tolist(), measure) for name, measure in of_known}
@@ -236,9 +239,9 @@ def reliability(probabilities: np.ndarray, true: np.ndarray) -> pd.DataFrame:
     """
     confidence = probabilities.max(axis=1)
     right = probabilities.argmax(axis=1) == true
-    bins = np.minimum((confidence * _BINS).astype(int), _BINS - 1)
-    clips, sure, correct = (np.bincount(bins, w, minlength=_BINS) for w in (None, confidence, right))
-    edges = np.linspace(0, 1, _BINS + 1)
+    bins = np.minimum((confidence * CALIBRATION_BINS).astype(int), CALIBRATION_BINS - 1)
+    clips, sure, correct = (np.bincount(bins, w, minlength=CALIBRATION_BINS) for w in (None, confidence, right))
+    edges = np.linspace(0, 1, CALIBRATION_BINS + 1)
     with np.errstate(invalid="ignore"):
         return pd.DataFrame(
             {

@@ -16,7 +16,7 @@ from model_export.features import mapping, sound_power
 from model_export.metrics import confusion, draws_over_actors, interval, unweighted_recall
 from model_export.predictions import ClipWindows, Predict, clip_answers, clip_windows
 from model_export.predictors import predictor
-from model_export.runs import DEGRADED_FILE, read_run, write_json
+from model_export.runs import DEGRADED_FILE, corpora_of, read_run, write_json
 from model_export.splits import Split
 from schemas.contract import FrontEnd
 from schemas.settings import ScoreSettings
@@ -65,7 +65,7 @@ def evaluate_degraded(
         If a corpus or the noise cannot be read.
     """
     run = read_run(run_folder)
-    folders = corpora or [(name, Path(folder)) for name, folder in run["options"]["corpora"].items()]
+    folders = corpora_of(run, corpora)
     clips = read_corpora(folders)
     seen = Split(**run["split"]).part(clips, "train", "validation").index
     clips = clips[~clips.index.isin(seen) & (clips["channel"] == "speech")]

@@ -13,7 +13,7 @@ Each is written beside its place and moved there, so that a kill at any moment l
 import contextlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +63,11 @@ def read_run(folder: Path) -> dict[str, Any]:
     if not run.get("finished"):
         raise RunError(f"{folder} is not a finished training run; give emobeam train the same flags to go on with it")
     return run
+
+
+def corpora_of(run: Mapping[str, Any], given: Sequence[tuple[str, Path]] = ()) -> list[tuple[str, Path]]:
+    """Return the corpora that are given, or where none is those that a run was trained on."""
+    return list(given) or [(name, Path(folder)) for name, folder in run["options"]["corpora"].items()]
 
 
 def read_evaluation(folder: Path, run: Mapping[str, Any]) -> dict[str, Any] | None:

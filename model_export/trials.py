@@ -206,8 +206,9 @@ def summary(
         "before_temperature": {key: before[key] for key in ("ece", "nll")},
         "by_fold": by_fold,
         "by_seed": {
-            str(seed): {key: figures(rows, tested)[key]["mean"] for key in _HEADLINES}
+            str(seed): {key: of_seed[key]["mean"] for key in _HEADLINES}
             for seed, rows in answers.groupby("seed")
+            for of_seed in [figures(rows, tested)]
         },
         "train_seconds": float(np.mean([sum(row["seconds"] for row in run["history"]) for run in runs])),
         "ms_per_window": None if answers["ms_per_window"].isna().all() else float(answers["ms_per_window"].median()),

@@ -13,7 +13,7 @@ from webpage import Page
 from audio.frontend import active_level, log_mel
 from audio.windows import aggregate
 from model_export import features, metrics
-from model_export.augment import Augmentation, Augmenter
+from model_export.augment import UNCHANGED, Augmentation, Augmenter
 from model_export.batches import NOT_ASKED, Batches
 from model_export.corpora import read_corpora
 from model_export.errors import CorpusError, RunError
@@ -292,33 +292,14 @@ def test_augmented_window_is_a_window_whatever_the_clip(frames, seed, level):
 
 
 def test_without_augmentation_the_model_sees_what_scoring_shows():
-    off = Augmentation(
-        tilt_db=0,
-        colour_db=0,
-        low_cut_share=0,
-        telephone_share=0,
-        noise_share=0,
-        slack_frames=0,
-        time_masks=0,
-        band_masks=0,
-    )
     power = noise_power(50)
-    window = Augmenter(FRONT_END, off, seed=0).window(power, np.random.default_rng(0))
+    window = Augmenter(FRONT_END, UNCHANGED, seed=0).window(power, np.random.default_rng(0))
     np.testing.assert_allclose(window, log_mel(power, active_level(power), FRONT_END), atol=1e-5)
     np.testing.assert_allclose(window, clip_windows(power, FRONT_END).log_mel[0], atol=1e-5)
 
 
 def test_telephone_leaves_its_band_alone():
-    only = Augmentation(
-        tilt_db=0,
-        colour_db=0,
-        low_cut_share=0,
-        telephone_share=1,
-        noise_share=0,
-        slack_frames=0,
-        time_masks=0,
-        band_masks=0,
-    )
+    only = dataclasses.replace(UNCHANGED, telephone_share=1)
     window = Augmenter(FRONT_END, only, seed=0).window(noise_power(64), np.random.default_rng(0))
     silent = window.max(axis=0) < np.log(FRONT_END.floor) + 0.1
     assert silent[0]
