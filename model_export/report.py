@@ -133,8 +133,8 @@ def _section(title: str, answers: pd.DataFrame, folder: Path) -> Iterator[str]:
     yield page.picture(
         f"{slug}-reliability.png",
         f"Reliability of the emotion's probability, {CALIBRATION_BINS} bins with the clips in each below; {size}. "
-        f"Expected calibration error {calibration_error(emotion[taught], true[taught]):.3f}. Bins of few clips scatter by "
-        "chance.",
+        f"Expected calibration error {calibration_error(emotion[taught], true[taught]):.3f}. "
+        "Bins of few clips scatter by chance.",
     )
     curve = risk_coverage(emotion[taught], true[taught])
     figures.save(
