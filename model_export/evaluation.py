@@ -12,6 +12,7 @@ from model_export.corpora import read_corpora
 from model_export.errors import RunError
 from model_export.features import clip_power
 from model_export.metrics import (
+    CALIBRATION_BINS,
     accuracy,
     calibration_error,
     confusion,
@@ -27,6 +28,17 @@ from model_export.runs import ANSWERS_FILE, EVALUATION_FILE, corpora_of, read_ru
 from model_export.splits import Split
 from schemas.contract import FrontEnd
 from schemas.settings import ScoreSettings
+
+#: What `figures` states with an interval, and how it is called.
+FIGURE_TITLES = {
+    "ua": "UA (mean recall)",
+    "wa": "WA (accuracy)",
+    "macro_f1": "macro F1",
+    "gender_accuracy": "gender accuracy",
+    "accuracy_16": "16-class accuracy",
+    "ece": f"ECE, {CALIBRATION_BINS} bins",
+    "nll": "log loss (nats)",
+}
 
 
 def evaluate(
@@ -137,41 +149,40 @@ def figures(answers: pd.DataFrame, emotions: Sequence[str]) -> dict[str, Any]:
         all seeds.
     """
     emotions = tuple(emotions)
-    one = answers.sort_values(["seed", "clip"] if "seed" in answers else "clip", kind="stable")
-    seeds = [rows.reset_index(drop=True) for _, rows in one.groupby("seed")] if "seed" in one else [one]
-    first = seeds[0].reset_index(drop=True)
-    asked = first["emotion"].isin(emotions).to_numpy()
-    true = np.array([emotions.index(name) for name in first.loc[asked, "emotion"]])
-    found = [probabilities(rows[asked], emotions) for rows in (s.reset_index(drop=True) for s in seeds)]
-    genders = [gender_right(rows) for rows in seeds]
-    answered = [p.argmax(axis=1) for p in found]
+    rows = answers.sort_values("clip", kind="stable").reset_index(drop=True)
+    asked = rows["emotion"].isin(emotions).to_numpy()
+    known = rows[asked].reset_index(drop=True)
+    true = np.array([emotions.index(name) for name in known["emotion"]])
+    found = probabilities(known, emotions)
+    answered, right = found.argmax(axis=1), gender_right(rows)
+    both = right[asked] & (answered == true)
     classes = len(emotions)
 
-    def over_seeds(measure: Callable[[int, np.ndarray], float], actors: pd.Series) -> dict[str, Any]:
+    def over_actors(table: pd.DataFrame, measure: Callable[[np.ndarray], float]) -> dict[str, Any]:
+        # Each seed's figure, on the clips that it answered, and then their mean: not all seeds need have run all folds.
+        seeds = table["seed"].to_numpy() if "seed" in table else np.zeros(len(table), dtype=int)
+        of_seeds = [seeds == seed for seed in np.unique(seeds)]
         return interval_over_actors(
-            actors.tolist(), lambda i: float(np.mean([measure(seed, i) for seed in range(len(seeds))]))
+            table["actor"].tolist(),
+            lambda i: float(np.mean([measure(part) for s in of_seeds if len(part := i[s[i]])])),
         )
 
     def of_counts(measure: Callable[[np.ndarray], float]) -> dict[str, Any]:
-        return over_seeds(lambda s, i: measure(confusion(true[i], answered[s][i], classes)), first.loc[asked, "actor"])
+        return over_actors(known, lambda i: measure(confusion(true[i], answered[i], classes)))
 
-    counts = sum(confusion(true, a, classes) for a in answered)
-    both = [g[asked] & (a == true) for g, a in zip(genders, answered, strict=True)]
-    known = first.loc[asked, "actor"]
+    counts = confusion(true, answered, classes)
     return {
-        "clips": len(first),
-        "actors": sorted(set(first["actor"])),
+        "clips": rows["clip"].nunique(),
+        "actors": sorted(set(rows["actor"])),
         "ua": of_counts(unweighted_recall),
         "wa": of_counts(accuracy),
         "macro_f1": of_counts(macro_f1),
-        "gender_accuracy": over_seeds(lambda s, i: float(genders[s][i].mean()), first["actor"]),
-        "accuracy_16": over_seeds(lambda s, i: float(both[s][i].mean()), known),
-        "ece": over_seeds(lambda s, i: calibration_error(found[s][i], true[i]), known),
-        "nll": over_seeds(lambda s, i: log_loss(found[s][i], true[i]), known),
-        "recall": {
-            e: None if np.isnan(r) else float(r) for e, r in zip(emotions, recalls(np.asarray(counts)), strict=True)
-        },
-        "confusion": np.asarray(counts).tolist(),
+        "gender_accuracy": over_actors(rows, lambda i: float(right[i].mean())),
+        "accuracy_16": over_actors(known, lambda i: float(both[i].mean())),
+        "ece": over_actors(known, lambda i: calibration_error(found[i], true[i])),
+        "nll": over_actors(known, lambda i: log_loss(found[i], true[i])),
+        "recall": {e: None if np.isnan(r) else float(r) for e, r in zip(emotions, recalls(counts), strict=True)},
+        "confusion": counts.tolist(),
         "emotions": list(emotions),
     }
 
@@ -191,15 +202,7 @@ def table(result: dict[str, Any]) -> list[str]:
 def figure_lines(found: dict[str, Any]) -> list[str]:
     """Return `figures` as lines of text."""
     lines = []
-    for key, title in (
-        ("ua", "UA (mean recall)"),
-        ("wa", "WA (accuracy)"),
-        ("macro_f1", "macro F1"),
-        ("gender_accuracy", "gender accuracy"),
-        ("accuracy_16", "16-class accuracy"),
-        ("ece", "ECE, 15 bins"),
-        ("nll", "log loss"),
-    ):
+    for key, title in FIGURE_TITLES.items():
         figure = found[key]
         span = "" if figure["low"] is None else f"   95 % [{figure['low']:.3f}, {figure['high']:.3f}]"
         lines.append(f"  {title:18} {figure['mean']:.3f}{span}")

@@ -1,7 +1,7 @@
 """What an evaluation found, as a page of tables and figures: `emobeam evaluate RUN --report DIR`."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,15 @@ import pandas as pd
 from model_export import figures, page
 from model_export.answers import P_EMOTIONS
 from model_export.errors import PageError
+from model_export.evaluation import FIGURE_TITLES
+from model_export.evaluation import figures as figures_of
 from model_export.metrics import (
     CALIBRATION_BINS,
     accuracy,
     calibration_error,
     confusion,
-    interval_over_actors,
-    log_loss,
-    macro_f1,
     recalls,
     risk_coverage,
-    unweighted_recall,
 )
 from schemas.labels import EMOTIONS, GENDERS, JOINT_CLASSES
 
@@ -98,7 +96,7 @@ def _section(title: str, answers: pd.DataFrame, folder: Path) -> Iterator[str]:
             f"{(~taught).sum()} answers are to clips of an emotion that the model was never taught "
             f"({', '.join(left)}): they are in the figures of gender alone."
         )
-    yield page.table(headline(answers, emotion, gender, taught))
+    yield page.table(headline(answers))
     yield page.paragraph(
         "UA is the mean of the emotions' recalls. Intervals are a bootstrap over actors: clips of one actor are alike."
     )
@@ -160,42 +158,19 @@ def emotion_answers(answers: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     return answers[list(P_EMOTIONS)].fillna(0.0).to_numpy(dtype=np.float64), np.stack([female, 1 - female], axis=1)
 
 
-def headline(answers: pd.DataFrame, emotion: np.ndarray, gender: np.ndarray, taught: np.ndarray) -> pd.DataFrame:
-    """Return the figures of answers with their intervals over actors, a row a figure.
-
-    Parameters
-    ----------
-    answers : pandas.DataFrame
-        As in `write_report`.
-    emotion, gender : np.ndarray
-        As `emotion_answers` gives them.
-    taught : np.ndarray, shape (answers,)
-        Which are to clips of an emotion that the model was taught, bool.
-    """
-    known, probabilities = answers[taught], emotion[taught]
-    true, answered = _index(known["emotion"], EMOTIONS), probabilities.argmax(axis=1)
-    right = gender[taught].argmax(axis=1) == _index(known["gender"], GENDERS)
-    gender_right = gender.argmax(axis=1) == _index(answers["gender"], GENDERS)
-    of_known: tuple[tuple[str, Callable[[np.ndarray], float]], ...] = (
-        ("UA (mean recall)", lambda i: unweighted_recall(confusion(true[i], answered[i], len(EMOTIONS)))),
-        ("WA (accuracy)", lambda i: float((true[i] == answered[i]).mean())),
-        ("macro F1", lambda i: macro_f1(confusion(true[i], answered[i], len(EMOTIONS)))),
-        ("accuracy, 16 joint classes", lambda i: float(((true[i] == answered[i]) & right[i]).mean())),
-        (
-            f"expected calibration error, {CALIBRATION_BINS} bins",
-            lambda i: calibration_error(probabilities[i], true[i]),
-        ),
-        ("log loss (nats)", lambda i: log_loss(probabilities[i], true[i])),
-    )
-    found = {name: interval_over_actors(known["actor"].tolist(), measure) for name, measure in of_known}
-    found["gender accuracy"] = interval_over_actors(answers["actor"].tolist(), lambda i: float(gender_right[i].mean()))
+def headline(answers: pd.DataFrame) -> pd.DataFrame:
+    """Return the figures of answers with their intervals over actors, a row a figure: `evaluation.figures`."""
+    taught = [emotion for emotion, column in zip(EMOTIONS, P_EMOTIONS, strict=True) if answers[column].notna().any()]
+    found = figures_of(answers, taught)
     rows = [
         {
-            "figure": name,
-            "value": figure["mean"],
-            "95 % interval": "-" if figure["low"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}",
+            "figure": title,
+            "value": found[key]["mean"],
+            "95 % interval": "-"
+            if found[key]["low"] is None
+            else f"{found[key]['low']:.3f} to {found[key]['high']:.3f}",
         }
-        for name, figure in found.items()
+        for key, title in FIGURE_TITLES.items()
     ]
     return pd.DataFrame(rows)
 

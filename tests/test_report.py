@@ -8,6 +8,7 @@ from webpage import Page
 
 from model_export import figures, metrics, report
 from model_export.errors import PageError
+from model_export.evaluation import figures as figures_of
 from schemas.labels import EMOTIONS, GENDERS, JOINT_CLASSES
 
 
@@ -78,14 +79,16 @@ def test_page_states_what_scikit_learn_finds(written):
     emotion, gender, true, true_gender = arrays(answers)
     answered, answered_gender = emotion.argmax(axis=1), gender.argmax(axis=1)
     joint, joint_answered = true_gender * 8 + true, answered_gender * 8 + answered
-    expected = {
-        "UA (mean recall)": recall_score(true, answered, average="macro"),
-        "WA (accuracy)": accuracy_score(true, answered),
-        "macro F1": f1_score(true, answered, average="macro"),
-        "accuracy, 16 joint classes": accuracy_score(joint, joint_answered),
-        "gender accuracy": accuracy_score(true_gender, answered_gender),
-        "log loss (nats)": -np.log(emotion[np.arange(len(true)), true]).mean(),
+    measures = {
+        "UA (mean recall)": lambda i: recall_score(true[i], answered[i], average="macro"),
+        "WA (accuracy)": lambda i: accuracy_score(true[i], answered[i]),
+        "macro F1": lambda i: f1_score(true[i], answered[i], average="macro"),
+        "16-class accuracy": lambda i: accuracy_score(joint[i], joint_answered[i]),
+        "gender accuracy": lambda i: accuracy_score(true_gender[i], answered_gender[i]),
+        "log loss (nats)": lambda i: -np.log(emotion[i, true[i]]).mean(),
     }
+    seeds = [np.flatnonzero(answers["seed"] == seed) for seed in (0, 1)]
+    expected = {name: np.mean([measure(seed) for seed in seeds]) for name, measure in measures.items()}
     stated = page.table(0)["value"]
     assert {name: stated[name] for name in expected} == {name: f"{value:.3f}" for name, value in expected.items()}
     for number, labels, said, heard in ((1, EMOTIONS, true, answered), (2, JOINT_CLASSES, joint, joint_answered)):
@@ -111,9 +114,9 @@ def test_clips_of_an_emotion_never_taught_count_for_gender_alone(written):
 
 def test_interval_is_over_actors():
     answers = make_answers()
-    found = report.headline(answers, *report.emotion_answers(answers), np.ones(len(answers), dtype=bool))
+    found = report.headline(answers)
     one = answers[answers["actor"] == "a0"]
-    alone = report.headline(one, *report.emotion_answers(one), np.ones(len(one), dtype=bool))
+    alone = report.headline(one)
     for _, row in found.iterrows():
         low, _, high = row["95 % interval"].partition(" to ")
         assert float(low) <= row["value"] + 1e-3
@@ -184,3 +187,14 @@ def test_what_cannot_be_reported_is_said(tmp_path):
     untaught = make_answers(seeds=1, actors=2, missing=("calm",))
     with pytest.raises(PageError, match="none of the emotions"):
         report.write_report(tmp_path / "r", untaught[untaught["emotion"] == "calm"], {})
+
+
+def test_seeds_that_answered_other_clips_are_each_measured_on_their_own():
+    answers = make_answers()
+    more, fewer = answers[answers["seed"] == 0], answers[(answers["seed"] == 1) & (answers["fold"] == 1)]
+    found, first, second = (
+        figures_of(rows, EMOTIONS) for rows in (pd.concat([fewer, more], ignore_index=True), more, fewer)
+    )
+    assert found["clips"] == len(more)
+    for key in ("ua", "gender_accuracy", "nll"):
+        assert found[key]["mean"] == pytest.approx((first[key]["mean"] + second[key]["mean"]) / 2)
