@@ -22,7 +22,7 @@ from model_export.metrics import (
     recalls,
     unweighted_recall,
 )
-from model_export.predictions import Predict, clip_answers, clip_windows
+from model_export.predictions import ClipWindows, Predict, clip_answers, clip_windows
 from model_export.predictors import predictor
 from model_export.runs import ANSWERS_FILE, EVALUATION_FILE, corpora_of, read_run, replacing, write_json
 from model_export.splits import Split
@@ -121,11 +121,23 @@ def answer(clips: pd.DataFrame, predict: Predict, front_end: FrontEnd, emotions:
     pandas.DataFrame
         As `answers.answer_table` gives it, a row for each clip that has sound.
     """
+    windows = speech_windows(clips, front_end)
+    return answer_windows(clips, windows, predict, emotions)
+
+
+def speech_windows(clips: pd.DataFrame, front_end: FrontEnd) -> list[ClipWindows]:
+    """Read clips and cut the windows that scoring would ask a model about; a silent clip has none."""
     speeds = clips["speed"] if "speed" in clips else np.ones(len(clips))
-    windows = [
+    return [
         clip_windows(clip_power(path, front_end, speed=speed), front_end, silence_dbfs=ScoreSettings().silence_dbfs)
         for path, speed in zip(clips["path"], speeds, strict=True)
     ]
+
+
+def answer_windows(
+    clips: pd.DataFrame, windows: Sequence[ClipWindows], predict: Predict, emotions: Sequence[str]
+) -> pd.DataFrame:
+    """Return a network's answers about clips whose windows are cut; as `answer`, which cuts them."""
     emotion, gender = clip_answers([clip for clip in windows if len(clip.log_mel)], predict)
     sounding = clips[[len(clip.log_mel) > 0 for clip in windows]]
     return answer_table(sounding, emotion, gender, emotions=emotions)

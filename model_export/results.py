@@ -1,12 +1,13 @@
 """The results of all protocols and networks as one page of tables, made from the ``.json`` files beside it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from model_export.protocols import PROTOCOLS
 from model_export.runs import replacing
+from schemas.labels import EMOTIONS
 
 TABLES_FILE = "protocols.md"
 _FIGURES = {
@@ -85,10 +86,58 @@ def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
                     for key in ("ua", "gender_accuracy", "accuracy_16")
                 ),
             ]
+    for name, result in best_first:
+        if name == "cnn":
+            lines += [*fairness_table(name, result["fairness"]), *risk_coverage_table(name, result["risk_coverage"])]
     return lines
 
 
-def _figure(figure: Mapping[str, Any]) -> str:
+def fairness_table(name: str, fairness: Mapping[str, Any]) -> list[str]:
+    """Return what `fairness.fairness` found about a network's answers as lines of Markdown."""
+    lines = [
+        "",
+        f"{name}, by group of speakers (difference: women less men):",
+        "",
+        "| corpus | group | actors | clips | UA | gender | " + " | ".join(EMOTIONS) + " |",
+        "|" + "---|" * (6 + len(EMOTIONS)),
+    ]
+    for corpus, kinds in fairness.items():
+        for groups in kinds.values():
+            for group, found in groups.items():
+                recalls = " | ".join(_short(found["recall"][emotion]) for emotion in EMOTIONS)
+                lines.append(
+                    f"| {corpus} | {group} | {found.get('actors', '')} | {found.get('clips', '')} | "
+                    f"{_figure(found['ua'])} | {_figure(found['gender_accuracy'])} | {recalls} |"
+                )
+    return lines
+
+
+def risk_coverage_table(name: str, curve: Mapping[str, Sequence[float]]) -> list[str]:
+    """Return a `metrics.risk_coverage` curve as lines of Markdown, every tenth part of the clips."""
+    points = [point for point in zip(*curve.values(), strict=True) if round(100 * point[0]) % 10 == 0]
+    rows = {
+        "clips answered, the most confident first": [f"{share:.0%}" for share, _, _ in points],
+        "accuracy among them": [f"{accuracy:.3f}" for _, accuracy, _ in points],
+        "least confidence": [f"{confidence:.2f}" for _, _, confidence in points],
+    }
+    (title, heads), *others = rows.items()
+    return [
+        "",
+        f"{name}, if the least confident go unanswered:",
+        "",
+        f"| {title} | {' | '.join(heads)} |",
+        "|" + "---|" * (len(heads) + 1),
+        *(f"| {title} | {' | '.join(cells)} |" for title, cells in others),
+    ]
+
+
+def _short(figure: Mapping[str, Any] | None) -> str:
+    return "-" if figure is None else f"{figure['mean']:.2f}"
+
+
+def _figure(figure: Mapping[str, Any] | None) -> str:
+    if figure is None:
+        return "-"
     if figure["low"] is None:
         return f"{figure['mean']:.3f}"
     return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"

@@ -182,7 +182,8 @@ def summary(
     """Return what a protocol's answers are worth; ``folds`` of them apart, where there are several."""
     from model_export.answers import probabilities
     from model_export.evaluation import figures
-    from model_export.metrics import calibration_noise_floor
+    from model_export.fairness import fairness
+    from model_export.metrics import calibration_noise_floor, risk_coverage
 
     tested = [e for e in EMOTIONS if (answers["emotion"] == e).any() and answers[f"p_{e}"].notna().any()]
     folds = [name for name in names if name in set(answers["fold"])]
@@ -193,6 +194,8 @@ def summary(
     found = figures(answers, tested)
     before = figures(_reheated(answers, tested), tested)
     one_seed = answers[answers["seed"] == answers["seed"].min()]
+    asked = answers[answers["emotion"].isin(tested)]
+    true = np.array([tested.index(emotion) for emotion in asked["emotion"]])
     result = {
         "protocol": trials.protocol,
         "title": PROTOCOLS[trials.protocol].title,
@@ -204,6 +207,8 @@ def summary(
         **found,
         "ece_noise_floor": calibration_noise_floor(probabilities(one_seed, tested)),
         "before_temperature": {key: before[key] for key in ("ece", "nll")},
+        "fairness": fairness(answers),
+        "risk_coverage": risk_coverage(probabilities(asked, tested), true),
         "by_fold": by_fold,
         "by_seed": {
             str(seed): {key: of_seed[key]["mean"] for key in _HEADLINES}
@@ -260,7 +265,7 @@ def _pretrain(job: tuple[Trials, int]) -> str:
 def _train_and_answer(job: tuple[Trials, int, str]) -> str:
     trials, seed, name = job
     _share_cores(trials.jobs)
-    from model_export.evaluation import answer
+    from model_export.evaluation import answer_windows, speech_windows
     from model_export.options import TrainOptions
     from model_export.predictors import exported, predictor
     from model_export.training import fit
@@ -278,7 +283,8 @@ def _train_and_answer(job: tuple[Trials, int, str]) -> str:
         **recipe(trials.network, stage_of(set(training["corpus"]), started=trials.pretrained)),
     )
     run = fit(options, fold.clips, fold.split, report=_log(folder))
-    answers = answer(fold.test, predictor(folder), options.front_end, run["emotions"])
+    windows = speech_windows(fold.test, options.front_end)
+    answers = answer_windows(fold.test, windows, predictor(folder), run["emotions"])
     answers.insert(0, "protocol", trials.protocol)
     answers = answers.assign(network=trials.network, seed=seed, fold=name, temperature=run["temperature"])
     graph = exported(folder)
@@ -287,7 +293,7 @@ def _train_and_answer(job: tuple[Trials, int, str]) -> str:
     if graph is None:
         answers[[f"onnx_{column}" for column in columns]] = np.nan
     else:
-        again = answer(fold.test, graph.predict, options.front_end, run["emotions"])
+        again = answer_windows(fold.test, windows, graph.predict, run["emotions"])
         answers[[f"onnx_{column}" for column in columns]] = again[columns].to_numpy()
     with replacing(folder / ANSWERS_FILE) as temporary:
         answers.to_parquet(temporary, index=False)
