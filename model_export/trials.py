@@ -303,7 +303,8 @@ def _train_and_answer(job: tuple[Trials, int, str]) -> str:
 def _share_cores(jobs: int) -> None:
     """Give this process its part of the cores, before TensorFlow takes all."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    threads = max(1, (os.cpu_count() or 1) // jobs)
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    threads = max(1, cores // jobs)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import keras
 
