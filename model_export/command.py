@@ -41,7 +41,7 @@ def run_train(args: argparse.Namespace) -> int:
 
         given = {
             name: getattr(args, name)
-            for name in ("epochs", "cache", "start", "learning_rate")
+            for name in ("epochs", "cache", "start", "learning_rate", "temperature")
             if getattr(args, name) is not None
         }
         stage = stage_of([name for name, _ in args.corpus], started=args.start is not None)
@@ -49,7 +49,7 @@ def run_train(args: argparse.Namespace) -> int:
             corpora=tuple(args.corpus),
             out=args.out,
             network=args.network,
-            fold=args.fold,
+            fold=None if args.everyone else args.fold,
             seed=args.seed,
             **{**recipe(args.network, stage), **given},
         )
@@ -60,7 +60,16 @@ def run_train(args: argparse.Namespace) -> int:
 
 def run_evaluate(args: argparse.Namespace) -> int:
     """Run ``emobeam evaluate``; return the exit code."""
-    return _one_line(lambda: _evaluate_protocol(args) if args.protocol else _evaluate_run(args))
+
+    def work() -> None:
+        if args.noise and not args.degraded:
+            raise RunError("--noise is of use with --degraded alone; add that, or leave --noise out")
+        if args.protocol:
+            _evaluate_protocol(args)
+        else:
+            _evaluate_run(args)
+
+    return _one_line(work)
 
 
 def _evaluate_run(args: argparse.Namespace) -> None:
@@ -68,8 +77,6 @@ def _evaluate_run(args: argparse.Namespace) -> None:
 
     if args.run is None:
         raise RunError("nothing to evaluate: name a training run's folder, or a protocol by --protocol")
-    if args.noise and not args.degraded:
-        raise RunError("--noise is of use with --degraded alone; add that, or leave --noise out")
     read_run(args.run)
     _quiet()
     if args.degraded:
@@ -101,6 +108,11 @@ def _evaluate_protocol(args: argparse.Namespace) -> None:
         jobs=args.jobs,
         cache=args.cache or args.work / "cache",
     )
+    if args.degraded:
+        from model_export.robustness import degrade_trials
+
+        degrade_trials(trials, noise=args.noise, report=_report)
+        return
     run_trials(trials, report=_report)
     if args.report:
         made = read_results(trials)

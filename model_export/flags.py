@@ -43,6 +43,14 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--fold", type=int, default=1, metavar="N", help="EmoBox RAVDESS fold whose actors are held out (default: 1)"
     )
+    parser.add_argument(
+        "--everyone",
+        action="store_true",
+        help="hold nobody out: for a model to use, whose worth a protocol has shown; needs --temperature",
+    )
+    parser.add_argument(
+        "--temperature", type=float, metavar="T", help="divides the emotion logits (default: fitted in validation)"
+    )
     parser.add_argument("--epochs", type=int, metavar="N", help="length of the schedule (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
     parser.add_argument("--start", type=Path, metavar="RUN", help="a finished run with whose weights to begin")
@@ -69,7 +77,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--noise", type=Path, metavar="DIR", help="folder of recordings of noise, for --degraded")
     protocol = parser.add_argument_group("instead of RUN: train and test by a protocol")
-    protocol.add_argument("--protocol", metavar="NAME", help="p1, p1b, p2i, p2ii, p3 or p4")
+    protocol.add_argument("--protocol", metavar="NAME", help="p1, p1b, p2i, p2ii, p3, p4 or crema")
     protocol.add_argument("--network", default="cnn", metavar="NAME", help="cnn, gru, lstm, mlp, knn or tree")
     protocol.add_argument(
         "--seed", type=int, action="append", default=[], metavar="N", help="may be given again (default: 0)"

@@ -25,9 +25,12 @@ def write_tables(results: Path) -> Path:
     """Write the page over every ``PROTOCOL-NETWORK.json`` in a folder, and return it."""
     found: dict[str, dict[str, Any]] = {name: {} for name in PROTOCOLS}
     for path in sorted(results.glob("*-*.json")):
-        protocol, _, network = path.stem.partition("-")
-        if protocol in found and not network.endswith("-runs"):
-            found[protocol][network] = json.loads(path.read_text(encoding="utf-8"))
+        protocol, *network = path.stem.split("-")
+        if protocol in found and len(network) == 1:
+            degraded = path.with_name(f"{path.stem}-degraded.json")
+            found[protocol][network[0]] = json.loads(path.read_text(encoding="utf-8")) | {
+                "degraded": json.loads(degraded.read_text(encoding="utf-8")) if degraded.is_file() else None
+            }
     lines = [
         "# Protocols",
         "",
@@ -89,6 +92,7 @@ def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for name, result in best_first:
         if name == "cnn":
             lines += [*fairness_table(name, result["fairness"]), *risk_coverage_table(name, result["risk_coverage"])]
+            lines += degraded_lines(name, result["degraded"]) if result["degraded"] else []
     return lines
 
 
@@ -129,6 +133,26 @@ def risk_coverage_table(name: str, curve: Mapping[str, Sequence[float]]) -> list
         "|" + "---|" * (len(heads) + 1),
         *(f"| {title} | {' | '.join(cells)} |" for title, cells in others),
     ]
+
+
+def degraded_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
+    """Return what `robustness.degrade_trials` found as lines of Markdown."""
+    lines = [
+        "",
+        f"{name}, seed {degraded['seed']}, on test clips that have suffered ({degraded['clips']} clips, "
+        f"{degraded['folds']} folds; `emobeam evaluate --protocol --degraded`):",
+        "",
+        "| condition | UA | change | gender | emotion answered as when clean | without an answer |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in degraded["conditions"]:
+        change = row["ua_change"]
+        span = "" if change["low"] is None else f" ({change['low']:+.3f} to {change['high']:+.3f})"
+        lines.append(
+            f"| {row['title']} | {_figure(row['ua'])} | {change['mean']:+.3f}{span} | "
+            f"{row['gender_accuracy']['mean']:.3f} | {row['unchanged']['mean']:.3f} | {row['silent']} |"
+        )
+    return lines
 
 
 def _short(figure: Mapping[str, Any] | None) -> str:

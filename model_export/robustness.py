@@ -16,8 +16,11 @@ from model_export.features import mapping, sound_power
 from model_export.metrics import confusion, draws_over_actors, interval, unweighted_recall
 from model_export.predictions import ClipWindows, Predict, clip_answers, clip_windows
 from model_export.predictors import predictor
-from model_export.runs import DEGRADED_FILE, corpora_of, read_run, write_json
+from model_export.protocols import PROTOCOLS
+from model_export.results import write_tables
+from model_export.runs import DEGRADED_ANSWERS_FILE, DEGRADED_FILE, corpora_of, read_run, replacing, write_json
 from model_export.splits import Split
+from model_export.trials import Trials
 from schemas.contract import FrontEnd
 from schemas.settings import ScoreSettings
 
@@ -93,6 +96,71 @@ def evaluate_degraded(
         for line in table_lines(name, table):
             report(line)
     return result
+
+
+def degrade_trials(
+    trials: Trials, *, noise: Path | None = None, report: Callable[[str], None] = print
+) -> dict[str, Any]:
+    """Measure a protocol's trained networks on degraded test clips; write ``PROTOCOL-NETWORK-degraded.json``.
+
+    Parameters
+    ----------
+    trials : Trials
+        Of one seed, whose trainings are in their folders.
+    noise : Path or None
+        As in `evaluate_degraded`.
+    report : callable
+        Is given lines of progress, then the table.
+
+    Returns
+    -------
+    dict
+        ``protocol``, ``network``, ``seed``, ``noise``, and what `degraded_table` gives over all folds.
+
+    Raises
+    ------
+    RunError
+        If several seeds are asked for, or a fold has not been trained in `trials.work`.
+    CorpusError
+        If a corpus or the noise cannot be read.
+    """
+    if len(trials.seeds) > 1:
+        raise RunError("degraded clips are asked of one seed's networks; give --seed once")
+    seed, tables = trials.seeds[0], []
+    clips = read_corpora(trials.corpora)
+    for fold in PROTOCOLS[trials.protocol].folds(clips, seed):
+        folder = trials.folder(seed, fold.name)
+        if trials.folds and fold.name not in trials.folds:
+            continue
+        answers = folder / DEGRADED_ANSWERS_FILE
+        if not answers.is_file():
+            run = read_run(folder)
+            found = degraded_answers(
+                fold.test,
+                predictor(folder),
+                FrontEnd(**run["options"]["front_end"]),
+                emotions=run["emotions"],
+                noise=noise,
+                processes=trials.jobs,
+                report=lambda line, name=fold.name: report(f"fold {name}, {line}"),
+            )
+            with replacing(answers) as temporary:
+                found.to_parquet(temporary, index=False)
+        tables.append(pd.read_parquet(answers))
+    told = {
+        "protocol": trials.protocol,
+        "network": trials.network,
+        "seed": seed,
+        "folds": len(tables),
+        "noise": noise is not None,
+        **degraded_table(pd.concat(tables, ignore_index=True)),
+    }
+    path = trials.result.with_name(f"{trials.result.stem}-degraded.json")
+    write_json(path, told)
+    write_tables(trials.results)
+    for line in table_lines(str(path), told):
+        report(line)
+    return told
 
 
 def degraded_answers(

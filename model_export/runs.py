@@ -6,6 +6,8 @@
 ``checkpoint.npz``  everything that training needs to go on after the last whole epoch; gone when it has ended
 ``evaluation.json`` what `emobeam evaluate` found
 ``answers.parquet`` the answers to the held-out clips, one row each
+``degraded.json``   what `emobeam evaluate --degraded` found
+``degraded.parquet`` for a protocol's training: the answers to its test clips, degraded, from which that is found
 
 Each is written beside its place and moved there, so that a kill at any moment leaves the one before.
 """
@@ -25,6 +27,7 @@ CHECKPOINT_FILE = "checkpoint.npz"
 EVALUATION_FILE = "evaluation.json"
 ANSWERS_FILE = "answers.parquet"
 DEGRADED_FILE = "degraded.json"
+DEGRADED_ANSWERS_FILE = "degraded.parquet"
 
 
 @contextlib.contextmanager

@@ -88,6 +88,11 @@ def split_actors(clips: pd.DataFrame, *, fold: int, seed: int, validation: int =
     return hold_out(clips, fold_actors(fold), seed=seed, validation=validation)
 
 
+def everyone(clips: pd.DataFrame) -> Split:
+    """Return the split of a network that is to be used: all actors train, and what it is worth others of its kind show."""
+    return Split(train=tuple(sorted(set(clips["actor"]))), validation=(), test=())
+
+
 def hold_out(clips: pd.DataFrame, test: Iterable[str], *, seed: int, validation: int = 2) -> Split:
     """Split the actors of a table of clips so that those named are tested; else as `split_actors`."""
     if validation < 2 or validation % 2:

@@ -24,7 +24,7 @@ from model_export.networks import multiply_adds
 from model_export.options import TrainOptions
 from model_export.predictions import ClipWindows, clip_answers, clip_windows, softmax
 from model_export.runs import CHECKPOINT_FILE, MODEL_FILE, RUN_FILE, read_run, replacing, write_json
-from model_export.splits import Split, split_actors
+from model_export.splits import Split, everyone, split_actors
 from schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, FrontEnd
 from schemas.labels import EMOTIONS, GENDERS
 
@@ -57,7 +57,10 @@ def train(
         If the folder holds a run with other options.
     """
     clips = read_corpora(options.corpora)
-    split = split_actors(clips, fold=options.fold, seed=options.seed, validation=options.validation_actors)
+    if options.fold is None:
+        split = everyone(clips)
+    else:
+        split = split_actors(clips, fold=options.fold, seed=options.seed, validation=options.validation_actors)
     return fit(options, clips, split, report=report, command=command)
 
 
@@ -103,9 +106,11 @@ def fit(
     )
     if batches.steps == 0:
         raise RunError(f"{len(training)} training clips do not fill a batch of {options.batch_size}; give more clips")
-    validation = _Validation.of(
-        validating, _powers(options, clips, validating, 1.0, report), emotions, options.front_end
-    )
+    validation = None
+    if len(validating):
+        validation = _Validation.of(
+            validating, _powers(options, clips, validating, 1.0, report), emotions, options.front_end
+        )
 
     keras.utils.set_random_seed(options.seed)
     learner = Learner(options, emotions, batches.steps)
@@ -118,15 +123,13 @@ def fit(
     for epoch in range(first + 1, options.epochs + 1):
         started = time.monotonic()
         loss = float(np.mean([learner.step(batch) for batch in batches.epoch(epoch)]))
-        found = validation.measure(learner.average())
+        found = validation.measure(learner.average()) if validation else {}
         row = {"epoch": epoch, "loss": loss, **found, "seconds": round(time.monotonic() - started, 1)}
         run["history"].append(row)
-        run["temperature"] = found["val_temperature"]
+        run["temperature"] = options.temperature or found["val_temperature"]
         learner.save(options.out / CHECKPOINT_FILE, run)
-        report(
-            f"epoch {epoch}/{options.epochs}  loss {loss:.3f}  val UA {found['val_ua']:.3f}  "
-            f"gender {found['val_gender']:.3f}  {row['seconds']:.0f} s"
-        )
+        measured = f"val UA {found['val_ua']:.3f}  gender {found['val_gender']:.3f}  " if found else ""
+        report(f"epoch {epoch}/{options.epochs}  loss {loss:.3f}  {measured}{row['seconds']:.0f} s")
     with replacing(options.out / MODEL_FILE) as temporary:
         learner.average().save(temporary)
     run["finished"] = True

@@ -156,6 +156,19 @@ def test_other_corpus_is_tested_on_what_both_ask_for():
         assert set(fold.test["emotion"]) == set(CORPUS_EMOTIONS["crema_d"])
 
 
+@given(seed=seeds)
+@settings(max_examples=3, deadline=None)
+def test_crema_d_alone_is_dealt_by_actors(seed):
+    clips = CLIPS[CLIPS["corpus"] == "crema_d"]
+    tested = []
+    for fold in PROTOCOLS["crema"].folds(clips, seed):
+        train, validation, test = (set(part["actor"]) for part in parts(fold))
+        assert test.isdisjoint(train | validation)
+        assert train.isdisjoint(validation)
+        tested += fold.test["clip"].tolist()
+    assert sorted(tested) == sorted(clips["clip"])
+
+
 def test_p1_tests_the_published_folds():
     for fold in folds("p1", 3):
         assert set(fold.split.test) == set(fold_actors(int(fold.name)))
