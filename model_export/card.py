@@ -1,11 +1,12 @@
 """A model's card: what it is, how well it does and for what it is not, with every figure from the run's own files."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from model_export.errors import RunError
 from model_export.export import LICENCES, Exported
+from model_export.results import degraded_lines, fairness_table, read_results_of, risk_coverage_table
 from model_export.runs import read_evaluation, read_run, replacing, write_json
 
 _CORPORA = {
@@ -19,8 +20,21 @@ _NON_COMMERCIAL = (
 )
 
 
-def write_card(run_folder: Path, exported: Exported) -> Path:
-    """Write the card of an exported model beside it (``.md``), and the run and its evaluation as ``.json``.
+#: The protocols that tell what a network is worth, by whether RAVDESS is among what it learned from: the first is the
+#: headline.
+_PROTOCOLS = {True: ("p1", "p4"), False: ("crema", "p4")}
+
+
+def write_card(run_folder: Path, exported: Exported, *, results: Path | None = None) -> Path:
+    """Write the card of an exported model beside it (``.md``), and the run and its figures as ``.json``.
+
+    Parameters
+    ----------
+    run_folder : Path
+    exported : Exported
+    results : Path or None
+        Folder of protocols' results (`trials`): what networks of the same recipe are worth, for a run that held
+        nobody out.
 
     Returns
     -------
@@ -30,27 +44,51 @@ def write_card(run_folder: Path, exported: Exported) -> Path:
     Raises
     ------
     RunError
-        If the run has not been evaluated: a card without figures says nothing.
+        If the run has not been evaluated, or held nobody out and `results` lacks its protocol: a card without
+        figures says nothing.
     """
     run = read_run(run_folder)
-    evaluation = read_evaluation(run_folder, run)
-    if evaluation is None:
-        raise RunError(f"{run_folder} has not been evaluated, and a card states figures; run emobeam evaluate first")
-    text = "\n".join(card(run, evaluation, exported)) + "\n"
+    told: dict[str, Any] = {"run": run}
+    if run["split"]["test"]:
+        evaluation = read_evaluation(run_folder, run)
+        if evaluation is None:
+            raise RunError(
+                f"{run_folder} has not been evaluated, and a card states figures; run emobeam evaluate first"
+            )
+        told["evaluation"] = evaluation
+        lines = card(run, exported, _evaluated(run, evaluation), evaluation["corpora"])
+    else:
+        told["protocols"] = protocols = read_protocols(run, results)
+        headline = protocols[next(iter(protocols))]
+        lines = card(run, exported, _shown(run, protocols), {"headline": headline})
     path = exported.path.with_suffix(".md")
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
-    write_json(exported.path.with_suffix(".json"), {"run": run, "evaluation": evaluation})
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_json(exported.path.with_suffix(".json"), told)
     return path
 
 
-def card(run: Mapping[str, Any], evaluation: Mapping[str, Any], exported: Exported) -> list[str]:
-    """Return a card as lines of Markdown."""
+def card(
+    run: Mapping[str, Any],
+    exported: Exported,
+    evidence: Sequence[str],
+    measured: Mapping[str, Mapping[str, Any]],
+) -> list[str]:
+    """Return a card as lines of Markdown.
+
+    Parameters
+    ----------
+    run : mapping
+        What ``run.json`` says.
+    exported : Exported
+    evidence : sequence of str
+        Lines of Markdown: who trained it and what that is worth.
+    measured : mapping
+        Figures (`evaluation.figures`) by the corpus they are of: the emotions missed most are told from them.
+    """
     options, network = run["options"], run["network"]
-    name = exported.name
-    minutes = sum(row["seconds"] for stage in _stages(run) for row in stage["history"]) / 60
-    lines = [
-        f"# {name}",
+    return [
+        f"# {exported.name}",
         "",
         "Hears the emotion that an utterance is spoken with, one of "
         f"{len(run['emotions'])} ({', '.join(run['emotions'])}), and the speaker's gender (female or male).",
@@ -64,31 +102,106 @@ def card(run: Mapping[str, Any], evaluation: Mapping[str, Any], exported: Export
         "",
         "| corpus | clips read | terms |",
         "|---|---|---|",
-        *(f"| {_CORPORA[c]} | {n} | {LICENCES[c]} |" for c, n in run["clips"].items()),
+        *(f"| {_CORPORA[c]} | {n} | {LICENCES[c]} |" for stage in _stages(run) for c, n in stage["clips"].items()),
         "",
+        *evidence,
+        *_use(run, measured),
+        *_commands(run, exported),
+    ]
+
+
+def _evaluated(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[str]:
+    """Return what a run says of itself whose own weights were measured on actors that it held out."""
+    options = run["options"]
+    lines = [
         f"The test actors of EmoBox's RAVDESS fold {options['fold']} ({_actors(run['split']['test'])}) are in no part "
         f"of training, neither their speech nor their songs. {_actors(run['split']['validation'])} validated: by them "
         "alone the temperature was fitted; the weights are those of the last epoch. The other "
-        f"{len(run['split']['train'])} actors trained it. Seed {options['seed']}; {minutes:.0f} minutes of training on "
-        "the machine that made it. A corpus that never asked for an emotion (CREMA-D has no calm and no surprised) is "
-        "no evidence against it: the loss leaves that emotion's logit alone. These are the weights measured: "
-        "nothing was trained on afterwards.",
+        f"{len(run['split']['train'])} actors trained it. {_training(run)} These are the weights measured: nothing was "
+        "trained on afterwards.",
     ]
     for corpus, figures in evaluation["corpora"].items():
-        lines += ["", *_figures(corpus, figures)]
+        told = (
+            f"{figures['clips']} clips of {len(figures['actors'])} actors whom the model never heard "
+            f"({_actors(figures['actors'])}), answered as scoring answers. Intervals: 95 %, bootstrap over the actors; "
+            "they are few, so the intervals are wide and themselves uncertain."
+        )
+        lines += ["", f"## Held-out actors: {_CORPORA[corpus]}", "", told, "", *_figures(figures)]
     lines += ["", "## Gender on whole corpora", "", "Most of these actors trained it.", ""]
     for corpus, figures in evaluation["all_actors"].items():
         lines.append(f"- {_CORPORA[corpus]}: right in {figures['gender_accuracy']:.4f} of {figures['clips']} clips")
-    lines += [
+    return [
+        *lines,
         "",
         "## Calibration",
         "",
         f"The emotion logits are divided by a temperature of {run['temperature']:.3f}, inside the graph. The expected "
         "calibration error above is over 15 bins; on so few clips even a perfect model would show several hundredths.",
-        *_use(run, evaluation),
-        *_commands(run, name, exported),
     ]
-    return lines
+
+
+def read_protocols(run: Mapping[str, Any], results: Path | None) -> dict[str, dict[str, Any]]:
+    """Return the results of the protocols that tell what a run's network is worth, the headline first.
+
+    Raises
+    ------
+    RunError
+        If there are none.
+    """
+    network = run["options"]["network"]
+    names = _PROTOCOLS[any(corpus.startswith("ravdess") for corpus in run["options"]["corpora"])]
+    if results is None:
+        raise RunError(
+            "every actor trained this run, so only a protocol can tell what it is worth; give its results by --results"
+        )
+    found = read_results_of(results, network)
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise RunError(
+            f"{results} has no {missing[0]}-{network}.json; make it with emobeam evaluate --protocol {missing[0]}"
+        )
+    return {name: found[name] for name in names}
+
+
+def _shown(run: Mapping[str, Any], protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return what a run says of itself that every actor trained: others of its recipe show what it is worth."""
+    network = run["options"]["network"]
+    lines = [
+        f"All {sum(len(stage['split']['train']) for stage in _stages(run))} actors of these corpora trained it, so "
+        "none of them can tell what it is worth. The figures below are of networks of the same recipe that were "
+        f"trained without the actors who test them. {_training(run)}",
+    ]
+    for name, result in protocols.items():
+        seeds = ", ".join(map(str, result["seeds"]))
+        told = (
+            f"`emobeam evaluate --protocol {name}`: {result['clips']} clips of {len(result['actors'])} actors, "
+            f"{len(result['folds'])} folds, seeds {seeds}. Intervals: 95 %, bootstrap over the actors."
+        )
+        lines += ["", f"## {name}: {result['title']}", "", told, "", *_figures(result)]
+        lines += [*fairness_table(network, result["fairness"]), *risk_coverage_table(network, result["risk_coverage"])]
+        if result["degraded"]:
+            lines += degraded_lines(network, result["degraded"])
+    headline = protocols[next(iter(protocols))]
+    return [
+        *lines,
+        "",
+        "## Calibration",
+        "",
+        f"The emotion logits are divided by a temperature of {run['temperature']:.3f}, inside the graph: the geometric "
+        f"mean of those that the validation actors of {next(iter(protocols))} gave. Its networks' expected calibration "
+        f"error is {headline['ece']['mean']:.3f} with it and {headline['before_temperature']['ece']['mean']:.3f} "
+        "without; a perfectly calibrated one would show "
+        f"{headline['ece_noise_floor']['mean']:.3f} on as many clips.",
+    ]
+
+
+def _training(run: Mapping[str, Any]) -> str:
+    minutes = sum(row["seconds"] for stage in _stages(run) for row in stage["history"]) / 60
+    return (
+        f"Seed {run['options']['seed']}; {minutes:.0f} minutes of training on the machine that made it. A corpus that "
+        "never asked for an emotion (CREMA-D has no calm and no surprised) is no evidence against it: the loss leaves "
+        "that emotion's logit alone."
+    )
 
 
 def _stages(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
@@ -100,7 +213,7 @@ def _actors(names: list[str]) -> str:
     return ", ".join(names) if names else "none"
 
 
-def _figures(corpus: str, figures: Mapping[str, Any]) -> list[str]:
+def _figures(figures: Mapping[str, Any]) -> list[str]:
     titles = {
         "ua": "unweighted average recall (UA)",
         "wa": "accuracy (WA)",
@@ -117,12 +230,6 @@ def _figures(corpus: str, figures: Mapping[str, Any]) -> list[str]:
         rows.append(f"| {title} | {mean} | {span} |")
     occurring = {emotion: recall for emotion, recall in figures["recall"].items() if recall is not None}
     return [
-        f"## Held-out actors: {_CORPORA[corpus]}",
-        "",
-        f"{figures['clips']} clips of {len(figures['actors'])} actors whom the model never heard "
-        f"({_actors(figures['actors'])}), answered as scoring answers. Intervals: 95 %, bootstrap over the actors; "
-        "they are few, so the intervals are wide and themselves uncertain.",
-        "",
         "| figure | value | interval |",
         "|---|---|---|",
         *rows,
@@ -133,23 +240,25 @@ def _figures(corpus: str, figures: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _weakest(evaluation: Mapping[str, Any], *, count: int = 3) -> list[str]:
+def _weakest(measured: Mapping[str, Mapping[str, Any]], *, count: int = 3) -> list[str]:
     """Return sentences on the emotions that are missed most in each corpus, and what they are taken for."""
     lines = []
-    for corpus, figures in evaluation["corpora"].items():
+    for corpus, figures in measured.items():
         recalls = {emotion: recall for emotion, recall in figures["recall"].items() if recall is not None}
         told = []
         for emotion in sorted(recalls, key=recalls.__getitem__)[:count]:
             row = dict(zip(figures["emotions"], figures["confusion"][figures["emotions"].index(emotion)], strict=True))
             said, wrong = sum(row.values()), max((e for e in row if e != emotion), key=row.__getitem__)
             told.append(f"{emotion} is heard in {row[emotion]} of {said} clips, and taken for {wrong} in {row[wrong]}")
-        lines.append(f"{_CORPORA[corpus]}: {'; '.join(told)}. The confusion matrix is in the `.json` beside this card.")
+        of = _CORPORA.get(corpus, f"{figures.get('protocol')}, all seeds")
+        lines.append(f"{of}: {'; '.join(told)}. The confusion matrix is in the `.json` beside this card.")
     return lines
 
 
-def _use(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[str]:
-    ravdess = any(corpus.startswith("ravdess") for corpus in run["options"]["corpora"])
-    terms = "; ".join(dict.fromkeys(LICENCES[corpus] for corpus in run["options"]["corpora"]))
+def _use(run: Mapping[str, Any], measured: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    corpora = [corpus for stage in reversed(_stages(run)) for corpus in stage["options"]["corpora"]]
+    ravdess = any(corpus.startswith("ravdess") for corpus in corpora)
+    terms = "; ".join(dict.fromkeys(LICENCES[corpus] for corpus in corpora))
     return [
         "",
         "## Licence of the weights",
@@ -175,34 +284,36 @@ def _use(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[str]:
         "",
         "- On recordings unlike its corpora (other languages, spontaneous speech, telephones, noise, children) expect "
         "clearly less than the figures above, and answers that are too sure. Training saw simulated telephones, noise "
-        "and microphones; how far that carries has not been measured for this model.",
-        *(f"- {line}" for line in _weakest(evaluation)),
+        "and microphones; children, other languages and spontaneous speech it has never heard.",
+        *(f"- {line}" for line in _weakest(measured)),
         *(["- Calm and surprised were learned from RAVDESS's actors alone."] if ravdess else []),
-        "- One seed and one fold: another choice of actors moves UA by several points.",
+        "- Few actors: another choice of them moves UA by several points.",
         "- It answers whatever it hears, music and machines too, as long as there is sound.",
     ]
 
 
-def _commands(run: Mapping[str, Any], name: str, exported: Exported) -> list[str]:
+def _commands(run: Mapping[str, Any], exported: Exported) -> list[str]:
     stages = _stages(run)
     folders = [f"RUN_{number}" for number in range(1, len(stages))] + ["RUN"]
-    corpora = " ".join(f"--corpus {corpus}={corpus.upper()}_DIR" for corpus in run["options"]["corpora"])
     trains = []
     for number, (stage, folder) in enumerate(zip(stages, folders, strict=True)):
         options = stage["options"]
+        corpora = " ".join(f"--corpus {corpus}={corpus.upper()}_DIR" for corpus in options["corpora"])
+        held_out = f"--fold {options['fold']}" if options["fold"] else f"--everyone --temperature {run['temperature']}"
         begin = f" --start {folders[number - 1]} --learning-rate {options['learning_rate']}" if number else ""
         trains.append(
-            f"emobeam train {corpora} --out {folder} --network {options['network']} --fold {options['fold']} "
+            f"emobeam train {corpora} --out {folder} --network {options['network']} {held_out} "
             f"--epochs {options['epochs']} --seed {options['seed']}{begin}"
         )
+    results = "" if run["split"]["test"] else " --results docs/results"
     return [
         "",
         "## Made by",
         "",
         "```sh",
         *trains,
-        "emobeam evaluate RUN",
-        f"emobeam export RUN --out {exported.path.name} --name {name} --card",
+        *(["emobeam evaluate RUN"] if run["split"]["test"] else []),
+        f"emobeam export RUN --out {exported.path.name} --name {exported.name} --card{results}",
         "```",
         "",
         f"The export ran Keras and ONNX Runtime on {exported.clips} clips: no probability differed by more than "

@@ -136,13 +136,14 @@ def run_export(args: argparse.Namespace) -> int:
 
         read_run(args.run)
         _quiet()
+        from model_export.card import read_protocols, write_card
         from model_export.export import export
 
-        exported = export(args.run, args.out, name=args.name, corpora=args.corpus, report=_report)
+        run = read_run(args.run)
+        held_out = read_protocols(run, args.results) if args.card and not run["split"]["test"] else None
+        exported = export(args.run, args.out, name=args.name, corpora=args.corpus, held_out=held_out, report=_report)
         if args.card:
-            from model_export.card import write_card
-
-            _report(f"{write_card(args.run, exported)}: its card")
+            _report(f"{write_card(args.run, exported, results=args.results)}: its card")
 
     return _one_line(work)
 

@@ -4,7 +4,7 @@ The graph ends in probabilities, temperature applied, and carries its `schemas.c
 only where ONNX Runtime answers as Keras does on real clips.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -71,6 +71,7 @@ def export(
     *,
     name: str | None = None,
     corpora: Sequence[tuple[str, Path]] = (),
+    held_out: Mapping[str, Mapping[str, Any]] | None = None,
     clips: int = 64,
     report: Callable[[str], None] = print,
 ) -> Exported:
@@ -85,6 +86,9 @@ def export(
         The model's name in the tables; the file's where None.
     corpora : sequence of (name, folder)
         Whose clips are run by both; the run's own where empty.
+    held_out : mapping or None
+        Figures (`evaluation.figures`) for the model's contract by where they are from; those of ``evaluation.json``
+        where None.
     clips : int
         How many, taken evenly from the corpora.
     report : callable
@@ -101,7 +105,7 @@ def export(
     folders = corpora_of(run, corpora)
     table = read_corpora(folders)
     sample = table.iloc[np.unique(np.linspace(0, len(table) - 1, num=min(clips, len(table)), dtype=int))]
-    contract = contract_of(run_folder, run, name or out.stem)
+    contract = contract_of(run_folder, run, name or out.stem, held_out)
     graph = to_onnx(run_folder, run)
     metadata = graph.metadata_props.add()
     metadata.key, metadata.value = METADATA_KEY, contract.to_json()
@@ -127,9 +131,12 @@ def export(
     return exported
 
 
-def contract_of(run_folder: Path, run: dict[str, Any], name: str) -> ModelContract:
-    """Return what the exported model says of itself, with the figures of ``evaluation.json`` where there is one."""
+def contract_of(
+    run_folder: Path, run: dict[str, Any], name: str, held_out: Mapping[str, Mapping[str, Any]] | None
+) -> ModelContract:
+    """Return what the exported model says of itself; as `export`, whose figures may be those of ``evaluation.json``."""
     options = run["options"]
+    heard = [*options["corpora"], *(run["start"]["options"]["corpora"] if run.get("start") else [])]
     training: dict[str, Any] = {
         "corpora": run["clips"],
         "actors": run["split"],
@@ -139,16 +146,17 @@ def contract_of(run_folder: Path, run: dict[str, Any], name: str) -> ModelContra
         "epochs": options["epochs"],
         "versions": run["versions"],
     }
-    found = read_evaluation(run_folder, run)
-    if found:
+    if held_out is None:
+        held_out = (read_evaluation(run_folder, run) or {}).get("corpora")
+    if held_out:
         keys = ("ua", "wa", "gender_accuracy", "ece")
-        training["held_out"] = {c: {key: figures[key] for key in keys} for c, figures in found["corpora"].items()}
+        training["held_out"] = {name: {key: figures[key] for key in keys} for name, figures in held_out.items()}
     return ModelContract(
         name=name,
         emotions=tuple(run["emotions"]),
         front_end=FrontEnd(**options["front_end"]),
         temperature=run["temperature"],
-        licence="; ".join(dict.fromkeys(LICENCES[corpus] for corpus in options["corpora"])),
+        licence="; ".join(dict.fromkeys(LICENCES[corpus] for corpus in heard)),
         training=training,
     )
 

@@ -47,7 +47,7 @@ def fairness(answers: pd.DataFrame, *, seed: int = 0, draws: int = 1000) -> dict
         If no clip has an answer.
     """
     true, answered = emotion_classes(answers)
-    told = answers[["corpus", "actor", "gender", "age"]].assign(
+    told = answers[["clip", "corpus", "actor", "gender", "age"]].assign(
         true=true, answered=answered, right=gender_right(answers)
     )
     return {
@@ -96,7 +96,7 @@ def _figures(means: np.ndarray, drawn: np.ndarray | None, group: pd.DataFrame | 
         name: None if np.isnan(mean) else {"mean": float(mean), **interval(None if drawn is None else drawn[:, number])}
         for number, (name, mean) in enumerate(zip(_FIGURES, means, strict=True))
     }
-    size = {} if group is None else {"clips": len(group), "actors": group["actor"].nunique()}
+    size = {} if group is None else {"clips": group["clip"].nunique(), "actors": group["actor"].nunique()}
     return {
         **size,
         "ua": figures["ua"],

@@ -104,4 +104,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--card", action="store_true", help="write the model's card and its figures beside it, as .md and .json"
     )
+    parser.add_argument(
+        "--results", type=Path, metavar="DIR", help="results of protocols, for the card of a run that everyone trained"
+    )
     _add_corpus(parser, required=False, purpose="a corpus whose clips prove the export (default: the run's)")

@@ -93,7 +93,7 @@ class TrainOptions:
             raise RunError(f"epochs is {self.epochs}; it must be at least 1")
         if self.fold is None and self.temperature is None:
             raise RunError(
-                "where every actor trains nobody is left to fit the temperature on; give it, by --temperature"
+                "where every actor trains nobody is left to fit the temperature on; give it by --temperature"
             )
         if self.temperature is not None and not self.temperature > 0:
             raise RunError(f"temperature is {self.temperature}; it must be above 0")

@@ -23,14 +23,9 @@ _FIGURES = {
 
 def write_tables(results: Path) -> Path:
     """Write the page over every ``PROTOCOL-NETWORK.json`` in a folder, and return it."""
-    found: dict[str, dict[str, Any]] = {name: {} for name in PROTOCOLS}
-    for path in sorted(results.glob("*-*.json")):
-        protocol, *network = path.stem.split("-")
-        if protocol in found and len(network) == 1:
-            degraded = path.with_name(f"{path.stem}-degraded.json")
-            found[protocol][network[0]] = json.loads(path.read_text(encoding="utf-8")) | {
-                "degraded": json.loads(degraded.read_text(encoding="utf-8")) if degraded.is_file() else None
-            }
+    networks = {path.stem.split("-")[1] for path in results.glob("*-*.json")}
+    made = {network: read_results_of(results, network) for network in sorted(networks)}
+    found = {name: {network: of[name] for network, of in made.items() if name in of} for name in PROTOCOLS}
     lines = [
         "# Protocols",
         "",
@@ -40,13 +35,25 @@ def write_tables(results: Path) -> Path:
         "temperature that the validation part gave (before it; and what a perfectly calibrated model would show on as "
         "many clips). ONNX: UA of the exported graph on ONNX Runtime.",
     ]
-    for protocol, networks in found.items():
-        if networks:
-            lines += ["", f"## {protocol}: {PROTOCOLS[protocol].title}", "", *_protocol(networks)]
+    for protocol, of_networks in found.items():
+        if of_networks:
+            lines += ["", f"## {protocol}: {PROTOCOLS[protocol].title}", "", *_protocol(of_networks)]
     path = results / TABLES_FILE
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def read_results_of(results: Path, network: str) -> dict[str, dict[str, Any]]:
+    """Return a network's results by protocol; under ``degraded`` those on degraded clips, None without."""
+    found = {}
+    for name in PROTOCOLS:
+        path, degraded = results / f"{name}-{network}.json", results / f"{name}-{network}-degraded.json"
+        if path.is_file():
+            found[name] = json.loads(path.read_text(encoding="utf-8")) | {
+                "degraded": json.loads(degraded.read_text(encoding="utf-8")) if degraded.is_file() else None
+            }
+    return found
 
 
 def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -142,7 +142,7 @@ def degrade_trials(
                 emotions=run["emotions"],
                 noise=noise,
                 processes=trials.jobs,
-                report=lambda line, name=fold.name: report(f"fold {name}, {line}"),
+                report=functools.partial(_of_fold, report, fold.name),
             )
             with replacing(answers) as temporary:
                 found.to_parquet(temporary, index=False)
@@ -161,6 +161,10 @@ def degrade_trials(
     for line in table_lines(str(path), told):
         report(line)
     return told
+
+
+def _of_fold(report: Callable[[str], None], fold: str, line: str) -> None:
+    report(f"fold {fold}, {line}")
 
 
 def degraded_answers(

@@ -89,7 +89,7 @@ def split_actors(clips: pd.DataFrame, *, fold: int, seed: int, validation: int =
 
 
 def everyone(clips: pd.DataFrame) -> Split:
-    """Return the split of a network that is to be used: all actors train, and what it is worth others of its kind show."""
+    """Return the split of a network that is to be used: every actor trains it, and nobody can tell what it is worth."""
     return Split(train=tuple(sorted(set(clips["actor"]))), validation=(), test=())
 
 
