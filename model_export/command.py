@@ -41,7 +41,7 @@ def run_train(args: argparse.Namespace) -> int:
 
         given = {
             name: getattr(args, name)
-            for name in ("epochs", "cache", "start", "learning_rate", "temperature")
+            for name in ("epochs", "cache", "start", "learning_rate")
             if getattr(args, name) is not None
         }
         stage = stage_of([name for name, _ in args.corpus], started=args.start is not None)
@@ -136,12 +136,12 @@ def run_export(args: argparse.Namespace) -> int:
 
         read_run(args.run)
         _quiet()
-        from model_export.card import read_protocols, write_card
+        from model_export.card import write_card
         from model_export.export import export
 
-        run = read_run(args.run)
-        held_out = read_protocols(run, args.results) if args.card and not run["split"]["test"] else None
-        exported = export(args.run, args.out, name=args.name, corpora=args.corpus, held_out=held_out, report=_report)
+        exported = export(
+            args.run, args.out, name=args.name, corpora=args.corpus, results=args.results, report=_report
+        )
         if args.card:
             _report(f"{write_card(args.run, exported, results=args.results)}: its card")
 

@@ -46,10 +46,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--everyone",
         action="store_true",
-        help="hold nobody out: for a model to use, whose worth a protocol has shown; needs --temperature",
-    )
-    parser.add_argument(
-        "--temperature", type=float, metavar="T", help="divides the emotion logits (default: fitted in validation)"
+        help="hold nobody out: for a model to use, whose worth and temperature a protocol has shown (export --results)",
     )
     parser.add_argument("--epochs", type=int, metavar="N", help="length of the schedule (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
@@ -105,6 +102,9 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         "--card", action="store_true", help="write the model's card and its figures beside it, as .md and .json"
     )
     parser.add_argument(
-        "--results", type=Path, metavar="DIR", help="results of protocols, for the card of a run that everyone trained"
+        "--results",
+        type=Path,
+        metavar="DIR",
+        help="results of protocols: the temperature and the figures of a run that everyone trained",
     )
     _add_corpus(parser, required=False, purpose="a corpus whose clips prove the export (default: the run's)")

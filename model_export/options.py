@@ -27,8 +27,6 @@ class TrainOptions:
         The run's folder. A run that was interrupted there goes on.
     fold : int or None
         EmoBox fold whose actors are held out of everything; None lets every actor train.
-    temperature : float or None
-        By which the emotion logits are divided. Fitted on the validation actors where None.
     epochs : int
         Length of the schedule. The weights kept are the last epoch's: none is chosen.
     seed : int
@@ -63,7 +61,6 @@ class TrainOptions:
     corpora: tuple[tuple[str, Path], ...]
     out: Path
     fold: int | None = 1
-    temperature: float | None = None
     epochs: int = 50
     seed: int = 0
     network: str = "cnn"
@@ -91,12 +88,6 @@ class TrainOptions:
             raise RunError(f"unknown precision {self.precision!r}; known are {', '.join(_PRECISIONS)}")
         if self.epochs < 1:
             raise RunError(f"epochs is {self.epochs}; it must be at least 1")
-        if self.fold is None and self.temperature is None:
-            raise RunError(
-                "where every actor trains nobody is left to fit the temperature on; give it by --temperature"
-            )
-        if self.temperature is not None and not self.temperature > 0:
-            raise RunError(f"temperature is {self.temperature}; it must be above 0")
         if not self.speeds or self.speeds[0] != 1.0:
             raise RunError(f"speeds is {self.speeds}; the first must be 1.0, the speed that is validated")
 

@@ -126,7 +126,7 @@ def fit(
         found = validation.measure(learner.average()) if validation else {}
         row = {"epoch": epoch, "loss": loss, **found, "seconds": round(time.monotonic() - started, 1)}
         run["history"].append(row)
-        run["temperature"] = options.temperature or found["val_temperature"]
+        run["temperature"] = found.get("val_temperature", 1.0)
         learner.save(options.out / CHECKPOINT_FILE, run)
         measured = f"val UA {found['val_ua']:.3f}  gender {found['val_gender']:.3f}  " if found else ""
         report(f"epoch {epoch}/{options.epochs}  loss {loss:.3f}  {measured}{row['seconds']:.0f} s")
