@@ -6,7 +6,13 @@ from typing import Any
 
 from model_export.errors import RunError
 from model_export.export import LICENCES, Exported
-from model_export.results import degraded_lines, fairness_table, read_results_of, risk_coverage_table
+from model_export.results import (
+    degraded_lines,
+    fairness_table,
+    protocol_temperature,
+    read_protocols,
+    risk_coverage_table,
+)
 from model_export.runs import read_evaluation, read_run, replacing, write_json
 
 _CORPORA = {
@@ -18,11 +24,6 @@ _CORPORA = {
 _NON_COMMERCIAL = (
     "Weights that learned from RAVDESS are non-commercial and pass their terms on to what is made of them."
 )
-
-
-#: The protocols that tell what a network is worth, by whether RAVDESS is among what it learned from: the first is the
-#: headline.
-_PROTOCOLS = {True: ("p1", "p4"), False: ("crema", "p4")}
 
 
 def write_card(run_folder: Path, exported: Exported, *, results: Path | None = None) -> Path:
@@ -58,7 +59,12 @@ def write_card(run_folder: Path, exported: Exported, *, results: Path | None = N
         told["evaluation"] = evaluation
         lines = card(run, exported, _evaluated(run, evaluation), evaluation["corpora"])
     else:
-        told["protocols"] = protocols = read_protocols(run, results)
+        if results is None:
+            raise RunError(
+                f"every actor trained {run_folder}, so only protocols can tell what it is worth; give their --results"
+            )
+        run["temperature"], protocols = protocol_temperature(run, results), read_protocols(run, results)
+        told["protocols"] = protocols
         headline = protocols[next(iter(protocols))]
         lines = card(run, exported, _shown(run, protocols), {"headline": headline})
     path = exported.path.with_suffix(".md")
@@ -138,29 +144,6 @@ def _evaluated(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[st
         f"The emotion logits are divided by a temperature of {run['temperature']:.3f}, inside the graph. The expected "
         "calibration error above is over 15 bins; on so few clips even a perfect model would show several hundredths.",
     ]
-
-
-def read_protocols(run: Mapping[str, Any], results: Path | None) -> dict[str, dict[str, Any]]:
-    """Return the results of the protocols that tell what a run's network is worth, the headline first.
-
-    Raises
-    ------
-    RunError
-        If there are none.
-    """
-    network = run["options"]["network"]
-    names = _PROTOCOLS[any(corpus.startswith("ravdess") for corpus in run["options"]["corpora"])]
-    if results is None:
-        raise RunError(
-            "every actor trained this run, so only a protocol can tell what it is worth; give its results by --results"
-        )
-    found = read_results_of(results, network)
-    missing = [name for name in names if name not in found]
-    if missing:
-        raise RunError(
-            f"{results} has no {missing[0]}-{network}.json; make it with emobeam evaluate --protocol {missing[0]}"
-        )
-    return {name: found[name] for name in names}
 
 
 def _shown(run: Mapping[str, Any], protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -299,7 +282,7 @@ def _commands(run: Mapping[str, Any], exported: Exported) -> list[str]:
     for number, (stage, folder) in enumerate(zip(stages, folders, strict=True)):
         options = stage["options"]
         corpora = " ".join(f"--corpus {corpus}={corpus.upper()}_DIR" for corpus in options["corpora"])
-        held_out = f"--fold {options['fold']}" if options["fold"] else f"--everyone --temperature {run['temperature']}"
+        held_out = f"--fold {options['fold']}" if options["fold"] else "--everyone"
         begin = f" --start {folders[number - 1]} --learning-rate {options['learning_rate']}" if number else ""
         trains.append(
             f"emobeam train {corpora} --out {folder} --network {options['network']} {held_out} "

@@ -18,6 +18,7 @@ from model_export.features import clip_power
 from model_export.graph import open_session, to_onnx, window_ms
 from model_export.predictions import Predict, clip_windows
 from model_export.predictors import predictor
+from model_export.results import protocol_temperature, read_protocols
 from model_export.runs import corpora_of, read_evaluation, read_run, replacing
 from schemas.contract import (
     EMOTION_OUTPUT,
@@ -71,7 +72,7 @@ def export(
     *,
     name: str | None = None,
     corpora: Sequence[tuple[str, Path]] = (),
-    held_out: Mapping[str, Mapping[str, Any]] | None = None,
+    results: Path | None = None,
     clips: int = 64,
     report: Callable[[str], None] = print,
 ) -> Exported:
@@ -86,9 +87,9 @@ def export(
         The model's name in the tables; the file's where None.
     corpora : sequence of (name, folder)
         Whose clips are run by both; the run's own where empty.
-    held_out : mapping or None
-        Figures (`evaluation.figures`) for the model's contract by where they are from; those of ``evaluation.json``
-        where None.
+    results : Path or None
+        Folder of protocols' results, from which a run that held nobody out takes its temperature and the figures in
+        its contract; without it the temperature is 1.
     clips : int
         How many, taken evenly from the corpora.
     report : callable
@@ -105,7 +106,14 @@ def export(
     folders = corpora_of(run, corpora)
     table = read_corpora(folders)
     sample = table.iloc[np.unique(np.linspace(0, len(table) - 1, num=min(clips, len(table)), dtype=int))]
-    contract = contract_of(run_folder, run, name or out.stem, held_out)
+    if run["split"]["test"]:
+        held_out = (read_evaluation(run_folder, run) or {}).get("corpora", {})
+    elif results is None:
+        report("every actor trained this run and no results of protocols are given (--results): its temperature is 1")
+        held_out = {}
+    else:
+        run["temperature"], held_out = protocol_temperature(run, results), read_protocols(run, results)
+    contract = contract_of(run, name or out.stem, held_out)
     graph = to_onnx(run_folder, run)
     metadata = graph.metadata_props.add()
     metadata.key, metadata.value = METADATA_KEY, contract.to_json()
@@ -114,7 +122,9 @@ def export(
     contract.check_graph(
         {i.name: i.shape for i in session.get_inputs()}, {o.name: o.shape for o in session.get_outputs()}
     )
-    difference = check_parity(session, predictor(run_folder), sample, contract.front_end)
+    difference = check_parity(
+        session, predictor(run_folder, temperature=run["temperature"]), sample, contract.front_end
+    )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         with replacing(out) as temporary:
@@ -131,10 +141,17 @@ def export(
     return exported
 
 
-def contract_of(
-    run_folder: Path, run: dict[str, Any], name: str, held_out: Mapping[str, Mapping[str, Any]] | None
-) -> ModelContract:
-    """Return what the exported model says of itself; as `export`, whose figures may be those of ``evaluation.json``."""
+def contract_of(run: Mapping[str, Any], name: str, held_out: Mapping[str, Mapping[str, Any]]) -> ModelContract:
+    """Return what the exported model says of itself.
+
+    Parameters
+    ----------
+    run : mapping
+        What ``run.json`` says.
+    name : str
+    held_out : mapping
+        Figures (`evaluation.figures`) by where they are from: a corpus, or a protocol.
+    """
     options = run["options"]
     heard = [*options["corpora"], *(run["start"]["options"]["corpora"] if run.get("start") else [])]
     training: dict[str, Any] = {
@@ -146,8 +163,6 @@ def contract_of(
         "epochs": options["epochs"],
         "versions": run["versions"],
     }
-    if held_out is None:
-        held_out = (read_evaluation(run_folder, run) or {}).get("corpora")
     if held_out:
         keys = ("ua", "wa", "gender_accuracy", "ece")
         training["held_out"] = {name: {key: figures[key] for key in keys} for name, figures in held_out.items()}

@@ -11,8 +11,14 @@ from model_export.runs import load_network, read_run
 from schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, FrontEnd
 
 
-def predictor(run_folder: Path) -> Predict:
-    """Return a function from windows to the probabilities that a run's network gives, at the run's temperature.
+def predictor(run_folder: Path, *, temperature: float | None = None) -> Predict:
+    """Return a function from windows to the probabilities that a run's network gives.
+
+    Parameters
+    ----------
+    run_folder : Path
+    temperature : float or None
+        The run's own where None.
 
     Raises
     ------
@@ -23,10 +29,11 @@ def predictor(run_folder: Path) -> Predict:
     if run["options"]["network"] in CLASSIC:
         return load_classic(run_folder)
     model = load_network(run_folder)
+    temperature = temperature or run["temperature"]
 
     def predict(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         logits = model.predict_on_batch(windows)
-        return softmax(logits[EMOTION_OUTPUT], run["temperature"]), softmax(logits[GENDER_OUTPUT])
+        return softmax(logits[EMOTION_OUTPUT], temperature), softmax(logits[GENDER_OUTPUT])
 
     return predict
 

@@ -5,6 +5,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from model_export.errors import RunError
 from model_export.protocols import PROTOCOLS
 from model_export.runs import replacing
 from schemas.labels import EMOTIONS
@@ -19,6 +22,11 @@ _FIGURES = {
     "ece": "ECE",
     "nll": "log loss",
 }
+
+
+#: The protocols that tell what a network is worth, by whether RAVDESS is among what it learned from; the first is the
+#: headline.
+_TELLING = {True: ("p1", "p4"), False: ("crema", "p4")}
 
 
 def write_tables(results: Path) -> Path:
@@ -54,6 +62,39 @@ def read_results_of(results: Path, network: str) -> dict[str, dict[str, Any]]:
                 "degraded": json.loads(degraded.read_text(encoding="utf-8")) if degraded.is_file() else None
             }
     return found
+
+
+def read_protocols(run: Mapping[str, Any], results: Path) -> dict[str, dict[str, Any]]:
+    """Return the results of the protocols that tell what a run's recipe is worth, the headline first.
+
+    Raises
+    ------
+    RunError
+        If one is missing.
+    """
+    network = run["options"]["network"]
+    names = _TELLING[any(corpus.startswith("ravdess") for corpus in run["options"]["corpora"])]
+    found = read_results_of(results, network)
+    missing = [name for name in names if name not in found]
+    if missing:
+        raise RunError(
+            f"{results} has no {missing[0]}-{network}.json; make it with emobeam evaluate --protocol {missing[0]}"
+        )
+    return {name: found[name] for name in names}
+
+
+def protocol_temperature(run: Mapping[str, Any], results: Path) -> float:
+    """Return the geometric mean of the temperatures that the headline protocol's trainings were given.
+
+    Raises
+    ------
+    RunError
+        If it has no results.
+    """
+    headline = next(iter(read_protocols(run, results)))
+    path = results / f"{headline}-{run['options']['network']}-runs.json"
+    made = json.loads(path.read_text(encoding="utf-8"))
+    return float(np.exp(np.mean([np.log(one["temperature"]) for one in made.values()])))
 
 
 def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:

@@ -1,6 +1,7 @@
 import dataclasses
 import json
 import os
+import shutil
 from pathlib import Path
 
 import keras
@@ -24,6 +25,7 @@ from schemas.labels import EMOTIONS
 
 FRONT_END = FrontEnd(window_frames=64, window_hop_frames=32, n_mels=32)
 TEMPERATURE = 1.7
+RESULTS = Path(__file__).parent.parent / "docs" / "results"
 
 
 @pytest.fixture(scope="module")
@@ -113,7 +115,7 @@ def test_difference_is_refused_by_name_and_leaves_the_old_file(run, corpus, monk
 
 def test_answer_that_is_no_number_is_refused(run, monkeypatch):
     nan = np.full((64, 8), np.nan), np.full((64, 2), np.nan)
-    monkeypatch.setattr(exporting, "predictor", lambda *_: lambda x: (nan[0][: len(x)], nan[1][: len(x)]))
+    monkeypatch.setattr(exporting, "predictor", lambda *_, **__: lambda x: (nan[0][: len(x)], nan[1][: len(x)]))
     with pytest.raises(ExportError, match="differ by nan"):
         export(run, run / "model.onnx")
     assert not (run / "model.onnx").exists()
@@ -174,6 +176,37 @@ def test_card_states_the_evaluations_figures(run, corpus):
     assert "non-commercial" in text
     assert "emobeam export RUN --out model.onnx --name tiny-model --card" in text
     assert json.loads((run / "model.json").read_text())["evaluation"] == result
+
+
+def test_run_that_everyone_trained_takes_temperature_and_figures_from_its_protocols(run, corpus, tmp_path):
+    everyone = {"unit": "actor", "train": ["ravdess_01"], "validation": [], "test": []}
+    write_run(run, corpus, split=everyone, temperature=1.0, history=[{"seconds": 60.0}])
+    lines = []
+    exported = exporting.export(run, run / "plain.onnx", report=lines.append)
+    assert "its temperature is 1" in lines[0]
+    with pytest.raises(RunError, match="only protocols can tell what it is worth; give their --results"):
+        write_card(run, exported)
+    results = tmp_path / "results"
+    results.mkdir()
+    for file in ("p1-cnn.json", "p1-cnn-runs.json"):
+        shutil.copy(RESULTS / file, results)
+    with pytest.raises(RunError, match=r"has no p4-cnn.json; make it with emobeam evaluate --protocol p4"):
+        export(run, run / "model.onnx", results=results)
+    shutil.copy(RESULTS / "p1-cnn.json", results / "p4-cnn.json")
+    exported = export(run, run / "model.onnx", results=results)
+    (told,) = (p.value for p in onnx.load(exported.path).metadata_props if p.key == METADATA_KEY)
+    contract = ModelContract.from_json(told)
+    p1 = json.loads((results / "p1-cnn.json").read_text())
+    fitted = [one["temperature"] for one in json.loads((results / "p1-cnn-runs.json").read_text()).values()]
+    assert contract.temperature == pytest.approx(np.exp(np.mean(np.log(fitted))))
+    assert contract.training["held_out"]["p1"]["ua"] == p1["ua"]
+    text = write_card(run, exported, results=results).read_text()
+    assert "none of them can tell what it is worth" in text
+    assert f"**{p1['ua']['mean']:.3f}** | {p1['ua']['low']:.3f} to" in text
+    assert f"temperature of {contract.temperature:.3f}" in text
+    assert "| ravdess | female | 12 | 720 |" in text
+    assert "--network cnn --everyone --epochs 2" in text
+    assert "--card --results docs/results" in text
 
 
 def test_place_that_cannot_be_written_is_one_error(run):

@@ -94,17 +94,15 @@ def test_training_writes_what_it_did_and_a_line_an_epoch(tiny_run, tiny_options)
     assert all(word in epochs[0] for word in ("epoch 1/2", "loss", "val UA", "gender", " s"))
 
 
-def test_where_everyone_trains_nobody_is_tested_and_the_temperature_is_given(tiny_options, tmp_path):
+def test_where_everyone_trains_nobody_validates_or_is_tested(tiny_options, tmp_path):
     from model_export.training import train
 
-    with pytest.raises(RunError, match="nobody is left to fit the temperature on"):
-        dataclasses.replace(tiny_options, fold=None)
-    options = dataclasses.replace(tiny_options, out=tmp_path / "all", epochs=1, fold=None, temperature=1.25)
+    options = dataclasses.replace(tiny_options, out=tmp_path / "all", epochs=1, fold=None)
     lines = []
     run = train(options, report=lines.append)
     assert set(run["split"]["train"]) == {f"ravdess_{actor:02d}" for actor in ACTORS}
     assert (run["split"]["validation"], run["split"]["test"]) == ((), ())
-    assert read_run(options.out)["temperature"] == 1.25
+    assert read_run(options.out)["temperature"] == 1.0
     assert set(run["history"][0]) == {"epoch", "loss", "seconds"}
     assert lines[-1].startswith("epoch 1/1  loss ")
 
