@@ -282,7 +282,7 @@ def _commands(run: Mapping[str, Any], exported: Exported) -> list[str]:
     for number, (stage, folder) in enumerate(zip(stages, folders, strict=True)):
         options = stage["options"]
         corpora = " ".join(f"--corpus {corpus}={corpus.upper()}_DIR" for corpus in options["corpora"])
-        held_out = f"--fold {options['fold']}" if options["fold"] else "--everyone"
+        held_out = f"--fold {options['fold']}" if stage["split"]["test"] else "--everyone"
         begin = f" --start {folders[number - 1]} --learning-rate {options['learning_rate']}" if number else ""
         trains.append(
             f"emobeam train {corpora} --out {folder} --network {options['network']} {held_out} "
