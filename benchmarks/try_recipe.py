@@ -29,7 +29,8 @@ def main() -> None:
     parser.add_argument("--network", default="cnn")
     parser.add_argument("--stage", default="finetune", choices=("finetune", "scratch"))
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--corpora", type=Path, required=True, help="holds ravdess/ and ravdess_song/")
+    parser.add_argument("--corpora", type=Path, required=True, help="holds ravdess/, ravdess_song/ and crema_d/")
+    parser.add_argument("--also", action="append", default=[], help="a corpus to train on beside RAVDESS's two")
     parser.add_argument("--work", type=Path, required=True, help="the --work of emobeam evaluate --protocol")
     parser.add_argument("--cache", type=Path, required=True)
     parser.add_argument("--json", type=Path)
@@ -45,7 +46,7 @@ def main() -> None:
     from model_export.training import fit
     from schemas.contract import FrontEnd
 
-    corpora = tuple((name, args.corpora / name) for name in ("ravdess", "ravdess_song"))
+    corpora = tuple((name, args.corpora / name) for name in ("ravdess", "ravdess_song", *args.also))
     clips = read_corpora(corpora)
     rest = clips[~clips["actor"].isin(fold_actors(1))]
     change = json.loads(args.change)
@@ -78,6 +79,7 @@ def main() -> None:
             "stage": args.stage,
             "seed": args.seed,
             "change": change,
+            "also": args.also,
             **run["network"],
             "epochs": options.epochs,
             "seconds": round(sum(epoch["seconds"] for epoch in run["history"])),
