@@ -65,22 +65,21 @@ def read_results_of(results: Path, network: str) -> dict[str, dict[str, Any]]:
 
 
 def read_protocols(run: Mapping[str, Any], results: Path) -> dict[str, dict[str, Any]]:
-    """Return the results of the protocols that tell what a run's recipe is worth, the headline first.
+    """Return the results of the protocols that tell what a run's recipe is worth: the headline, and what else is there.
 
     Raises
     ------
     RunError
-        If one is missing.
+        If the headline is missing.
     """
     network = run["options"]["network"]
     names = _TELLING[any(corpus.startswith("ravdess") for corpus in run["options"]["corpora"])]
     found = read_results_of(results, network)
-    missing = [name for name in names if name not in found]
-    if missing:
+    if names[0] not in found:
         raise RunError(
-            f"{results} has no {missing[0]}-{network}.json; make it with emobeam evaluate --protocol {missing[0]}"
+            f"{results} has no {names[0]}-{network}.json; make it with emobeam evaluate --protocol {names[0]}"
         )
-    return {name: found[name] for name in names}
+    return {name: found[name] for name in names if name in found}
 
 
 def protocol_temperature(run: Mapping[str, Any], results: Path) -> float:
