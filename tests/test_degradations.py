@@ -1,5 +1,6 @@
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +19,8 @@ from model_export.degradations import DEGRADATIONS, active_rms, add_noise, degra
 from model_export.errors import CorpusError, ModelExportError
 from model_export.features import clip_power, sound_power
 from model_export.predictions import clip_answers, clip_windows
+from model_export.protocols import PROTOCOLS, Fold
+from model_export.splits import Split
 from schemas.contract import FrontEnd
 from schemas.labels import EMOTIONS, RAVDESS_EMOTIONS
 
@@ -356,6 +359,29 @@ def test_command_measures_speech_of_held_out_actors(run, noise, monkeypatch, cap
     assert (table["clips"], table["actors"]) == (2, ["ravdess_01"])
     assert [row["condition"] for row in table["conditions"]] == ["clean", *DEGRADATIONS]
     assert not (run / "evaluation.json").exists()
+
+
+def test_command_measures_a_protocols_networks_each_on_its_own_fold(run, noise, tmp_path, monkeypatch, capsys):
+    def folds(clips, seed):
+        for actor in sorted(set(clips["actor"])):
+            yield Fold(actor, clips, hold_out_of_two(clips, actor))
+
+    def hold_out_of_two(clips, actor):
+        return Split(train=tuple(sorted(set(clips["actor"]) - {actor})), validation=(), test=(actor,))
+
+    monkeypatch.setattr(robustness, "predictor", lambda *_: by_colour)
+    monkeypatch.setitem(PROTOCOLS, "p1", dataclasses.replace(PROTOCOLS["p1"], folds=folds))
+    for actor in ("ravdess_01", "ravdess_02"):
+        shutil.copytree(run, tmp_path / "work" / "p1" / "cnn" / f"seed0-fold{actor}")
+    command = ["evaluate", "--protocol", "p1", "--degraded", "--noise", str(noise), "--work", str(tmp_path / "work")]
+    corpora = [f"--corpus=ravdess={tmp_path / 'speech'}", f"--corpus=ravdess_song={tmp_path / 'song'}"]
+    assert emobeam.main([*command, *corpora]) == 0
+    assert "fold ravdess_02, degraded: 2 of 2 clips" in capsys.readouterr().out
+    told = json.loads((tmp_path / "work" / "p1-cnn-degraded.json").read_text())
+    assert (told["clips"], told["actors"], told["folds"]) == (4, ["ravdess_01", "ravdess_02"], 2)
+    assert [row["condition"] for row in told["conditions"]] == ["clean", *DEGRADATIONS]
+    assert emobeam.main([*command, *corpora, "--seed", "0", "--seed", "1"]) == 1
+    assert "give --seed once" in capsys.readouterr().err
 
 
 def test_command_says_what_is_wrong(run, tmp_path, capsys):
