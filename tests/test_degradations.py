@@ -362,7 +362,7 @@ def test_command_measures_speech_of_held_out_actors(run, noise, monkeypatch, cap
 
 
 def test_command_measures_a_protocols_networks_each_on_its_own_fold(run, noise, tmp_path, monkeypatch, capsys):
-    def folds(clips, seed):
+    def folds(clips, _seed):
         for actor in sorted(set(clips["actor"])):
             yield Fold(actor, clips, hold_out_of_two(clips, actor))
 
