@@ -17,7 +17,7 @@ TRAIN = [
     "tensorflow>=2.20,<3; platform_system == 'Darwin'",
     "tf2onnx>=1.17,<2",
 ]
-BENCH = ["psutil>=6,<8", *TRAIN]
+BENCH = ["audinterface>=1.3,<2", "audonnx>=1,<2", *TRAIN]
 TEST = [
     "build>=1.2,<2",
     "duckdb>=1.2,<3",
@@ -29,7 +29,7 @@ TEST = [
     "pytest-timeout>=2.3,<3",
     "ruff>=0.15,<1",
     "setuptools>=77,<85",
-    *BENCH,
+    *TRAIN,
 ]
 
 setup(

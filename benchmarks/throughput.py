@@ -4,7 +4,8 @@ usage: throughput.py --archive DIR [--json FILE] [--model FILE]
 
 The plain loop is `score_recording` in one process, one file after the other: the limit of one core. The pipeline is
 the command, timed from outside, start-up included. By hand is librosa.load, librosa.feature.melspectrogram and Keras
-predict, file by file, with the same network. The loop runs before and after the pipelines, on files taken evenly from
+predict, file by file, with the same network; audonnx is audeering's audinterface and audonnx with two workers,
+librosa's mel and the same graph. The loop runs before and after the pipelines, on files taken evenly from
 the archive, and its two times are added, so that a machine that grows slower or faster does so for all. Every file is
 read once beforehand: what is measured is not the disk.
 """
@@ -22,8 +23,12 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import storage  # noqa: E402 - the path above comes first
+import numpy as np  # noqa: E402 - the path above comes first
+
+import models  # noqa: E402
+import storage  # noqa: E402
 from audio.decode import EXTENSIONS  # noqa: E402
+from schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, FrontEnd  # noqa: E402
 from scoring import load_model, score_recording  # noqa: E402
 from storage import Found  # noqa: E402
 
@@ -50,11 +55,62 @@ def pipeline(archive: Path, model_name: str, workers: int) -> tuple[int, float]:
         return json.loads(done.stdout)["files_taken_up"], time.perf_counter() - started
 
 
+def audonnx_rate(files: Sequence[Found], model_name: str, workers: int) -> float:
+    """Return the seconds of audeering's audinterface and audonnx with the same graph and librosa's mel.
+
+    As by hand, one window a file.
+    """
+    import audinterface
+    import audonnx
+
+    contract = load_model(model_name).contract
+    shape = (contract.front_end.window_frames, contract.front_end.n_mels)
+
+    def first_window(signal: np.ndarray, _: int) -> np.ndarray:
+        return librosa_log_mel(signal.ravel(), contract.front_end).reshape(shape)
+
+    graph = models.path(model_name) if model_name in models.NAMES else Path(model_name)
+    model = audonnx.Model(str(graph), transform={INPUT_NAME: first_window})
+
+    def answers(signal: np.ndarray, sampling_rate: int) -> np.ndarray:
+        return model(signal, sampling_rate, outputs=[EMOTION_OUTPUT, GENDER_OUTPUT], concat=True, squeeze=True)
+
+    feature = audinterface.Feature(
+        [*contract.emotions, *contract.genders],
+        process_func=answers,
+        sampling_rate=contract.front_end.sample_rate,
+        resample=True,
+        mixdown=True,
+        num_workers=workers,
+    )
+    paths = [storage.path_of(found.uri) for found in files]
+    feature.process_files(paths[:2])
+    started = time.perf_counter()
+    feature.process_files(paths)
+    return time.perf_counter() - started
+
+
+def librosa_log_mel(sound: np.ndarray, front_end: FrontEnd) -> np.ndarray:
+    """Return a log-mel window by librosa, shape (window_frames, n_mels)."""
+    import librosa
+
+    mel = librosa.feature.melspectrogram(
+        y=sound,
+        sr=front_end.sample_rate,
+        n_fft=front_end.n_fft,
+        hop_length=front_end.hop_length,
+        n_mels=front_end.n_mels,
+        fmin=front_end.fmin,
+        fmax=front_end.fmax,
+    )
+    features = np.log(mel + front_end.floor).T[: front_end.window_frames]
+    return np.asarray(np.pad(features, ((0, front_end.window_frames - len(features)), (0, 0))))
+
+
 def by_hand(files: Sequence[Found], model_name: str) -> float:
     """Return the seconds of the loop that one would write by hand."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import librosa
-    import numpy as np
 
     from model_export.networks import cnn
 
@@ -64,18 +120,7 @@ def by_hand(files: Sequence[Found], model_name: str) -> float:
 
     def score(path: str) -> None:
         sound, _ = librosa.load(path, sr=front_end.sample_rate)
-        mel = librosa.feature.melspectrogram(
-            y=sound,
-            sr=front_end.sample_rate,
-            n_fft=front_end.n_fft,
-            hop_length=front_end.hop_length,
-            n_mels=front_end.n_mels,
-            fmin=front_end.fmin,
-            fmax=front_end.fmax,
-        )
-        features = np.log(mel + front_end.floor).T[: front_end.window_frames]
-        features = np.pad(features, ((0, front_end.window_frames - len(features)), (0, 0)))
-        network.predict(features[None], verbose=0)
+        network.predict(librosa_log_mel(sound, front_end)[None], verbose=0)
 
     score(storage.path_of(files[0].uri))
     started = time.perf_counter()
@@ -113,11 +158,13 @@ def main() -> None:
     rates = {"loop": 2 * len(few) / loop_s, **rates}
     hundred = evenly(files, 100)
     rates["by_hand"] = len(hundred) / by_hand(hundred, arguments.model)
+    rates["audonnx_2"] = len(few) / audonnx_rate(few, arguments.model, 2)
 
     figures = {
         **rates,
         "pipeline_2_of_twice_loop": rates["pipeline_2"] / (2 * rates["loop"]),
         "pipeline_2_of_by_hand": rates["pipeline_2"] / rates["by_hand"],
+        "pipeline_2_of_audonnx_2": rates["pipeline_2"] / rates["audonnx_2"],
         "files": len(files),
         "cores": os.cpu_count(),
     }

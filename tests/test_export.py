@@ -17,11 +17,10 @@ from model_export.card import write_card
 from model_export.corpora import read_corpus
 from model_export.errors import ExportError, RunError
 from model_export.features import clip_power
-from model_export.metrics import confusion, unweighted_recall
 from model_export.networks import NETWORKS, cnn, multiply_adds
 from model_export.predictions import clip_answers, clip_windows, softmax
 from schemas.contract import METADATA_KEY, FrontEnd, ModelContract
-from schemas.labels import EMOTIONS
+from schemas.labels import EMOTIONS, GENDERS
 
 FRONT_END = FrontEnd(window_frames=64, window_hop_frames=32, n_mels=32)
 TEMPERATURE = 1.7
@@ -240,31 +239,34 @@ def test_packaged_models_by_name():
         models.path("huge")
 
 
-def test_packaged_model_carries_its_contract_and_card():
-    path = models.path("default")
-    assert path.stat().st_size < 10_000_000
+def packaged(name):
+    path = models.path(name)
     (told,) = (p.value for p in onnx.load(path).metadata_props if p.key == METADATA_KEY)
-    contract = ModelContract.from_json(told)
+    return path, ModelContract.from_json(told)
+
+
+def test_packaged_model_carries_its_contract_and_card():
+    path, contract = packaged("default")
+    assert path.stat().st_size < 10_000_000
     assert contract.name == "emobeam-default"
     assert contract.emotions == EMOTIONS
-    held_out = contract.training["held_out"]["ravdess"]
-    assert held_out["ua"]["mean"] >= 0.55
-    # The card's headline is the evaluation's figure, and the contract's.
-    results = json.loads((path.parent / "default.json").read_text())
-    assert results["evaluation"]["corpora"]["ravdess"]["ua"] == held_out["ua"]
-    assert f"**{held_out['ua']['mean']:.3f}**" in path.with_suffix(".md").read_text()
+    assert "non-commercial" in contract.licence
+    # The card's headline is the protocol's figure, and the contract's.
+    found = json.loads((RESULTS / "p1-cnn.json").read_text())["ua"]
+    assert contract.training["held_out"]["p1"]["ua"] == found
+    assert json.loads((path.parent / "default.json").read_text())["protocols"]["p1"]["ua"] == found
+    assert f"**{found['mean']:.3f}**" in path.with_suffix(".md").read_text()
 
 
 @pytest.mark.skipif("EMOBEAM_CORPORA" not in os.environ, reason="EMOBEAM_CORPORA names no folder with ravdess/")
-def test_packaged_model_answers_on_held_out_actors_as_its_card_says():
-    path = models.path("default")
-    (told,) = (p.value for p in onnx.load(path).metadata_props if p.key == METADATA_KEY)
-    contract = ModelContract.from_json(told)
+def test_packaged_model_knows_the_voices_that_trained_it():
+    # No measure of its worth: where the front end and the weights do not fit each other it would fail.
+    path, contract = packaged("default")
     clips = read_corpus("ravdess", Path(os.environ["EMOBEAM_CORPORA"]) / "ravdess")
-    clips = clips[clips["actor"].isin(contract.training["actors"]["test"])]
-    assert len(clips) == 240
+    clips = clips[clips["actor"].isin(("ravdess_01", "ravdess_20"))]
+    assert set(clips["actor"]) <= set(contract.training["actors"]["train"])
     session = exporting.open_session(path.read_bytes())
     windows = [clip_windows(clip_power(p, contract.front_end), contract.front_end) for p in clips["path"]]
-    emotion, _ = clip_answers(windows, lambda x: session.run(["emotion", "gender"], {"log_mel": x}))
-    counts = confusion(np.array([EMOTIONS.index(e) for e in clips["emotion"]]), emotion.argmax(axis=1), len(EMOTIONS))
-    assert unweighted_recall(counts) == pytest.approx(contract.training["held_out"]["ravdess"]["ua"]["mean"], abs=0.005)
+    emotion, gender = clip_answers(windows, lambda x: session.run(["emotion", "gender"], {"log_mel": x}))
+    assert (emotion.argmax(axis=1) == [EMOTIONS.index(e) for e in clips["emotion"]]).mean() > 0.75
+    assert (gender.argmax(axis=1) == [GENDERS.index(g) for g in clips["gender"]]).mean() > 0.98
