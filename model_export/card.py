@@ -13,7 +13,7 @@ from model_export.results import (
     read_protocols,
     risk_coverage_table,
 )
-from model_export.runs import read_evaluation, read_run, replacing, write_json
+from model_export.runs import read_evaluation, read_run, replacing, without_places, write_json
 
 _CORPORA = {
     "ravdess": "RAVDESS speech (Livingstone & Russo 2018)",
@@ -70,7 +70,7 @@ def write_card(run_folder: Path, exported: Exported, *, results: Path | None = N
     path = exported.path.with_suffix(".md")
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    write_json(exported.path.with_suffix(".json"), told)
+    write_json(exported.path.with_suffix(".json"), told | {"run": without_places(run)})
     return path
 
 

@@ -73,6 +73,16 @@ def corpora_of(run: Mapping[str, Any], given: Sequence[tuple[str, Path]] = ()) -
     return list(given) or [(name, Path(folder)) for name, folder in run["options"]["corpora"].items()]
 
 
+def without_places(run: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what ``run.json`` says, of the runs before it too, without the folders of the machine that trained."""
+    options = {name: value for name, value in run["options"].items() if name not in ("out", "cache", "start")}
+    return {
+        **{name: value for name, value in run.items() if name != "command"},
+        "options": options | {"corpora": list(options.get("corpora", ()))},
+        "start": without_places(run["start"]) if isinstance(run.get("start"), Mapping) else run.get("start"),
+    }
+
+
 def read_evaluation(folder: Path, run: Mapping[str, Any]) -> dict[str, Any] | None:
     """Return what ``evaluation.json`` of a run says, None where it has not been evaluated.
 

@@ -24,7 +24,7 @@ from model_export.errors import RunError
 from model_export.protocols import PROTOCOLS
 from model_export.recipes import PRETRAIN, recipe, stage_of
 from model_export.results import write_tables
-from model_export.runs import ANSWERS_FILE, read_run, replacing, write_json
+from model_export.runs import ANSWERS_FILE, read_run, replacing, without_places, write_json
 from schemas.labels import EMOTIONS
 
 _HEADLINES = ("ua", "wa", "gender_accuracy", "accuracy_16", "ece")
@@ -170,10 +170,10 @@ def write_results(trials: Trials, names: Sequence[str], *, report: Callable[[str
 
 
 def _without_names(run: dict[str, Any]) -> dict[str, Any]:
-    """Return a run without long lists of clips, which follow from the protocol, and without the one before it."""
+    """Return a run without places, the run before it, and long lists of clips, which follow from the protocol."""
     split = run["split"]
     told = split if split["unit"] == "actor" else {"unit": split["unit"]}
-    return {**run, "split": told, "start": bool(run["start"])}
+    return without_places({**run, "split": told, "start": bool(run["start"])})
 
 
 def summary(

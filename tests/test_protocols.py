@@ -1,4 +1,5 @@
 import itertools
+import json
 
 import numpy as np
 import pandas as pd
@@ -201,8 +202,9 @@ def answered(folder, *, seed, fold, right):
     )
     folder.mkdir(parents=True)
     table.to_parquet(folder / "answers.parquet")
-    run = '{"finished": true, "network": {}, "history": [{"epoch": 1, "seconds": 2.0}], "versions": {}, "start": null, '
-    (folder / "run.json").write_text(run + '"split": {"unit": "clip", "train": ["a"]}}')
+    run = {"finished": True, "network": {}, "history": [{"epoch": 1, "seconds": 2.0}], "versions": {}, "start": None}
+    more = {"options": {"corpora": {"ravdess": "/somewhere"}}, "split": {"unit": "clip", "train": ["a"]}}
+    (folder / "run.json").write_text(json.dumps(run | more))
     return (said == true).mean()
 
 
@@ -226,6 +228,7 @@ def test_results_state_what_the_answers_are_worth_and_are_taken_up_again(tmp_pat
     there = trials(tmp_path / "elsewhere", results=made.results)
     assert set(read_results(there)) == {(0, "1")}
     assert "train" not in read_results(there)[0, "1"].run["split"]
+    assert read_results(there)[0, "1"].run["options"]["corpora"] == ["ravdess"]
     second = answered(there.folder(1, "1"), seed=1, fold="1", right=0.5)
     result = write_results(there, names, report=lambda _: None)
     assert (result["seeds"], result["clips"]) == ([0, 1], 240)
