@@ -17,7 +17,7 @@ TRAIN = [
     "tensorflow>=2.20,<3; platform_system == 'Darwin'",
     "tf2onnx>=1.17,<2",
 ]
-BENCH = ["psutil>=6,<8", *TRAIN]
+BENCH = TRAIN
 TEST = [
     "build>=1.2,<2",
     "duckdb>=1.2,<3",
@@ -50,6 +50,7 @@ setup(
         "obstore>=0.8,<1",
         "onnxruntime>=1.20,<2",
         "pebble>=5.1,<6",
+        "psutil>=6,<8",
         "pyarrow>=18,<27",
         "scipy>=1.14,<2",
         "soundfile>=0.13,<1",
