@@ -6,6 +6,7 @@ demuxers are named one by one and it is given no protocol.
 """
 
 import contextlib
+import itertools
 import os
 import struct
 from collections.abc import Iterator
@@ -170,7 +171,7 @@ def open_audio(file: BinaryIO) -> Iterator[Decoder]:
         except soundfile.LibsndfileError as error:
             watched.check()
             file.seek(0)
-            yield stack.enter_context(_open_with_ffmpeg(file, error.error_string.rstrip(".")))
+            yield stack.enter_context(_open_with_ffmpeg(watched, _said(error)))
             return
         watched.check()
         info = AudioInfo(
@@ -204,12 +205,19 @@ def _said(error: Exception) -> str:
 
 
 class _Watched:
-    """A file that keeps what reading it raises: libsndfile cannot pass it on, and would take it for the file's end."""
+    """A file that keeps what reading it raises: decoders cannot pass it on, and would take it for the file's end."""
 
     def __init__(self, file: BinaryIO) -> None:
         self._file: Any = file  # BinaryIO knows of no readinto
         self._error: Exception | None = None
         self.tell = file.tell
+
+    def read(self, size: int) -> bytes:
+        try:
+            return bytes(self._file.read(size))
+        except Exception as error:
+            self._error = error
+            return b""
 
     def readinto(self, buffer: Any) -> int:
         try:
@@ -222,7 +230,7 @@ class _Watched:
         try:
             return int(self._file.seek(offset, whence))
         except (OSError, ValueError):
-            return -1  # where a broken header sends libsndfile is no fault of the file's storage
+            return -1  # where a broken header sends a decoder is no fault of the file's storage
 
     def check(self) -> None:
         if self._error is not None:
@@ -311,13 +319,14 @@ _OGG_PAGE = 27 + 255 + 255 * 255
 
 
 @contextlib.contextmanager
-def _open_with_ffmpeg(file: BinaryIO, refusal: str) -> Iterator[Decoder]:
+def _open_with_ffmpeg(file: _Watched, refusal: str) -> Iterator[Decoder]:
     import av  # 60 ms, and most archives never need it
 
     options = {"format_whitelist": _AV_DEMUXERS, "protocol_whitelist": ""}
     try:
         container = av.open(file, mode="r", options=options, metadata_errors="replace")
     except av.FFmpegError as error:
+        file.check()
         raise DecodeError(
             "unknown_format",
             f"not a recording that libsndfile ({refusal}) or FFmpeg ({error.strerror}) can read; check that the "
@@ -326,7 +335,14 @@ def _open_with_ffmpeg(file: BinaryIO, refusal: str) -> Iterator[Decoder]:
     with container:
         if not container.streams.audio:
             raise DecodeError("no_audio", f"a {_container(container)} file without a sound stream; {_LEAVE_OUT}")
+        file.check()
         stream = container.streams.audio[0]
+        if stream.codec_context is None:
+            raise DecodeError(
+                "unknown_coding",
+                f"a {_container(container)} file whose sound is in a coding that FFmpeg does not know; have another "
+                "program decode it to WAV",
+            )
         if not stream.rate or not stream.channels:
             raise DecodeError(
                 "no_audio", f"a {_container(container)} file whose sound stream has no rate or channels; {_LEAVE_OUT}"
@@ -343,7 +359,7 @@ def _open_with_ffmpeg(file: BinaryIO, refusal: str) -> Iterator[Decoder]:
             channels=stream.channels,
             expected_s=expected_s,
         )
-        yield Decoder(info, _ffmpeg_blocks(container, stream))
+        yield Decoder(info, _ffmpeg_blocks(container, stream, file))
 
 
 def _container(container: Any) -> str:
@@ -353,25 +369,35 @@ def _container(container: Any) -> str:
 _LEAVE_OUT = "name another file, or leave it out"
 
 
-def _ffmpeg_blocks(container: Any, stream: Any) -> Iterator[np.ndarray]:
+def _ffmpeg_blocks(container: Any, stream: Any, file: _Watched) -> Iterator[np.ndarray]:
     import av
 
     # Decoders differ in sample format, and a stream may change its rate on the way: the resampler settles both.
     resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
+    channels = stream.channels  # as before the first packet: a broken stream may change it
     pending: list[np.ndarray] = []
     frames = 0
+    broken = None
     try:
-        for frame in container.decode(stream):
-            for part in resampler.resample(frame):
-                pending.append(part.to_ndarray())
-                frames += part.samples
-            if frames >= _block_frames(stream.channels):
+        for frame in itertools.chain(container.decode(stream), [None]):
+            for sound in _resampled(resampler, frame, channels):
+                pending.append(sound)
+                frames += sound.shape[1]
+            if frames >= _block_frames(channels):
                 yield np.concatenate(pending, axis=1).T
                 pending, frames = [], 0
-    except av.FFmpegError as error:
-        if pending:
-            yield np.concatenate(pending, axis=1).T
-        raise _BrokenStream(str(error)) from error
-    pending.extend(part.to_ndarray() for part in resampler.resample(None))
+    except (av.FFmpegError, _BrokenStream) as error:
+        broken = error
+    file.check()
     if pending:
         yield np.concatenate(pending, axis=1).T
+    if broken is not None:
+        raise _BrokenStream(str(broken)) from broken
+
+
+def _resampled(resampler: Any, frame: Any, channels: int) -> Iterator[np.ndarray]:
+    for part in resampler.resample(frame):
+        sound = part.to_ndarray()
+        if len(sound) != channels:
+            raise _BrokenStream(f"from there on it has {len(sound)} channels, not {channels}")
+        yield sound
