@@ -200,8 +200,9 @@ def _check_rate(rate: int) -> None:
 
 
 def _said(error: Exception) -> str:
-    said = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error)
-    return str(said).rstrip(".")
+    # libsndfile's and FFmpeg's errors have their words alone, each in an attribute of its own.
+    said = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    return str(said).removeprefix("Error : ").rstrip(".")
 
 
 class _Watched:
@@ -241,24 +242,28 @@ def _soundfile_blocks(sound: soundfile.SoundFile, watched: _Watched, *, whole: b
     # Never more than the header promises in one array: most recordings are shorter than a block.
     frames = max(1, min(_block_frames(sound.channels), sound.frames))
     position = 0
-    while True:
-        try:
-            block = sound.read(frames, dtype="float32", always_2d=True)
-        except soundfile.LibsndfileError:
+    try:
+        while len(block := sound.read(frames, dtype="float32", always_2d=True)):
             watched.check()
-            if frames == _SALVAGE_FRAMES:
-                raise
-            # The failed block took its good beginning with it.
-            frames = _SALVAGE_FRAMES
-            sound.seek(position)
-            continue
+            position += len(block)
+            yield block
+    except soundfile.LibsndfileError as error:
         watched.check()
-        if not len(block):
-            break
-        position += len(block)
-        yield block
+        yield from _salvaged(watched, position)
+        raise _BrokenStream(_said(error)) from error
+    watched.check()
     if not whole:
         raise _BrokenStream("the last page of the stream is not whole")
+
+
+def _salvaged(watched: _Watched, position: int) -> Iterator[np.ndarray]:
+    """Yield what a failed block took with it: its good beginning. A decoder that failed does not even seek any more."""
+    watched.seek(0)
+    with contextlib.suppress(soundfile.LibsndfileError), soundfile.SoundFile(watched) as sound:
+        while position and (skipped := len(sound.read(min(position, _block_frames(sound.channels)), dtype="float32"))):
+            position -= skipped
+        while len(block := sound.read(_SALVAGE_FRAMES, dtype="float32", always_2d=True)):
+            yield block
 
 
 def _block_frames(channels: int) -> int:
@@ -392,7 +397,7 @@ def _ffmpeg_blocks(container: Any, stream: Any, file: _Watched) -> Iterator[np.n
     if pending:
         yield np.concatenate(pending, axis=1).T
     if broken is not None:
-        raise _BrokenStream(str(broken)) from broken
+        raise _BrokenStream(_said(broken)) from broken
 
 
 def _resampled(resampler: Any, frame: Any, channels: int) -> Iterator[np.ndarray]:

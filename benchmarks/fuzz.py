@@ -4,10 +4,10 @@ usage: fuzz.py --count 20000 [--seed 0] [--json FILE] [--keep DIR]
 
 Clips of a second or two are written in some twenty containers and codings. A recording is one of these files, or two
 spliced, with one to four wounds: bits flipped, bytes cut out, put in, doubled or zeroed, the end missing, numbers in
-the header set to extremes. Recording number i of a seed is always the same. What must hold: one row each, no process that
-crashes or stands still, no error of our own, and nothing opened but the recording itself, by an audit hook in the
-child (what native code opens by itself, tests/test_hostile.py sees through strace). --keep stores the recordings for
-which something did not hold.
+the header set to extremes. Recording number i of a seed is always the same. What must hold: one row each, no process
+that crashes or stands still, no error of our own, and nothing opened but the recording itself, by an audit hook in
+the child (what native code opens by itself, tests/test_hostile.py sees through strace). --keep stores the recordings
+for which something did not hold.
 """
 
 import argparse

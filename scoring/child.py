@@ -192,6 +192,8 @@ class ScoringChild:
     def _wait(self, future: Any) -> Sequence[FileResult]:
         seen, moved_at = None, time.monotonic()
         while True:
+            if not future.done():
+                self._check_memory()
             try:
                 results: Sequence[FileResult] = future.result(timeout=min(_LOOK_S, self._options.stall_s))
             except TimeoutError:
@@ -203,13 +205,6 @@ class ScoringChild:
             else:
                 return results
             process = self._look()
-            grown_mb = _resident_mb(process) - self._shared.loaded_bytes / 1e6
-            if grown_mb > self._options.max_growth_mb:
-                raise _ChildDied(
-                    "child_out_of_memory",
-                    f"the decoder took {grown_mb:,.0f} MB, where {self._options.max_growth_mb:,.0f} are allowed, "
-                    "and was stopped",
-                )
             if (state := (self._shared.recordings, self._shared.audio_s, process)) != seen:
                 seen, moved_at = state, time.monotonic()
                 continue
@@ -232,6 +227,15 @@ class ScoringChild:
             with contextlib.suppress(psutil.NoSuchProcess):
                 self._process = psutil.Process(self._shared.pid)
         return self._process
+
+    def _check_memory(self) -> None:
+        grown_mb = _resident_mb(self._process) - self._shared.loaded_bytes / 1e6
+        if grown_mb > self._options.max_growth_mb:
+            raise _ChildDied(
+                "child_out_of_memory",
+                f"the decoder took {grown_mb:,.0f} MB, where {self._options.max_growth_mb:,.0f} are allowed, "
+                "and was stopped",
+            )
 
     def _restart(self, death: Exception, first: Sequence[list[Found]]) -> None:
         """Replace the process; all that is under way is sent again, with `first` in the place of the first batch."""
