@@ -40,7 +40,7 @@ import psutil
 from schemas.settings import ScoreSettings
 from scoring.model import Model, load_model
 from scoring.recording import FileResult, failed, known, score_recording
-from storage import Found
+from storage import Found, is_bucket
 
 #: Recordings a batch, and batches under way: enough to hide the way to the child, few enough to lose little.
 BATCH_SIZE = 16
@@ -256,8 +256,11 @@ class ScoringChild:
                 self._process.kill()
 
     def _cost(self, found: Found, death: "_ChildDied") -> FileResult:
+        cure, retryable = death.cure, death.retryable
+        if death.code == "child_stalled" and is_bucket(found.uri):
+            cure, retryable = "the bucket or the way to it may have stood still: score it again", True
         common = known(found, self._model, self._options.settings)
-        return failed(common, "child", death.code, str(death), retryable=death.retryable)
+        return failed(common, "child", death.code, f"{death}; {cure}", retryable=retryable)
 
 
 class ChildError(Exception):
@@ -271,21 +274,24 @@ class _ChildGone(Exception):
 class _ChildDied(Exception):
     """The process ended, or has to be ended, over a batch."""
 
-    def __init__(self, code: str, message: str, *, retryable: bool = False) -> None:
-        cure = "; the recording is broken or hostile: have another program decode it to WAV, or leave it out"
-        super().__init__(message + ("" if retryable else cure))
+    cure = "the recording is broken or hostile: have another program decode it to WAV, or leave it out"
+    retryable = False
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
         self.code = code
-        self.retryable = retryable
+
+
+class _ChildKilled(_ChildDied):
+    """The process was ended by neither the recording nor its parent."""
+
+    cure = "run again, with fewer workers or more memory if it was for want of that"
+    retryable = True
 
 
 def _crash(exit_code: int) -> _ChildDied:
     if exit_code == -signal.SIGKILL:
-        return _ChildDied(
-            "child_killed",
-            "the process was killed from outside, by the kernel if the machine's memory ended; "
-            "run again with fewer workers or more memory",
-            retryable=True,
-        )
+        return _ChildKilled("child_killed", "the process was killed from outside, or by the kernel when memory ended")
     how = signal.Signals(-exit_code).name if exit_code < 0 else f"exit code {exit_code}"
     return _ChildDied("child_crashed", f"the decoder ended its process ({how})")
 

@@ -40,7 +40,9 @@ def tried(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., None]
     def tell(section: str, case: str, became: str | Mapping[str, Any], said: str = "") -> None:
         if not isinstance(became, str):
             told = (became["status"], became["error_stage"], became["error_code"])
-            said = (became["error_message"] or "").replace(str(tmp_path), "..").replace(str(tmp_path.parent), "..")
+            said = (
+                (became["error_message"] or "").replace(f"{tmp_path}/in", "/archive").replace(str(tmp_path), "/archive")
+            )
             became = ", ".join(dict.fromkeys(f"`{part}`" for part in told if part))
         if request.config.getoption("--write-reliability"):
             request.config.stash[_TRIED][section].append((case, became, said))

@@ -57,7 +57,11 @@ def hostile_options(model, **changes):
                 "0_segfault.wav": ("a process that crashes (SIGSEGV)", "child_crashed", "process (SIGSEGV)"),
                 "1_abort.wav": ("a process that aborts (SIGABRT)", "child_crashed", "process (SIGABRT)"),
                 "2_exit.wav": ("a process that ends as if all were well", "child_crashed", "process (exit code 0)"),
-                "3_killed.wav": ("a process that the kernel kills (SIGKILL)", "child_killed", "run again with fewer"),
+                "3_killed.wav": (
+                    "a process that the kernel kills (SIGKILL)",
+                    "child_killed",
+                    "run again, with fewer workers",
+                ),
                 "39_segfault.wav": ("the last recording of all crashes it", "child_crashed", "process (SIGSEGV)"),
             },
         ),
@@ -142,6 +146,17 @@ def test_ctrl_c_is_the_parents_alone_from_the_first_moment(tmp_path, tiny_path, 
     assert {r.files[0]["status"] for r in results} == {"ok"}
     assert capfd.readouterr().err == ""
     tried(PROCESS, "Ctrl-C while the process starts, and later", "the parent decides; the process prints nothing")
+
+
+def test_a_stall_over_a_bucket_may_be_the_networks(tmp_path, tiny_path, tried):
+    uri = f"memory://test/{tmp_path.name}/hang.wav"
+    options = hostile_options(tiny_path, stall_s=1.0)
+    with ScoringChild(options) as child:
+        (result,) = [*child.submit(storage.Found(uri, "recording")), *child.finish()]
+    (row,) = result.files
+    assert row["retryable"]
+    assert "score it again" in row["error_message"]
+    tried(PROCESS, "a process that hangs over a recording in a bucket", row)
 
 
 @pytest.mark.skipif(not hasattr(fcntl, "F_SETSIG"), reason="only Linux kills a process that hangs when its parent ends")
