@@ -28,9 +28,11 @@ import multiprocessing
 import os
 import select
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +107,7 @@ class ScoringChild:
         # Loaded here too: rows of recordings that kill the child name it, and a bad model is told before any work.
         self._model = load_model(options.model)
         self._context = multiprocessing.get_context("spawn")
+        _start_tracker()
         self._shared = self._context.RawValue(_Shared)
         self._under_way: collections.deque[tuple[list[Found], Any]] = collections.deque()
         self._batch: list[Found] = []
@@ -261,6 +264,20 @@ class ScoringChild:
             cure, retryable = "the bucket or the way to it may have stood still: score it again", True
         common = known(found, self._model, self._options.settings)
         return failed(common, "child", death.code, f"{death}; {cure}", retryable=retryable)
+
+
+def _start_tracker() -> None:
+    """Start multiprocessing's own helper, which removes what processes leave behind.
+
+    Now: when it starts by itself it unblocks SIGINT, in the midst of `ScoringChild._schedule`. And without its warning
+    of what it removes, which is nothing to tell a user who pressed Ctrl-C.
+    """
+    kept = sys.warnoptions[:]
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions[:] = kept
 
 
 class ChildError(Exception):

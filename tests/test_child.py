@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 
 import factory
 import hostile
@@ -134,17 +135,38 @@ def test_a_process_stopped_from_outside_between_two_recordings_costs_nothing(tmp
     tried(PROCESS, "a process stopped from outside while it has nothing to do", "all `ok`")
 
 
-def test_ctrl_c_is_the_parents_alone_from_the_first_moment(tmp_path, tiny_path, tried, capfd):
-    found = archive(tmp_path, [f"{i:03d}.wav" for i in range(16)])
-    with ScoringChild(hostile_options(tiny_path)) as child:
-        results = [result for one in found for result in child.submit(one)]
-        (process,) = multiprocessing.active_children()
-        os.kill(process.pid, signal.SIGINT)  # it has not even begun to import
-        results += child.finish()
-        os.kill(process.pid, signal.SIGINT)
-        assert multiprocessing.active_children() == [process]
-    assert {r.files[0]["status"] for r in results} == {"ok"}
-    assert capfd.readouterr().err == ""
+def parent(tmp_path, body, *arguments):
+    """The command of a process of its own that has children and does what `body` says with them."""
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import multiprocessing, os, signal, sys, time\n"
+        "sys.path[:0] = ['.', 'tests']\n"
+        "import hostile, storage\n"
+        "from schemas.settings import ScoreSettings\n"
+        "from scoring.child import ChildOptions, ScoringChild\n"
+        "if __name__ == '__main__':\n"
+        "    options = ChildOptions(model=sys.argv[1], settings=ScoreSettings(), score=hostile.score)\n"
+        "    founds = [storage.stat(uri) for uri in sys.argv[2:]]\n" + textwrap.indent(textwrap.dedent(body), "    ")
+    )
+    return [sys.executable, str(script), *map(str, arguments)]
+
+
+def test_ctrl_c_is_the_parents_alone_from_the_first_moment(tmp_path, tiny_path, tried):
+    found = archive(tmp_path, [f"{i}.wav" for i in range(16)])
+    body = """
+        with ScoringChild(options) as child:
+            results = [result for one in founds for result in child.submit(one)]
+            process, = multiprocessing.active_children()
+            for _ in range(200):
+                os.kill(process.pid, signal.SIGINT)  # from before it begins to import
+                time.sleep(0.005)
+            results += child.finish()
+            assert multiprocessing.active_children() == [process]
+        print(*{result.files[0]["status"] for result in results})
+    """
+    command = parent(tmp_path, body, tiny_path, *(one.uri for one in found))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("ok\n", "")
     tried(PROCESS, "Ctrl-C while the process starts, and later", "the parent decides; the process prints nothing")
 
 
@@ -161,31 +183,25 @@ def test_a_stall_over_a_bucket_may_be_the_networks(tmp_path, tiny_path, tried):
 
 @pytest.mark.skipif(not hasattr(fcntl, "F_SETSIG"), reason="only Linux kills a process that hangs when its parent ends")
 def test_nothing_survives_a_parent_that_is_killed(tmp_path, tiny_path, tried):
-    script = tmp_path / "parent.py"
-    script.write_text(
-        "import sys, time\n"
-        "sys.path[:0] = ['.', 'tests']\n"
-        "import hostile, storage\n"
-        "from schemas.settings import ScoreSettings\n"
-        "from scoring.child import ChildOptions, ScoringChild\n"
-        "if __name__ == '__main__':\n"
-        "    options = ChildOptions(model=sys.argv[1], settings=ScoreSettings(), score=hostile.score)\n"
-        "    children = [ScoringChild(options) for _ in sys.argv[2:]]\n"
-        "    for child, uri in zip(children, sys.argv[2:]):\n"
-        "        list(child.submit(storage.stat(uri)))\n"
-        "        child._send()\n"
-        "    for child in children:\n"
-        "        _, future = child._under_way[0]\n"
-        "        while not (future.running() or future.done()): time.sleep(0.01)\n"
-        "        print(child._shared.pid, flush=True)\n"
-        "    time.sleep(600)\n"
-    )
     uris = [found.uri for found in archive(tmp_path, ["hang.wav", "stop.wav", "waits.wav"])]
-    command = [sys.executable, str(script), str(tiny_path), *uris]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as parent:
-        processes = [psutil.Process(int(parent.stdout.readline())) for _ in uris]
+    body = """
+        children = [ScoringChild(options) for _ in founds]
+        for child, found in zip(children, founds):
+            list(child.submit(found))
+            child._send()
+        for child in children:
+            _, future = child._under_way[0]
+            while not (future.running() or future.done()):
+                time.sleep(0.01)
+            print(child._shared.pid, flush=True)
+        time.sleep(600)
+    """
+    command = parent(tmp_path, body, tiny_path, *uris)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as killed:
+        processes = [psutil.Process(int(killed.stdout.readline())) for _ in uris]
         assert all(process.is_running() for process in processes)
-        parent.kill()
+        killed.kill()
+        assert killed.stderr.read() == ""
     gone, alive = psutil.wait_procs(processes, timeout=60)
     assert (len(gone), alive) == (3, [])
     tried(PROCESS, "a parent that is killed (SIGKILL) over processes that hang, are stopped, wait", "none is left")
