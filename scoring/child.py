@@ -333,6 +333,11 @@ def _start(options: ChildOptions, shared: _Shared) -> None:
     with contextlib.suppress(OSError):  # where there is no such file, the kernel chooses by itself
         Path("/proc/self/oom_score_adj").write_text("1000")
     _model, _options, _shared = load_model(options.model), options, shared
+    # Decoders print what they think of a broken file, some to standard output, where the command promises one line of
+    # JSON and nothing else. The rows tell it better.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
     _shared.loaded_bytes = psutil.Process().memory_info().rss
     _shared.pid = os.getpid()
     _shared.starts += 1

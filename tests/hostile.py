@@ -132,6 +132,8 @@ def recordings() -> Iterator[Bad]:
         ("breaks off", COPY),
     )
 
+    yield Bad("a table of packets full of 0xFF (ALAC)", "packets.caf", _bad_packets, "too_short")
+
     unknown = ("not a recording", "libsndfile", "FFmpeg", CHECK)
     for case, name, make in (
         ("text", "text.wav", lambda: b"Dear all, please find attached\n" * 50),
@@ -292,6 +294,14 @@ def _mute_video() -> bytes:
 
 def _unknown_coding() -> bytes:
     return _sample("en_female.m4a").replace(b"mp4a", b"what").replace(b"esds", b"what")
+
+
+def _bad_packets() -> bytes:
+    data = bytearray(_wav(_voice(1.5), "ALAC_16", "CAF"))
+    at = data.index(b"pakt")
+    (size,) = struct.unpack(">q", data[at + 4 : at + 12])
+    data[at + 36 : at + 12 + size] = b"\xff" * (size - 24)
+    return bytes(data)
 
 
 def _id3(size: int) -> bytes:

@@ -23,7 +23,7 @@ from audio.decode import EXTENSIONS
 from pipelines.score import score
 from schemas.settings import ScoreSettings, add_score_arguments
 from schemas.tables import STATUSES
-from scoring import score_recording
+from scoring import load_model, score_recording
 from scoring.child import ChildOptions, ScoringChild
 
 BROKEN = "Broken, odd and hostile recordings"
@@ -147,6 +147,22 @@ def test_a_bomb_takes_no_memory(tmp_path, tiny_path, tried):
     (row,) = results[0].files
     assert (row["status"], row["duration_s"]) == ("silent", 3600)
     tried(BROKEN, "the same in a process that may grow by 100 MB", row)
+
+
+def test_what_decoders_print_does_not_come_out(tmp_path, tiny_path, tried, capfd):
+    """libsndfile prints to standard output of one, mpg123 to standard error of the other."""
+    paths = [tmp_path / "packets.caf", tmp_path / "half.mp3"]
+    for path in paths:
+        path.write_bytes(BAD[path.name].make())
+    for path, stream in zip(paths, ("out", "err"), strict=True):
+        score_recording(path, load_model(tiny_path))
+        assert getattr(capfd.readouterr(), stream) != "", "else this test is of nothing"
+    with ScoringChild(ChildOptions(model=str(tiny_path), settings=ScoreSettings())) as child:
+        results = [r for path in paths for r in child.submit(storage.stat(storage.canonical(path)))]
+        results += child.finish()
+    assert len(results) == 2
+    assert capfd.readouterr() == ("", "")
+    tried(BROKEN, "recordings at which decoders print", "nothing of it comes out")
 
 
 def test_what_an_ordinary_user_may_not_read(tmp_path, tiny_path, tried):
