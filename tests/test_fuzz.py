@@ -57,4 +57,7 @@ def test_the_published_run_found_nothing():
     figures = json.loads((ROOT / "docs" / "results" / "fuzz.json").read_text())
     assert figures["wrong"] == []
     assert sum(figures["status"].values()) == figures["count"]
-    assert f"{figures['count']:,} broken recordings" in (ROOT / "docs" / "reliability.md").read_text()
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    assert f"{figures['count']:,} broken recordings" in page
+    for status, count in figures["status"].items():
+        assert f"{count:,} `{status}`" in page
