@@ -1,32 +1,55 @@
 """A child process that scores: native decoders may crash, hang or leak in it, and cost one recording.
 
 Audio is untrusted input to native code. A Beam worker thread therefore owns one `ScoringChild`, a pool of one spawned
-process (pebble's), which takes recordings in batches, two batches ahead. When the process dies, or makes no progress
-for a while, the batch it was at is scored again one recording at a time, in a fresh process, and the recording at
-which that dies too becomes a ``failed`` row. The child also frees the work from the GIL of the thread that feeds it.
+process (pebble's), which takes recordings in batches, two batches ahead. When the process dies, makes no progress for
+a while or grows without bounds, the batch it was at is scored again one recording at a time, and a recording at which
+a process fresh from its start dies becomes a ``failed`` row: what an earlier one left behind is not held against it.
+The child also frees the work from the GIL of the thread that feeds it.
 
 Progress is what the child decodes, counted in memory shared with the parent: a recording of twelve hours may take its
 time, one that stands still may not.
+
+Memory is watched from the parent, as resident size. A limit on the address space (RLIMIT_AS) would have to allow for
+all that is reserved and never used (glibc's arenas, the stacks of OpenBLAS's threads, mapped libraries: several times
+what is resident, and different on every machine), and where it is met, native code that does not expect it crashes in
+its own way. Between two looks a process may outgrow the limit by some hundred megabytes; the kernel is told to take
+the child first, should memory end before the next look.
+
+A pool whose process died is replaced whole: one that is killed while it holds pebble's locks would leave them to the
+next for ever.
 """
 
 import collections
 import concurrent.futures
+import contextlib
+import ctypes
+import fcntl
 import multiprocessing
+import os
+import select
+import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any
 
 import pebble
+import psutil
 
 from schemas.settings import ScoreSettings
 from scoring.model import Model, load_model
 from scoring.recording import FileResult, failed, known, score_recording
-from storage import Found
+from storage import Found, is_bucket
 
 #: Recordings a batch, and batches under way: enough to hide the way to the child, few enough to lose little.
 BATCH_SIZE = 16
 BATCHES_AHEAD = 2
+
+#: Seconds between two looks at a child that owes an answer.
+_LOOK_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +65,8 @@ class ChildOptions:
         Seconds without progress after which the child is killed.
     start_s : float
         Seconds that a child may take to start and load the model.
+    max_growth_mb : float
+        Megabytes of resident memory above those with the model loaded, beyond which the child is killed.
     score : callable
         Called in the child as `score_recording` is, which it is unless a test puts a hostile one in its place.
     """
@@ -50,7 +75,20 @@ class ChildOptions:
     settings: ScoreSettings
     stall_s: float = 60.0
     start_s: float = 120.0
+    max_growth_mb: float = 1500.0
     score: Callable[..., FileResult] = score_recording
+
+
+class _Shared(ctypes.Structure):
+    """What the child tells of itself; the parent may look at any time."""
+
+    _fields_ = (
+        ("starts", ctypes.c_int64),
+        ("pid", ctypes.c_int64),  # 0 until the model is loaded
+        ("loaded_bytes", ctypes.c_int64),  # resident then
+        ("recordings", ctypes.c_int64),
+        ("audio_s", ctypes.c_double),
+    )
 
 
 class ScoringChild:
@@ -69,12 +107,12 @@ class ScoringChild:
         # Loaded here too: rows of recordings that kill the child name it, and a bad model is told before any work.
         self._model = load_model(options.model)
         self._context = multiprocessing.get_context("spawn")
-        self._progress = self._context.RawValue("d", 0.0)
-        self._answers = 0
-        self._fruitless_starts = 0
-        self._pool = self._new_pool()
+        _start_tracker()
+        self._shared = self._context.RawValue(_Shared)
         self._under_way: collections.deque[tuple[list[Found], Any]] = collections.deque()
         self._batch: list[Found] = []
+        self._fruitless_starts = 0
+        self._pool = self._new_pool()
 
     def __enter__(self) -> "ScoringChild":
         return self
@@ -83,20 +121,23 @@ class ScoringChild:
         self.close()
 
     def _new_pool(self) -> Any:
-        self._before = (self._progress.value, self._answers)
+        self._shared.starts = self._shared.pid = 0
+        self._process: psutil.Process | None = None
+        self._answers = 0
         return pebble.ProcessPool(
-            max_workers=1, context=self._context, initializer=_start, initargs=(self._options, self._progress)
+            max_workers=1, context=self._context, initializer=_start, initargs=(self._options, self._shared)
         )
 
     def close(self) -> None:
         """Stop the process, whatever it is doing."""
+        self._kill()
         self._pool.stop()
         self._pool.join()
 
     @property
     def audio_s(self) -> float:
         """Seconds of sound decoded so far."""
-        return float(self._progress.value)
+        return float(self._shared.audio_s)
 
     def submit(self, found: Found) -> Iterator[FileResult]:
         """Take up a recording; yield the results that are due, in the order of submission."""
@@ -118,67 +159,125 @@ class ScoringChild:
         self._batch = []
 
     def _schedule(self, batch: list[Found]) -> Any:
-        return self._pool.schedule(_score_batch, args=(batch,))
+        # The child inherits the mask, as do the threads that start the next one: Ctrl-C is the parent's to answer,
+        # also while the child still imports what it needs.
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            return self._pool.schedule(_score_batch, args=(batch,))
+        except RuntimeError as error:  # pebble's word for a pool whose process ended meanwhile
+            future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+            future.set_exception(concurrent.futures.BrokenExecutor(str(error)))
+            return future
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
 
     def _collect(self) -> Iterator[FileResult]:
-        batch, future = self._under_way.popleft()
+        batch, future = self._under_way[0]
         try:
-            yield from self._wait(future)
-        except _ChildGone:
-            self._under_way.appendleft((batch, self._schedule(batch)))
+            results = self._wait(future)
+        except _ChildGone as death:
+            self._restart(death, [batch])
         except _ChildDied as death:
-            if len(batch) == 1:
+            if len(batch) > 1:
+                # One of the batch did it; alone, it can cost only itself.
+                self._restart(death, [[found] for found in batch])
+            elif self._answers:
+                self._restart(death, [batch])
+            else:
+                self._restart(death, [])
                 yield self._cost(batch[0], death)
-                return
-            # One of the batch did it; alone, it can cost only itself.
-            alone = [([found], self._schedule([found])) for found in batch]
-            self._under_way.extendleft(reversed(alone))
+        else:
+            self._answers += 1
+            self._fruitless_starts = 0
+            self._under_way.popleft()
+            yield from results
 
     def _wait(self, future: Any) -> Sequence[FileResult]:
         seen, moved_at = None, time.monotonic()
         while True:
+            if not future.done():
+                self._check_memory()
             try:
-                results: Sequence[FileResult] = future.result(timeout=min(1.0, self._options.stall_s))
+                results: Sequence[FileResult] = future.result(timeout=min(_LOOK_S, self._options.stall_s))
             except TimeoutError:
                 pass
             except pebble.ProcessExpired as error:
-                raise _ChildDied(
-                    "child_crashed", f"the decoder ended its process (exit code {error.exitcode})"
-                ) from error
-            except concurrent.futures.CancelledError as error:
-                stall_s = self._options.stall_s
-                raise _ChildDied(
-                    "child_stalled", f"the decoder stood still for {stall_s:g} s and was stopped"
-                ) from error
+                raise _crash(error.exitcode) from error
             except concurrent.futures.BrokenExecutor as error:
-                self._replace_pool(error)
-                raise _ChildGone from error
+                raise _ChildGone("the process ended between two batches, or as it started") from error
             else:
-                self._answers += 1
                 return results
-            running = [other for other in (future, *(ahead for _, ahead in self._under_way)) if other.running()]
-            allowed = self._options.stall_s if running else self._options.start_s
-            if (state := (self._progress.value, bool(running))) != seen:
+            process = self._look()
+            if (state := (self._shared.recordings, self._shared.audio_s, process)) != seen:
                 seen, moved_at = state, time.monotonic()
-            elif time.monotonic() - moved_at > allowed:
-                if not running:
-                    raise ChildError(f"the scoring process did not start within {allowed:g} s")
-                for other in running:
-                    other.cancel()  # pebble then kills the process
+                continue
+            stood_s = time.monotonic() - moved_at
+            if process is None and stood_s > self._options.start_s:
+                raise ChildError(f"the scoring process did not start within {self._options.start_s:g} s")
+            if process is not None and stood_s > self._options.stall_s:
+                if not future.running():
+                    raise _ChildGone("the process took up no work")
+                raise _ChildDied(
+                    "child_stalled", f"the decoder stood still for {self._options.stall_s:g} s and was stopped"
+                )
 
-    def _replace_pool(self, error: BaseException) -> None:
-        """Start again after the process ended between two batches or as it started, killed from outside, say."""
-        fruitless = (self._progress.value, self._answers) == self._before
-        self._fruitless_starts = self._fruitless_starts + 1 if fruitless else 0
-        if self._fruitless_starts > 1:
-            raise ChildError("the scoring process ends as it starts; its log above says why") from error
+    def _look(self) -> psutil.Process | None:
+        """Return the process, None while it starts."""
+        if self._shared.starts > 1:
+            # pebble tells of every end but one with exit code 0, and has started another process by now.
+            raise _crash(0)
+        if self._process is None and self._shared.pid:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._process = psutil.Process(self._shared.pid)
+        return self._process
+
+    def _check_memory(self) -> None:
+        grown_mb = _resident_mb(self._process) - self._shared.loaded_bytes / 1e6
+        if grown_mb > self._options.max_growth_mb:
+            raise _ChildDied(
+                "child_out_of_memory",
+                f"the decoder took {grown_mb:,.0f} MB, where {self._options.max_growth_mb:,.0f} are allowed, "
+                "and was stopped",
+            )
+
+    def _restart(self, death: Exception, first: Sequence[list[Found]]) -> None:
+        """Replace the process; all that is under way is sent again, with `first` in the place of the first batch."""
+        if isinstance(death, _ChildGone):
+            self._fruitless_starts += not self._answers
+            if self._fruitless_starts > 2:
+                raise ChildError("the scoring process ends as it starts; its log above says why") from death
         self.close()
         self._pool = self._new_pool()
-        self._under_way = collections.deque((batch, self._schedule(batch)) for batch, _ in self._under_way)
+        self._under_way.popleft()
+        batches = [*first, *(batch for batch, _ in self._under_way)]
+        self._under_way = collections.deque((batch, self._schedule(batch)) for batch in batches)
+
+    def _kill(self) -> None:
+        # pebble asks first, and waits three seconds for what a process that hangs or is stopped cannot do.
+        if self._process is not None:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                self._process.kill()
 
     def _cost(self, found: Found, death: "_ChildDied") -> FileResult:
+        cure, retryable = death.cure, death.retryable
+        if death.code == "child_stalled" and is_bucket(found.uri):
+            cure, retryable = "the bucket or the way to it may have stood still: score it again", True
         common = known(found, self._model, self._options.settings)
-        return failed(common, "child", death.code, f"{death}; the recording is broken or hostile", retryable=False)
+        return failed(common, "child", death.code, f"{death}; {cure}", retryable=retryable)
+
+
+def _start_tracker() -> None:
+    """Start multiprocessing's own helper, which removes what processes leave behind.
+
+    Now: when it starts by itself it unblocks SIGINT, in the midst of `ScoringChild._schedule`. And without its warning
+    of what it removes, which is nothing to tell a user who pressed Ctrl-C.
+    """
+    kept = sys.warnoptions[:]
+    sys.warnoptions.append("ignore:resource_tracker:UserWarning")
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        sys.warnoptions[:] = kept
 
 
 class ChildError(Exception):
@@ -190,28 +289,85 @@ class _ChildGone(Exception):
 
 
 class _ChildDied(Exception):
-    """The process ended, or was ended, over a batch."""
+    """The process ended, or has to be ended, over a batch."""
+
+    cure = "the recording is broken or hostile: have another program decode it to WAV, or leave it out"
+    retryable = False
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
 
 
+class _ChildKilled(_ChildDied):
+    """The process was ended by neither the recording nor its parent."""
+
+    cure = "run again, with fewer workers or more memory if it was for want of that"
+    retryable = True
+
+
+def _crash(exit_code: int) -> _ChildDied:
+    if exit_code == -signal.SIGKILL:
+        return _ChildKilled("child_killed", "the process was killed from outside, or by the kernel when memory ended")
+    how = signal.Signals(-exit_code).name if exit_code < 0 else f"exit code {exit_code}"
+    return _ChildDied("child_crashed", f"the decoder ended its process ({how})")
+
+
+def _resident_mb(process: psutil.Process | None) -> float:
+    try:
+        return process.memory_info().rss / 1e6 if process is not None else 0.0
+    except psutil.NoSuchProcess:
+        return 0.0  # pebble will tell
+
+
 # What follows runs in the child.
 
 _model: Model
 _options: ChildOptions
-_shared: Any
+_shared: _Shared
 
 
-def _start(options: ChildOptions, progress: Any) -> None:
+def _start(options: ChildOptions, shared: _Shared) -> None:
     global _model, _options, _shared
-    _model, _options, _shared = load_model(options.model), options, progress
+    _die_with_parent()
+    with contextlib.suppress(OSError):  # where there is no such file, the kernel chooses by itself
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    _model, _options, _shared = load_model(options.model), options, shared
+    # Decoders print what they think of a broken file, some to standard output, where the command promises one line of
+    # JSON and nothing else. The rows tell it better.
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
+    _shared.loaded_bytes = psutil.Process().memory_info().rss
+    _shared.pid = os.getpid()
+    _shared.starts += 1
+
+
+def _die_with_parent() -> None:
+    """Have the kernel kill this process when its parent ends, however the parent ends and whatever hangs here.
+
+    multiprocessing hands every child a pipe of which its parent holds the other end. Linux sends a signal of one's
+    choice when that closes. (Its PR_SET_PDEATHSIG would kill when the parent's thread ends that started the child.) On
+    macOS a child that does not hang ends with its batch, when it cannot deliver the results.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is None or not hasattr(fcntl, "F_SETSIG"):
+        return
+    pipe = parent.sentinel
+    fcntl.fcntl(pipe, fcntl.F_SETOWN, os.getpid())
+    fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
+    fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
+    if select.select([pipe], [], [], 0)[0]:
+        os._exit(1)  # it ended before the signal was asked for
 
 
 def _score_batch(batch: Sequence[Found]) -> list[FileResult]:
-    return [_options.score(found, _model, _options.settings, on_progress=_count) for found in batch]
+    results = []
+    for found in batch:
+        results.append(_options.score(found, _model, _options.settings, on_progress=_count))
+        _shared.recordings += 1
+    return results
 
 
 def _count(seconds: float) -> None:
-    _shared.value += seconds
+    _shared.audio_s += seconds

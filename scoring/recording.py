@@ -79,10 +79,18 @@ def score_recording(
     if found.error is not None:
         return failed(common, "list", found.error.code, str(found.error), retryable=found.error.retryable)
     try:
-        with _open(source, found) as file, open_audio(file) as decoder:
-            return _score(decoder, model, settings, common, on_progress or (lambda _: None))
+        with _open(source, found) as file:
+            opened = storage.as_opened(found, file)
+            common = known(opened, model, settings)
+            with open_audio(file) as decoder:
+                result = _score(decoder, model, settings, common, on_progress or (lambda _: None))
+            _check_unchanged(opened, file)
+            return result
     except StorageError as error:
         return failed(common, "open", error.code, str(error), retryable=error.retryable)
+    except OSError as error:
+        message = f"reading ended with: {error.strerror or error}; check the disk or the network, then score it again"
+        return failed(common, "open", "unreadable", message, retryable=True)
     except DecodeError as error:
         return failed(common, "decode", error.code, str(error), retryable=False)
     except Exception as error:
@@ -128,6 +136,13 @@ def _found(source: Source) -> Found:
 
 def _open(source: Source, found: Found) -> BinaryIO:
     return io.BytesIO(source) if isinstance(source, bytes) else storage.open_read(found.uri)
+
+
+def _check_unchanged(opened: Found, file: BinaryIO) -> None:
+    now = storage.as_opened(opened, file)
+    if now != opened:
+        sizes = f"({opened.size_bytes:,} bytes, then {now.size_bytes:,})"
+        raise StorageError("changed", f"the file changed while it was read {sizes}; score it again when it is complete")
 
 
 @dataclass
@@ -200,6 +215,8 @@ def _score(
         "clipped_share": counts["clipped"] / max(1, counts["frames"] * info.channels),
     }
     truncation = _truncation(decoder, duration_s)
+    if truncation is not None and duration_s < settings.min_duration_s:
+        raise DecodeError("truncated", truncation)
     files, segments = [], []
     for index, channel in enumerate(channels):
         row, rows = _channel_rows(channel, model, settings, {**common, "channel": index if split else None}, truncation)

@@ -5,6 +5,7 @@ name that a system allows is plain text. Folders go through the standard library
 ``az://``) through obstore.
 """
 
+import io
 from collections.abc import Collection, Iterator
 from typing import BinaryIO
 
@@ -15,6 +16,7 @@ from storage.uris import canonical, is_bucket, join, name_of, path_of
 __all__ = [
     "Found",
     "StorageError",
+    "as_opened",
     "canonical",
     "is_bucket",
     "join",
@@ -77,6 +79,16 @@ def open_read(uri: str) -> BinaryIO:
         ``not_found``, ``permission_denied``, ``not_a_file`` or ``unreadable``.
     """
     return buckets.open_read(uri) if is_bucket(uri) else folders.open_read(path_of(uri))
+
+
+def as_opened(found: Found, file: BinaryIO) -> Found:
+    """Return what was found with the size and time that its open file has now: a listing may be hours old.
+
+    An object in a bucket comes back as it is: it is replaced whole, and its etag tells.
+    """
+    if is_bucket(found.uri) or isinstance(file, io.BytesIO):
+        return found
+    return folders.as_opened(found, file)
 
 
 def read(uri: str) -> bytes:

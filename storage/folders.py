@@ -1,6 +1,7 @@
 """Folders by the standard library. Paths are strings in which surrogates stand for bytes that are no text."""
 
 import contextlib
+import dataclasses
 import datetime
 import errno
 import fnmatch
@@ -49,8 +50,17 @@ def stat(path: str) -> Found:
         return Found(uri, "broken", error=_reading_error(path, error))
     if not modes.S_ISREG(status.st_mode):
         return Found(uri, "broken", error=_not_a_file(path, status.st_mode))
-    modified_at = _EPOCH + datetime.timedelta(microseconds=status.st_mtime_ns // 1000)
-    return Found(uri, "recording", status.st_size, modified_at)
+    return Found(uri, "recording", status.st_size, _modified_at(status))
+
+
+def _modified_at(status: os.stat_result) -> datetime.datetime:
+    return _EPOCH + datetime.timedelta(microseconds=status.st_mtime_ns // 1000)
+
+
+def as_opened(found: Found, file: BinaryIO) -> Found:
+    """Return what was found with the size and time of the open file; see `storage.as_opened`."""
+    status = os.fstat(file.fileno())
+    return dataclasses.replace(found, size_bytes=status.st_size, modified_at=_modified_at(status))
 
 
 def _walk(

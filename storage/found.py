@@ -11,8 +11,8 @@ class StorageError(Exception):
     Attributes
     ----------
     code : str
-        A stable name of the cause: ``not_found``, ``permission_denied``, ``not_a_file``, ``unreadable``, ``exists``,
-        ``unwritable``.
+        A stable name of the cause: ``not_found``, ``permission_denied``, ``not_a_file``, ``unreadable``, ``changed``,
+        ``exists``, ``unwritable``.
     retryable : bool
         Whether the same call may go through later.
     """

@@ -1,11 +1,15 @@
 """What many tests need."""
 
+import collections
 import os
 import sys
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import factory
 import pytest
+import reliability
 
 from pipelines.leave import leave
 from scoring import Model, load_model
@@ -13,6 +17,40 @@ from scoring import Model, load_model
 ROOT = Path(__file__).resolve().parent.parent
 
 _STATUS = pytest.StashKey[int]()
+_TRIED = pytest.StashKey[dict[str, list[reliability.Row]]]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-reliability", action="store_true", help="write what the tests try into docs/reliability.md"
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[_TRIED] = collections.defaultdict(list)
+
+
+@pytest.fixture
+def tried(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., None]:
+    """Puts a fault or bad input and what became of it on the page docs/reliability.md, or checks that it is there.
+
+    Of a row of the files table it tells status, stage and code, and the message without what differs from run to run.
+    """
+
+    def tell(section: str, case: str, became: str | Mapping[str, Any], said: str = "") -> None:
+        if not isinstance(became, str):
+            told = (became["status"], became["error_stage"], became["error_code"])
+            said = (
+                (became["error_message"] or "").replace(f"{tmp_path}/in", "/archive").replace(str(tmp_path), "/archive")
+            )
+            became = ", ".join(dict.fromkeys(f"`{part}`" for part in told if part))
+        if request.config.getoption("--write-reliability"):
+            request.config.stash[_TRIED][section].append((case, became, said))
+            return
+        rows = [row[:2] for row in reliability.read(reliability.PAGE.read_text()).get(section, ())]
+        assert (case, became) in rows, "docs/reliability.md is stale: run `pytest --write-reliability`"
+
+    return tell
 
 
 @pytest.fixture(scope="session")
@@ -44,6 +82,8 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     session.config.stash[_STATUS] = int(exitstatus)
+    if tried := session.config.stash[_TRIED]:
+        reliability.PAGE.write_text(reliability.write(reliability.PAGE.read_text(), tried))
 
 
 @pytest.hookimpl(trylast=True)

@@ -1,15 +1,24 @@
+import fcntl
 import multiprocessing
 import os
+import re
 import signal
+import subprocess
+import sys
+import textwrap
 
 import factory
 import hostile
+import psutil
 import pytest
+from conftest import ROOT
 
 import storage
 from schemas.settings import ScoreSettings
 from scoring import ModelError
 from scoring.child import ChildError, ChildOptions, ScoringChild
+
+PROCESS = "The scoring process"
 
 
 def archive(folder, names):
@@ -36,40 +45,72 @@ def test_results_come_in_order_and_progress_is_counted(tmp_path, tiny_path):
     assert audio_s == pytest.approx(70.0)
 
 
+def hostile_options(model, **changes):
+    return ChildOptions(**{"model": str(model), "settings": ScoreSettings(), "score": hostile.score, **changes})
+
+
 @pytest.mark.parametrize(
-    ("kind", "code"),
+    ("options", "faults"),
     [
-        ("segfault", "child_crashed"),
-        ("abort", "child_crashed"),
-        ("hang", "child_stalled"),
-        ("stop", "child_stalled"),
-        ("exit", "child_stalled"),
+        (
+            {},
+            {
+                "0_segfault.wav": ("a process that crashes (SIGSEGV)", "child_crashed", "process (SIGSEGV)"),
+                "1_abort.wav": ("a process that aborts (SIGABRT)", "child_crashed", "process (SIGABRT)"),
+                "2_exit.wav": ("a process that ends as if all were well", "child_crashed", "process (exit code 0)"),
+                "3_killed.wav": (
+                    "a process that the kernel kills (SIGKILL)",
+                    "child_killed",
+                    "run again, with fewer workers",
+                ),
+                "39_segfault.wav": ("the last recording of all crashes it", "child_crashed", "process (SIGSEGV)"),
+            },
+        ),
+        (
+            {"stall_s": 1.0},
+            {
+                "17_hang.wav": ("a process that hangs, holding Python's lock", "child_stalled", "stood still for 1 s"),
+                "18_stop.wav": ("a process that is stopped (SIGSTOP)", "child_stalled", "stood still for 1 s"),
+            },
+        ),
+        (
+            {"max_growth_mb": 300},
+            {"16_hog.wav": ("a process that takes a gigabyte", "child_out_of_memory", "where 300 are allowed")},
+        ),
     ],
+    ids=["ends", "stalls", "memory"],
 )
-def test_a_recording_that_kills_the_process_costs_only_itself(tmp_path, tiny_path, kind, code):
-    order = [f"{i:03d}.wav" for i in range(40)]
-    order[20] = f"020_{kind}.wav"
-    found = archive(tmp_path, order)
-    options = ChildOptions(model=str(tiny_path), settings=ScoreSettings(), stall_s=1.5, score=hostile.score)
-    results, _ = score_all(options, found)
+def test_a_recording_that_kills_the_process_costs_only_itself(tmp_path, tiny_path, tried, options, faults):
+    order = [f"{i}.wav" for i in range(40)]
+    for name in faults:
+        order[int(name.partition("_")[0])] = name
+    results, _ = score_all(hostile_options(tiny_path, **options), archive(tmp_path, order))
     assert names(results) == order
-    failed = {storage.name_of(r.files[0]["uri"]): r.files[0] for r in results if r.files[0]["status"] != "ok"}
-    assert set(failed) == {order[20]}
-    row = failed[order[20]]
-    assert (row["status"], row["error_stage"], row["error_code"]) == ("failed", "child", code)
-    assert row["model"] == "tiny"
+    rows = {storage.name_of(result.files[0]["uri"]): result.files[0] for result in results}
+    assert {name for name, row in rows.items() if row["status"] != "ok"} == set(faults)
+    for name, (case, code, says) in faults.items():
+        row = rows[name]
+        assert (row["status"], row["error_stage"], row["error_code"]) == ("failed", "child", code)
+        assert says in row["error_message"]
+        assert row["retryable"] == (code == "child_killed")
+        assert ("decode it to WAV, or leave it out" in row["error_message"]) == (code != "child_killed")
+        assert row["model"] == "tiny"
+        said = re.sub(r"took [\d,]+ MB", "took so many MB", row["error_message"])
+        tried(PROCESS, case, f"`failed`, `child`, `{code}`; the others `ok`", said)
 
 
-def test_two_in_a_row_and_the_last(tmp_path, tiny_path):
-    order = ["0.wav", "1_segfault.wav", "2_abort.wav", "3.wav", *[f"{i}.wav" for i in range(4, 34)], "34_segfault.wav"]
-    found = archive(tmp_path, order)
-    options = ChildOptions(model=str(tiny_path), settings=ScoreSettings(), score=hostile.score)
-    results, _ = score_all(options, found)
+def test_what_others_left_behind_is_not_held_against_a_recording(tmp_path, tiny_path, tried):
+    """Each takes less than is allowed and gives nothing back: together they are too much, and none is to blame."""
+    order = ["0_leak.wav", "1_leak.wav", "2.wav"]
+    results, _ = score_all(hostile_options(tiny_path, max_growth_mb=300), archive(tmp_path, order))
     assert names(results) == order
-    assert [i for i, r in enumerate(results) if r.files[0]["status"] == "failed"] == [1, 2, 34]
+    assert {r.files[0]["status"] for r in results} == {"ok"}
+    tried(
+        PROCESS, "recordings that leak 200 MB each, where 300 are allowed", "all `ok`, in a fresh process where needed"
+    )
 
 
-def test_a_process_killed_from_outside_costs_nothing(tmp_path, tiny_path):
+def test_a_process_killed_from_outside_costs_nothing(tmp_path, tiny_path, tried):
     found = archive(tmp_path, [f"{i:03d}.wav" for i in range(60)])
     with ScoringChild(ChildOptions(model=str(tiny_path), settings=ScoreSettings())) as child:
         results = []
@@ -80,6 +121,90 @@ def test_a_process_killed_from_outside_costs_nothing(tmp_path, tiny_path):
                     os.kill(process.pid, signal.SIGKILL)
         results.extend(child.finish())
     assert [r.files[0]["status"] for r in results] == ["ok"] * 60
+    tried(PROCESS, "a process killed from outside, three times", "all `ok`")
+
+
+def test_a_process_stopped_from_outside_between_two_recordings_costs_nothing(tmp_path, tiny_path, tried):
+    found = archive(tmp_path, ["0.wav", "1.wav"])
+    with ScoringChild(hostile_options(tiny_path, stall_s=1.0)) as child:
+        results = [*child.submit(found[0]), *child.finish()]
+        for process in multiprocessing.active_children():
+            os.kill(process.pid, signal.SIGSTOP)
+        results += [*child.submit(found[1]), *child.finish()]
+    assert [r.files[0]["status"] for r in results] == ["ok", "ok"]
+    tried(PROCESS, "a process stopped from outside while it has nothing to do", "all `ok`")
+
+
+def parent(tmp_path, body, *arguments):
+    """The command of a process of its own that has children and does what `body` says with them."""
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import multiprocessing, os, signal, sys, time\n"
+        "sys.path[:0] = ['.', 'tests']\n"
+        "import hostile, storage\n"
+        "from schemas.settings import ScoreSettings\n"
+        "from scoring.child import ChildOptions, ScoringChild\n"
+        "if __name__ == '__main__':\n"
+        "    options = ChildOptions(model=sys.argv[1], settings=ScoreSettings(), score=hostile.score)\n"
+        "    founds = [storage.stat(uri) for uri in sys.argv[2:]]\n" + textwrap.indent(textwrap.dedent(body), "    ")
+    )
+    return [sys.executable, str(script), *map(str, arguments)]
+
+
+def test_ctrl_c_is_the_parents_alone_from_the_first_moment(tmp_path, tiny_path, tried):
+    found = archive(tmp_path, [f"{i}.wav" for i in range(16)])
+    body = """
+        with ScoringChild(options) as child:
+            results = [result for one in founds for result in child.submit(one)]
+            process, = multiprocessing.active_children()
+            for _ in range(200):
+                os.kill(process.pid, signal.SIGINT)  # from before it begins to import
+                time.sleep(0.005)
+            results += child.finish()
+            assert multiprocessing.active_children() == [process]
+        print(*{result.files[0]["status"] for result in results})
+    """
+    command = parent(tmp_path, body, tiny_path, *(one.uri for one in found))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("ok\n", "")
+    tried(PROCESS, "Ctrl-C while the process starts, and later", "the parent decides; the process prints nothing")
+
+
+def test_a_stall_over_a_bucket_may_be_the_networks(tmp_path, tiny_path, tried):
+    uri = f"memory://test/{tmp_path.name}/hang.wav"
+    options = hostile_options(tiny_path, stall_s=1.0)
+    with ScoringChild(options) as child:
+        (result,) = [*child.submit(storage.Found(uri, "recording")), *child.finish()]
+    (row,) = result.files
+    assert row["retryable"]
+    assert "score it again" in row["error_message"]
+    tried(PROCESS, "a process that hangs over a recording in a bucket", row)
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETSIG"), reason="only Linux kills a process that hangs when its parent ends")
+def test_nothing_survives_a_parent_that_is_killed(tmp_path, tiny_path, tried):
+    uris = [found.uri for found in archive(tmp_path, ["hang.wav", "stop.wav", "waits.wav"])]
+    body = """
+        children = [ScoringChild(options) for _ in founds]
+        for child, found in zip(children, founds):
+            list(child.submit(found))
+            child._send()
+        for child in children:
+            _, future = child._under_way[0]
+            while not (future.running() or future.done()):
+                time.sleep(0.01)
+            print(child._shared.pid, flush=True)
+        time.sleep(600)
+    """
+    command = parent(tmp_path, body, tiny_path, *uris)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as killed:
+        processes = [psutil.Process(int(killed.stdout.readline())) for _ in uris]
+        assert all(process.is_running() for process in processes)
+        killed.kill()
+        assert killed.stderr.read() == ""
+    gone, alive = psutil.wait_procs(processes, timeout=60)
+    assert (len(gone), alive) == (3, [])
+    tried(PROCESS, "a parent that is killed (SIGKILL) over processes that hang, are stopped, wait", "none is left")
 
 
 def test_closing_leaves_no_process(tmp_path, tiny_path):
