@@ -1,11 +1,12 @@
 """Score one recording: the plain function under everything else."""
 
 import collections
+import dataclasses
 import datetime
 import functools
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
@@ -14,7 +15,9 @@ import numpy as np
 import storage
 from audio import frontend
 from audio.decode import DecodeError, Decoder, open_audio
-from audio.windows import Window, aggregate, cut_windows
+from audio.pauses import cut_utterances
+from audio.speech import Voice
+from audio.windows import Window, aggregate, cut_windows, seen
 from schemas.contract import FrontEnd
 from schemas.labels import EMOTIONS
 from schemas.settings import ScoreSettings
@@ -79,8 +82,18 @@ def score_recording(
     if found.error is not None:
         return failed(common, "list", found.error.code, str(found.error), retryable=found.error.retryable)
     try:
-        with _open(source, found) as file, open_audio(file) as decoder:
-            return _score(decoder, model, settings, common, on_progress or (lambda _: None))
+
+        def hear(settings: ScoreSettings) -> _Heard:
+            with _open(source, found) as file, open_audio(file) as decoder:
+                return _hear(decoder, model, settings, on_progress or (lambda _: None))
+
+        heard = hear(settings)
+        if settings.segments == "pauses" and any(channel.unspoken(settings) for channel in heard.channels):
+            # No voice in all of it, which is rare, and known only at its end: then windows answer, from the start.
+            windows = hear(dataclasses.replace(settings, segments="windows"))
+            pairs = zip(heard.channels, windows.channels, strict=True)
+            heard.channels = [other if channel.unspoken(settings) else channel for channel, other in pairs]
+        return _result(heard, model, settings, common)
     except StorageError as error:
         return failed(common, "open", error.code, str(error), retryable=error.retryable)
     except DecodeError as error:
@@ -130,10 +143,21 @@ def _open(source: Source, found: Found) -> BinaryIO:
     return io.BytesIO(source) if isinstance(source, bytes) else storage.open_read(found.uri)
 
 
+@dataclass(frozen=True)
+class _Piece:
+    """What becomes a row of the segments table: one window, or an utterance with its windows."""
+
+    start_frame: int
+    frames: int
+    windows: tuple[Window, ...]
+
+
 @dataclass
 class _Channel:
-    """What is gathered of one channel while its windows go by."""
+    """What is gathered of one channel while its pieces go by."""
 
+    voice: Voice | None
+    pieces: list[tuple[int, int, int]] = field(default_factory=list)  # first frame, frames, windows
     starts: list[int] = field(default_factory=list)
     lengths: list[int] = field(default_factory=list)
     levels_db: list[float] = field(default_factory=list)
@@ -142,36 +166,50 @@ class _Channel:
     genders: list[np.ndarray | None] = field(default_factory=list)
     spectrum: np.ndarray | None = None
 
-    def add(self, window: Window, model: Model, settings: ScoreSettings) -> None:
-        front_end = model.contract.front_end
-        level = frontend.active_level(window.power)
-        level_db = frontend.level_dbfs(level, front_end)
-        emotion = gender = None
-        share = 0.0
-        if level_db >= settings.silence_dbfs:
-            share = float(frontend.active_frames(window.power).mean())
-            features = frontend.log_mel(window.power, level, front_end)
-            (emotion,), (gender,) = model.predict(features[None])
-            power = window.power.sum(axis=0, dtype=np.float64)
-            self.spectrum = power if self.spectrum is None else self.spectrum + power
-        self.starts.append(window.start_frame)
-        self.lengths.append(len(window.power))
-        self.levels_db.append(level_db)
-        self.shares.append(share)
-        self.emotions.append(emotion)
-        self.genders.append(gender)
+    def silent(self, settings: ScoreSettings) -> bool:
+        """Whether the voice detector heard no sound at all."""
+        return self.voice is not None and self.voice.loudest_dbfs < settings.silence_dbfs
+
+    def unspoken(self, settings: ScoreSettings) -> bool:
+        """Whether there is sound, and no utterance in it."""
+        return not self.pieces and not self.silent(settings)
+
+    def add(self, piece: _Piece, model: Model, settings: ScoreSettings) -> None:
+        self.pieces.append((piece.start_frame, piece.frames, len(piece.windows)))
+        for window in piece.windows:
+            view = seen(window, model.contract.front_end, silence_dbfs=settings.silence_dbfs)
+            emotion = gender = None
+            if view.log_mel is not None:
+                (emotion,), (gender,) = model.predict(view.log_mel[None])
+                power = window.power.sum(axis=0, dtype=np.float64)
+                self.spectrum = power if self.spectrum is None else self.spectrum + power
+            self.starts.append(window.start_frame)
+            self.lengths.append(len(window.power))
+            self.levels_db.append(view.level_db)
+            self.shares.append(view.share)
+            self.emotions.append(emotion)
+            self.genders.append(gender)
 
 
-def _score(
-    decoder: Decoder,
-    model: Model,
-    settings: ScoreSettings,
-    common: Mapping[str, Any],
-    on_progress: Callable[[float], None],
-) -> FileResult:
+@dataclass
+class _Heard:
+    """A recording once it has gone by."""
+
+    columns: Mapping[str, Any]  # of the files table
+    channels: list[_Channel]
+    split: bool
+    truncation: str | None
+
+
+def _hear(
+    decoder: Decoder, model: Model, settings: ScoreSettings, on_progress: Callable[[float], None]
+) -> _Heard:
     info, front_end = decoder.info, model.contract.front_end
     split = settings.channels == "split" and info.channels > 1
-    channels = [_Channel() for _ in range(info.channels if split else 1)]
+    channels = [
+        _Channel(Voice(front_end.sample_rate) if settings.voice == "vad" else None)
+        for _ in range(info.channels if split else 1)
+    ]
     counts = {"frames": 0, "clipped": 0}
 
     def blocks() -> Iterator[np.ndarray]:
@@ -183,15 +221,18 @@ def _score(
             yield block
 
     sounds = _split(blocks(), info.channels) if split else [frontend.mix(blocks())]
-    # The channels' windows come in step, so that no more than a window of sound waits for the slowest.
-    streams = [_windows(sound, info.sample_rate, front_end) for sound in sounds]
-    for windows in zip(*streams, strict=True):
-        for channel, window in zip(channels, windows, strict=True):
-            channel.add(window, model, settings)
+    # The channels' pieces come in step, so that no more than a window of sound waits for the slowest.
+    streams = [
+        _pieces(sound, info.sample_rate, channel.voice, front_end, settings)
+        for sound, channel in zip(sounds, channels, strict=True)
+    ]
+    for step in zip(*streams, strict=True):
+        for channel, pieces in zip(channels, step, strict=True):
+            for piece in pieces:
+                channel.add(piece, model, settings)
 
     duration_s = counts["frames"] / info.sample_rate
-    common = {
-        **common,
+    columns = {
         "duration_s": duration_s,
         "expected_s": info.expected_s,
         "sample_rate": info.sample_rate,
@@ -199,13 +240,7 @@ def _score(
         "format": info.format,
         "clipped_share": counts["clipped"] / max(1, counts["frames"] * info.channels),
     }
-    truncation = _truncation(decoder, duration_s)
-    files, segments = [], []
-    for index, channel in enumerate(channels):
-        row, rows = _channel_rows(channel, model, settings, {**common, "channel": index if split else None}, truncation)
-        files.append(row)
-        segments.extend(rows)
-    return FileResult(tuple(files), tuple(segments))
+    return _Heard(columns, channels, split, _truncation(decoder, duration_s))
 
 
 def _split(blocks: Iterator[np.ndarray], channels: int) -> list[Iterator[np.ndarray]]:
@@ -225,9 +260,34 @@ def _split(blocks: Iterator[np.ndarray], channels: int) -> list[Iterator[np.ndar
     return [channel(own) for own in waiting]
 
 
-def _windows(sound: Iterator[np.ndarray], sample_rate: int, front_end: FrontEnd) -> Iterator[Window]:
+def _pieces(
+    sound: Iterator[np.ndarray], sample_rate: int, voice: Voice | None, front_end: FrontEnd, settings: ScoreSettings
+) -> Iterator[Sequence[_Piece]]:
     samples = frontend.resample(sound, sample_rate=sample_rate, target_rate=front_end.sample_rate)
-    return cut_windows(frontend.mel_power_stream(samples, front_end), front_end)
+    power = frontend.mel_power_stream(samples if voice is None else voice.listen(samples), front_end)
+    if voice is None or settings.segments == "windows":
+        for window in cut_windows(power, front_end):
+            yield (_Piece(window.start_frame, len(window.power), (window,)),)
+        return
+    for utterances in cut_utterances(
+        power,
+        voice,
+        front_end,
+        min_pause_s=settings.min_pause_s,
+        min_utterance_s=settings.min_utterance_s,
+        max_utterance_s=settings.max_utterance_s,
+    ):
+        yield [
+            _Piece(
+                utterance.start_frame,
+                len(utterance.power),
+                tuple(
+                    Window(utterance.start_frame + window.start_frame, window.power)
+                    for window in cut_windows([utterance.power], front_end)
+                ),
+            )
+            for utterance in utterances
+        ]
 
 
 def _truncation(decoder: Decoder, duration_s: float) -> str | None:
@@ -242,44 +302,57 @@ def _truncation(decoder: Decoder, duration_s: float) -> str | None:
     return None
 
 
-def _channel_rows(
-    channel: _Channel, model: Model, settings: ScoreSettings, common: Mapping[str, Any], truncation: str | None
-) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
-    front_end, emotions = model.contract.front_end, model.contract.emotions
-    duration_s = common["duration_s"]
-    if duration_s < settings.min_duration_s or not channel.starts:
-        return _row(common, status="too_short", speech_s=0.0), []
-
-    starts_s = np.array(channel.starts) * front_end.frame_s
-    # Windows overlap: each accounts for the frames up to the next one's start, the last for all of its own.
-    own_frames = np.append(np.diff(channel.starts), channel.lengths[-1])
-    values: dict[str, Any] = {
-        "status": "silent",
-        "speech_s": float(min(duration_s, (np.array(channel.shares) * own_frames).sum() * front_end.frame_s)),
-    }
+def _result(heard: _Heard, model: Model, settings: ScoreSettings, common: Mapping[str, Any]) -> FileResult:
+    files: list[Mapping[str, Any]] = []
     segments: list[Mapping[str, Any]] = []
-    for index, start_s in enumerate(starts_s):
-        length_s = ((channel.lengths[index] - 1) * front_end.hop_length + front_end.n_fft) / front_end.sample_rate
-        level_db = channel.levels_db[index]
+    for index, channel in enumerate(heard.channels):
+        columns = {**common, **heard.columns, "channel": index if heard.split else None}
+        values, rows = _channel_rows(channel, model, settings, columns)
+        if heard.truncation is not None and values["status"] != "too_short":
+            values |= {
+                "status": "truncated",
+                "error_stage": "decode",
+                "error_code": "truncated",
+                "error_message": heard.truncation,
+            }
+        files.append(_row(columns, **values))
+        segments.extend(rows)
+    return FileResult(tuple(files), tuple(segments))
+
+
+def _channel_rows(
+    channel: _Channel, model: Model, settings: ScoreSettings, columns: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
+    """Return a channel's own columns of the files table, and its rows of the segments table."""
+    front_end, emotions, duration_s = model.contract.front_end, model.contract.emotions, columns["duration_s"]
+    if duration_s < settings.min_duration_s:
+        return {"status": "too_short", "speech_s": 0.0}, []
+    if not channel.starts:
+        return {"status": "silent" if channel.silent(settings) else "too_short", "speech_s": 0.0}, []
+
+    answers = _Answers(channel, settings, front_end, duration_s)
+    starts_s, ends_s = answers.times(*(np.array(numbers) for numbers in zip(*channel.pieces, strict=True)))
+    shares = answers.shares if channel.voice is None else channel.voice.seconds(starts_s, ends_s) / (ends_s - starts_s)
+    segments: list[Mapping[str, Any]] = []
+    first = 0
+    for index, (*_, windows) in enumerate(channel.pieces):
+        part = range(first, first + windows)
+        first += windows
+        level_db = max(channel.levels_db[window] for window in part)
         segments.append(
             {
-                "uri": common["uri"],
-                "channel": common["channel"],
-                "start_s": float(start_s),
-                "end_s": float(min(start_s + length_s, duration_s)),
-                "speech_share": channel.shares[index],
+                "uri": columns["uri"],
+                "channel": columns["channel"],
+                "start_s": float(starts_s[index]),
+                "end_s": float(ends_s[index]),
+                "speech_share": float(shares[index]),
                 "level_dbfs": level_db if np.isfinite(level_db) else None,
-                **_probabilities(emotions, channel.emotions[index], channel.genders[index]),
+                **_probabilities(emotions, *answers.together(part)),
             }
         )
-    heard = [index for index, emotion in enumerate(channel.emotions) if emotion is not None]
-    if heard:
-        levels_db = np.array([channel.levels_db[index] for index in heard])
-        shares = np.array([channel.shares[index] for index in heard])
-        emotion, gender = (
-            aggregate(np.array([answers[index] for index in heard]), levels_db, shares, range_db=settings.vote_range_db)
-            for answers in (channel.emotions, channel.genders)
-        )
+    values: dict[str, Any] = {"status": "silent", "speech_s": answers.speech_s}
+    emotion, gender = answers.together(range(first))
+    if emotion is not None and gender is not None:
         best = int(emotion.argmax())
         values |= {
             "status": "ok",
@@ -287,18 +360,55 @@ def _channel_rows(
             "confidence": float(emotion[best]),
             "gender": model.contract.genders[int(gender.argmax())],
             "entropy": float(-(emotion * np.log(np.maximum(emotion, 1e-12))).sum()),
-            "level_dbfs": float(levels_db.max()),
-            "telephone_band": _telephone_band(channel, common["sample_rate"], front_end),
+            "level_dbfs": max(channel.levels_db),
+            "telephone_band": _telephone_band(channel, columns["sample_rate"], front_end),
             **_probabilities(emotions, emotion, gender),
         }
-    if truncation is not None:
-        values |= {
-            "status": "truncated",
-            "error_stage": "decode",
-            "error_code": "truncated",
-            "error_message": truncation,
-        }
-    return _row(common, **values), segments
+    return values, segments
+
+
+class _Answers:
+    """A channel's windows, and what they say together."""
+
+    def __init__(self, channel: _Channel, settings: ScoreSettings, front_end: FrontEnd, duration_s: float) -> None:
+        self._channel, self._settings, self._front_end = channel, settings, front_end
+        self._duration_s = duration_s
+        self.shares = np.array(channel.shares)
+        starts, lengths = np.array(channel.starts), np.array(channel.lengths)
+        if channel.voice is None:
+            # Windows overlap: each accounts for the frames up to the next one's start, the last for all of its own.
+            own_frames = np.append(np.diff(starts), lengths[-1])
+            self.speech_s = float(min(duration_s, (self.shares * own_frames).sum() * front_end.frame_s))
+            self._votes = self.shares
+        else:
+            starts_s, ends_s = self.times(starts, lengths)
+            self.speech_s = float(channel.voice.seconds(np.zeros(1), np.array([duration_s]))[0])
+            speech = channel.voice.seconds(starts_s, ends_s) / (ends_s - starts_s)
+            self._votes = np.where(speech >= settings.min_speech_share, speech, 0.0)
+
+    def times(self, first_frames: np.ndarray, frames: np.ndarray, *_: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return when stretches begin and end, in seconds: by whole samples, so that no error adds up."""
+        front_end = self._front_end
+        starts = first_frames * front_end.hop_length
+        ends = starts + (frames - 1) * front_end.hop_length + front_end.n_fft
+        return starts / front_end.sample_rate, np.minimum(ends / front_end.sample_rate, self._duration_s)
+
+    def together(self, windows: range) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return the probabilities of emotions and genders over some windows; None where all are silent."""
+        channel = self._channel
+        heard = [index for index in windows if channel.emotions[index] is not None]
+        if len(heard) < 2:
+            return (channel.emotions[heard[0]], channel.genders[heard[0]]) if heard else (None, None)
+        votes = self._votes[heard]
+        if not votes.any():
+            # No voice, and yet a sound: a cry, a song or a language that the detector does not know has an answer too.
+            votes = self.shares[heard]
+        levels_db = np.array(channel.levels_db)[heard]
+        emotion, gender = (
+            aggregate(np.array([answers[i] for i in heard]), levels_db, votes, range_db=self._settings.vote_range_db)
+            for answers in (channel.emotions, channel.genders)
+        )
+        return emotion, gender
 
 
 def _probabilities(
