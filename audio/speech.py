@@ -1,8 +1,8 @@
 """Voice activity: where in a recording somebody speaks, sings or cries out, whatever else sounds.
 
-The network is Silero's (`models/speech.md`), run by ONNX Runtime. It hears 16 kHz in chunks of 32 ms and remembers in an
-LSTM. What stands here is what it needs around it: the Fourier transform, the level, the stream. Why this detector, and how
-often it errs: docs/long-recordings.md, measured by `benchmarks/speech.py`.
+The network is Silero's (`models/speech.md`), run by ONNX Runtime. It hears 16 kHz in chunks of 32 ms and remembers in
+an LSTM. What stands here is what it needs around it: the Fourier transform, the level, the stream. Why this detector,
+and how often it errs: docs/long-recordings.md, measured by `benchmarks/speech.py`.
 """
 
 import functools
@@ -37,6 +37,9 @@ _FADE = 10**-0.1
 #: The gate for a level, as in `audio.frontend`.
 _RELATIVE_GATE = 0.1
 
+#: What the LSTM remembers at first: h and c.
+_NOTHING_HEARD = [np.zeros((1, 1, 128), dtype=np.float32)] * 2
+
 #: Speech begins at the one probability and lasts as long as the other, as in Silero's own use of it.
 _BEGINS, _LASTS = 0.5, 0.35
 
@@ -63,7 +66,7 @@ class Voice:
         )
         self._waiting = np.zeros(0, dtype=np.float32)
         self._before = np.zeros(_BACK, dtype=np.float32)
-        self._state = [np.zeros((1, 1, 128), dtype=np.float32)] * 2
+        self._state = _NOTHING_HEARD
         self.loudest_dbfs = -math.inf
         self._loudest = 0.0
         self._lasting = False
@@ -108,12 +111,13 @@ class Voice:
         squares = parts[..., ::2] + parts[..., 1::2]
         chunk_power = squares[..., _LOWEST_BIN:].sum(axis=2).mean(axis=1, dtype=np.float64) / _SQUARES
         level = float(chunk_power[chunk_power >= _RELATIVE_GATE * chunk_power.mean()].mean())
-        if level > 0:
-            self.loudest_dbfs = max(self.loudest_dbfs, 10 * math.log10(level))
         self._loudest = max(level, self._loudest * _FADE)
-        if self._loudest == 0:
+        if level == 0:
+            # Digital silence, as of a side that is muted: nothing to decide, and nothing to remember.
             self._chunks += bytes(number)
+            self._state, self._lasting = _NOTHING_HEARD, False
             return
+        self.loudest_dbfs = max(self.loudest_dbfs, 10 * math.log10(level))
         magnitudes = np.sqrt(squares, out=squares).reshape(number, -1)
         magnitudes *= np.float32(_LEVEL / np.sqrt(self._loudest))
         names = ["speech", "hn", "cn"]

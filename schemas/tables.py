@@ -87,17 +87,25 @@ SEGMENTS = _schema(
     "segments",
     _URI,
     _CHANNEL,
-    _column("start_s", pa.float64(), "start of the window or utterance in seconds from the recording's start", nullable=False),
+    _column(
+        "start_s",
+        pa.float64(),
+        "start of the window or utterance in seconds from the recording's start",
+        nullable=False,
+    ),
     _column("end_s", pa.float64(), "its end, at most the recording's", nullable=False),
     _column(
         "speech_share",
         pa.float32(),
-        "share of it, 0 to 1, that is speech, by the voice detector; with --voice energy, share that stands out (within "
-        "10 dB of its mean level), whatever sounds",
+        "share of it, 0 to 1, that is speech, by the voice detector; with --voice energy, that stands out (within 10 dB "
+        "of its mean level), whatever sounds",
         nullable=False,
     ),
-    _column("level_dbfs", pa.float32(), "level of the window, of the utterance's loudest one, white noise of RMS 1 being 0; "
-            "null in digital silence"),
+    _column(
+        "level_dbfs",
+        pa.float32(),
+        "level of the window, of the utterance's loudest one, white noise of RMS 1 being 0; null in digital silence",
+    ),
     *_PROBABILITIES,
     _P_FEMALE,
 )

@@ -1,37 +1,31 @@
 """Score one recording: the plain function under everything else."""
 
-import collections
 import dataclasses
 import datetime
 import functools
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 
 import storage
 from audio import frontend
-from audio.decode import DecodeError, Decoder, open_audio
-from audio.pauses import cut_utterances
-from audio.speech import Voice
-from audio.windows import Window, aggregate, cut_windows, seen
+from audio.decode import DecodeError, open_audio
+from audio.windows import aggregate
 from schemas.contract import FrontEnd
 from schemas.labels import EMOTIONS
 from schemas.settings import ScoreSettings
+from scoring.hearing import Channel, Heard, hear
 from scoring.model import Model
 from storage import Found, StorageError
 
 Source = str | os.PathLike[str] | bytes | Found
 
-_CLIPPED = 0.999
 _TELEPHONE_HZ = 4_000.0
 _TELEPHONE_DB = 40.0
-
-#: A recording is truncated when it decodes shorter than its header promises, by more than encoders' padding explains.
-_TRUNCATED_SHARE, _TRUNCATED_S = 0.98, 0.25
 
 
 @dataclass(frozen=True)
@@ -83,14 +77,14 @@ def score_recording(
         return failed(common, "list", found.error.code, str(found.error), retryable=found.error.retryable)
     try:
 
-        def hear(settings: ScoreSettings) -> _Heard:
+        def heard_by(settings: ScoreSettings) -> Heard:
             with _open(source, found) as file, open_audio(file) as decoder:
-                return _hear(decoder, model, settings, on_progress or (lambda _: None))
+                return hear(decoder, model, settings, on_progress or (lambda _: None))
 
-        heard = hear(settings)
+        heard = heard_by(settings)
         if settings.segments == "pauses" and any(channel.unspoken(settings) for channel in heard.channels):
             # No voice in all of it, which is rare, and known only at its end: then windows answer, from the start.
-            windows = hear(dataclasses.replace(settings, segments="windows"))
+            windows = heard_by(dataclasses.replace(settings, segments="windows"))
             pairs = zip(heard.channels, windows.channels, strict=True)
             heard.channels = [other if channel.unspoken(settings) else channel for channel, other in pairs]
         return _result(heard, model, settings, common)
@@ -143,166 +137,7 @@ def _open(source: Source, found: Found) -> BinaryIO:
     return io.BytesIO(source) if isinstance(source, bytes) else storage.open_read(found.uri)
 
 
-@dataclass(frozen=True)
-class _Piece:
-    """What becomes a row of the segments table: one window, or an utterance with its windows."""
-
-    start_frame: int
-    frames: int
-    windows: tuple[Window, ...]
-
-
-@dataclass
-class _Channel:
-    """What is gathered of one channel while its pieces go by."""
-
-    voice: Voice | None
-    pieces: list[tuple[int, int, int]] = field(default_factory=list)  # first frame, frames, windows
-    starts: list[int] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
-    levels_db: list[float] = field(default_factory=list)
-    shares: list[float] = field(default_factory=list)
-    emotions: list[np.ndarray | None] = field(default_factory=list)
-    genders: list[np.ndarray | None] = field(default_factory=list)
-    spectrum: np.ndarray | None = None
-
-    def silent(self, settings: ScoreSettings) -> bool:
-        """Whether the voice detector heard no sound at all."""
-        return self.voice is not None and self.voice.loudest_dbfs < settings.silence_dbfs
-
-    def unspoken(self, settings: ScoreSettings) -> bool:
-        """Whether there is sound, and no utterance in it."""
-        return not self.pieces and not self.silent(settings)
-
-    def add(self, piece: _Piece, model: Model, settings: ScoreSettings) -> None:
-        self.pieces.append((piece.start_frame, piece.frames, len(piece.windows)))
-        for window in piece.windows:
-            view = seen(window, model.contract.front_end, silence_dbfs=settings.silence_dbfs)
-            emotion = gender = None
-            if view.log_mel is not None:
-                (emotion,), (gender,) = model.predict(view.log_mel[None])
-                power = window.power.sum(axis=0, dtype=np.float64)
-                self.spectrum = power if self.spectrum is None else self.spectrum + power
-            self.starts.append(window.start_frame)
-            self.lengths.append(len(window.power))
-            self.levels_db.append(view.level_db)
-            self.shares.append(view.share)
-            self.emotions.append(emotion)
-            self.genders.append(gender)
-
-
-@dataclass
-class _Heard:
-    """A recording once it has gone by."""
-
-    columns: Mapping[str, Any]  # of the files table
-    channels: list[_Channel]
-    split: bool
-    truncation: str | None
-
-
-def _hear(
-    decoder: Decoder, model: Model, settings: ScoreSettings, on_progress: Callable[[float], None]
-) -> _Heard:
-    info, front_end = decoder.info, model.contract.front_end
-    split = settings.channels == "split" and info.channels > 1
-    channels = [
-        _Channel(Voice(front_end.sample_rate) if settings.voice == "vad" else None)
-        for _ in range(info.channels if split else 1)
-    ]
-    counts = {"frames": 0, "clipped": 0}
-
-    def blocks() -> Iterator[np.ndarray]:
-        for block in decoder.blocks():
-            counts["frames"] += len(block)
-            if block.max() >= _CLIPPED or block.min() <= -_CLIPPED:
-                counts["clipped"] += int(np.count_nonzero(np.abs(block) >= _CLIPPED))
-            on_progress(len(block) / info.sample_rate)
-            yield block
-
-    sounds = _split(blocks(), info.channels) if split else [frontend.mix(blocks())]
-    # The channels' pieces come in step, so that no more than a window of sound waits for the slowest.
-    streams = [
-        _pieces(sound, info.sample_rate, channel.voice, front_end, settings)
-        for sound, channel in zip(sounds, channels, strict=True)
-    ]
-    for step in zip(*streams, strict=True):
-        for channel, pieces in zip(channels, step, strict=True):
-            for piece in pieces:
-                channel.add(piece, model, settings)
-
-    duration_s = counts["frames"] / info.sample_rate
-    columns = {
-        "duration_s": duration_s,
-        "expected_s": info.expected_s,
-        "sample_rate": info.sample_rate,
-        "channels": info.channels,
-        "format": info.format,
-        "clipped_share": counts["clipped"] / max(1, counts["frames"] * info.channels),
-    }
-    return _Heard(columns, channels, split, _truncation(decoder, duration_s))
-
-
-def _split(blocks: Iterator[np.ndarray], channels: int) -> list[Iterator[np.ndarray]]:
-    # Not itertools.tee: it keeps dozens of blocks alive behind the slowest.
-    waiting: list[collections.deque[np.ndarray]] = [collections.deque() for _ in range(channels)]
-
-    def channel(own: collections.deque[np.ndarray]) -> Iterator[np.ndarray]:
-        while True:
-            if not own:
-                block = next(blocks, None)
-                if block is None:
-                    return
-                for index, queue in enumerate(waiting):
-                    queue.append(block[:, index])
-            yield own.popleft()
-
-    return [channel(own) for own in waiting]
-
-
-def _pieces(
-    sound: Iterator[np.ndarray], sample_rate: int, voice: Voice | None, front_end: FrontEnd, settings: ScoreSettings
-) -> Iterator[Sequence[_Piece]]:
-    samples = frontend.resample(sound, sample_rate=sample_rate, target_rate=front_end.sample_rate)
-    power = frontend.mel_power_stream(samples if voice is None else voice.listen(samples), front_end)
-    if voice is None or settings.segments == "windows":
-        for window in cut_windows(power, front_end):
-            yield (_Piece(window.start_frame, len(window.power), (window,)),)
-        return
-    for utterances in cut_utterances(
-        power,
-        voice,
-        front_end,
-        min_pause_s=settings.min_pause_s,
-        min_utterance_s=settings.min_utterance_s,
-        max_utterance_s=settings.max_utterance_s,
-    ):
-        yield [
-            _Piece(
-                utterance.start_frame,
-                len(utterance.power),
-                tuple(
-                    Window(utterance.start_frame + window.start_frame, window.power)
-                    for window in cut_windows([utterance.power], front_end)
-                ),
-            )
-            for utterance in utterances
-        ]
-
-
-def _truncation(decoder: Decoder, duration_s: float) -> str | None:
-    expected_s = decoder.info.expected_s
-    if decoder.broken is not None:
-        return f"the sound breaks off at {duration_s:.2f} s: {decoder.broken}; copy the file again from its source"
-    if expected_s is not None and duration_s < expected_s * _TRUNCATED_SHARE - _TRUNCATED_S:
-        return (
-            f"the header promises {expected_s:.2f} s of sound and {duration_s:.2f} s are there; "
-            "copy the file again from its source"
-        )
-    return None
-
-
-def _result(heard: _Heard, model: Model, settings: ScoreSettings, common: Mapping[str, Any]) -> FileResult:
+def _result(heard: Heard, model: Model, settings: ScoreSettings, common: Mapping[str, Any]) -> FileResult:
     files: list[Mapping[str, Any]] = []
     segments: list[Mapping[str, Any]] = []
     for index, channel in enumerate(heard.channels):
@@ -321,7 +156,7 @@ def _result(heard: _Heard, model: Model, settings: ScoreSettings, common: Mappin
 
 
 def _channel_rows(
-    channel: _Channel, model: Model, settings: ScoreSettings, columns: Mapping[str, Any]
+    channel: Channel, model: Model, settings: ScoreSettings, columns: Mapping[str, Any]
 ) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
     """Return a channel's own columns of the files table, and its rows of the segments table."""
     front_end, emotions, duration_s = model.contract.front_end, model.contract.emotions, columns["duration_s"]
@@ -370,7 +205,7 @@ def _channel_rows(
 class _Answers:
     """A channel's windows, and what they say together."""
 
-    def __init__(self, channel: _Channel, settings: ScoreSettings, front_end: FrontEnd, duration_s: float) -> None:
+    def __init__(self, channel: Channel, settings: ScoreSettings, front_end: FrontEnd, duration_s: float) -> None:
         self._channel, self._settings, self._front_end = channel, settings, front_end
         self._duration_s = duration_s
         self.shares = np.array(channel.shares)
@@ -421,7 +256,7 @@ def _probabilities(
     return answer
 
 
-def _telephone_band(channel: _Channel, sample_rate: int, front_end: FrontEnd) -> bool | None:
+def _telephone_band(channel: Channel, sample_rate: int, front_end: FrontEnd) -> bool | None:
     if sample_rate <= 2 * _TELEPHONE_HZ:
         return True
     upper = _above_telephone_band(front_end)
