@@ -10,8 +10,6 @@ from schemas.contract import FrontEnd
 
 #: Chunks of sound (a tenth of a second) that an utterance takes along at either end: breath, onset, echo.
 _AROUND = 3
-#: The shortest pause that can be asked for leaves both neighbours their surroundings.
-MIN_PAUSE_S = 2 * _AROUND * CHUNK_S
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ def cut_utterances(
     voice : Voice
     front_end : FrontEnd
     min_pause_s, min_utterance_s, max_utterance_s : float
-        ``min_pause_s`` at least `MIN_PAUSE_S`.
+        As in `schemas.settings.ScoreSettings`, where a pause leaves room for what both neighbours take along.
 
     Yields
     ------

@@ -37,10 +37,11 @@ def minute() -> np.ndarray:
 
 def write(path: Path, minutes: int) -> None:
     """Write the minute so many times."""
+    sound = minute()
     if path.suffix == ".wav":
         with soundfile.SoundFile(path, "w", RATE, 1, "PCM_16") as file:
             for _ in range(minutes):
-                file.write(minute())
+                file.write(sound)
         return
     with av.open(str(path), "w") as container:
         stream: Any = container.add_stream(CODECS[path.suffix[1:]], rate=RATE, layout="mono")
@@ -48,7 +49,7 @@ def write(path: Path, minutes: int) -> None:
         encoder = stream.codec_context
         encoder.open()
         resampler = av.AudioResampler(encoder.format, "mono", RATE, frame_size=encoder.frame_size)
-        frame = av.AudioFrame.from_ndarray(minute()[np.newaxis], format="fltp", layout="mono")
+        frame = av.AudioFrame.from_ndarray(sound[np.newaxis], format="fltp", layout="mono")
         frame.sample_rate = RATE
         parts = [part for given in (frame, None) for part in resampler.resample(given)]
         packets = [bytes(packet) for part in [*parts, None] for packet in encoder.encode(part)]

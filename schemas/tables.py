@@ -97,8 +97,8 @@ SEGMENTS = _schema(
     _column(
         "speech_share",
         pa.float32(),
-        "share of it, 0 to 1, that is speech, by the voice detector; with --voice energy, that stands out (within 10 dB "
-        "of its mean level), whatever sounds",
+        "share of it, 0 to 1, that is speech, by the voice detector; with --voice energy, that stands out, whatever "
+        "sounds (within 10 dB of its mean level)",
         nullable=False,
     ),
     _column(

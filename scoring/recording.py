@@ -167,7 +167,7 @@ def _channel_rows(
 
     answers = _Answers(channel, settings, front_end, duration_s)
     starts_s, ends_s = answers.times(*(np.array(numbers) for numbers in zip(*channel.pieces, strict=True)))
-    shares = answers.shares if channel.voice is None else channel.voice.seconds(starts_s, ends_s) / (ends_s - starts_s)
+    shares = answers.speech_shares(starts_s, ends_s)
     segments: list[Mapping[str, Any]] = []
     first = 0
     for index, (*_, windows) in enumerate(channel.pieces):
@@ -216,9 +216,8 @@ class _Answers:
             self.speech_s = float(min(duration_s, (self.shares * own_frames).sum() * front_end.frame_s))
             self._votes = self.shares
         else:
-            starts_s, ends_s = self.times(starts, lengths)
             self.speech_s = float(channel.voice.seconds(np.zeros(1), np.array([duration_s]))[0])
-            speech = channel.voice.seconds(starts_s, ends_s) / (ends_s - starts_s)
+            speech = self.speech_shares(*self.times(starts, lengths))
             self._votes = np.where(speech >= settings.min_speech_share, speech, 0.0)
 
     def times(self, first_frames: np.ndarray, frames: np.ndarray, *_: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -227,6 +226,12 @@ class _Answers:
         starts = first_frames * front_end.hop_length
         ends = starts + (frames - 1) * front_end.hop_length + front_end.n_fft
         return starts / front_end.sample_rate, np.minimum(ends / front_end.sample_rate, self._duration_s)
+
+    def speech_shares(self, starts_s: np.ndarray, ends_s: np.ndarray) -> np.ndarray:
+        """Return the share of speech in stretches: any with a voice detector, else the windows alone."""
+        if self._channel.voice is None:
+            return self.shares
+        return np.minimum(self._channel.voice.seconds(starts_s, ends_s) / (ends_s - starts_s), 1.0)
 
     def together(self, windows: range) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Return the probabilities of emotions and genders over some windows; None where all are silent."""

@@ -71,7 +71,8 @@ def test_both_sides_at_once_overlap(tables):
 def test_emotions_share_the_talk_of_a_side(tables):
     _, connection, _ = tables
     rows = connection.execute(
-        "select sum(share), sum(mean), sum(trend), count(*) from call_emotions where uri like '%turns%' group by channel"
+        "select sum(share), sum(mean), sum(trend), count(*) from call_emotions "
+        "where uri like '%turns%' group by channel"
     ).fetchall()
     assert len(rows) == 2
     for share, mean, trend, emotions in rows:

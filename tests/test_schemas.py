@@ -1,3 +1,4 @@
+import argparse
 import dataclasses
 import json
 
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas import labels, tables
 from schemas.contract import ContractError, FrontEnd, ModelContract
-from schemas.settings import ScoreSettings
+from schemas.settings import ScoreSettings, add_score_arguments, score_settings
 from scoring import ModelError, load_model
 from scoring.recording import _EMPTY_ROW
 
@@ -74,6 +75,18 @@ def test_the_default_settings_hash_is_stable():
 def test_settings_refuse_what_makes_no_sense(field):
     with pytest.raises(ValueError, match=next(iter(field))):
         ScoreSettings(**field)
+
+
+def test_flags_become_settings():
+    parser = argparse.ArgumentParser()
+    add_score_arguments(parser)
+    needed = ["--input", "calls", "--output", "scores"]
+    assert score_settings(parser.parse_args(needed)) == ScoreSettings()
+    asked = parser.parse_args([*needed, "--channels", "split", "--segments", "pauses"])
+    assert score_settings(asked) == ScoreSettings(channels="split", segments="pauses")
+    assert score_settings(parser.parse_args([*needed, "--voice", "energy"])) == ScoreSettings(voice="energy")
+    with pytest.raises(ValueError, match="voice must be 'vad'"):
+        score_settings(parser.parse_args([*needed, "--voice", "energy", "--segments", "pauses"]))
 
 
 @pytest.mark.parametrize("schema", [tables.FILES, tables.SEGMENTS, tables.RUNS])
