@@ -89,9 +89,15 @@ class Voice:
 
     def seconds(self, start_s: np.ndarray, end_s: np.ndarray) -> np.ndarray:
         """Return the seconds of speech between times in seconds, arrays of one shape."""
-        spoken = np.append(0, np.cumsum(self.chunks(), dtype=np.int64)) * CHUNK_S
-        at = np.arange(len(spoken)) * CHUNK_S
-        return np.asarray(np.interp(end_s, at, spoken) - np.interp(start_s, at, spoken))
+        chunks = np.append(self.chunks(), False)
+        before = np.cumsum(chunks, dtype=np.int32) - chunks
+
+        def until(time_s: np.ndarray) -> np.ndarray:
+            at = np.minimum(time_s / CHUNK_S, len(chunks) - 1)
+            chunk = at.astype(np.int64)
+            return np.asarray((before[chunk] + (at - chunk) * chunks[chunk]) * CHUNK_S)
+
+        return np.asarray(until(end_s) - until(start_s))
 
     def _hear(self, samples: np.ndarray) -> None:
         samples = np.concatenate((self._waiting, samples))

@@ -1,6 +1,8 @@
 """Hear one recording: decode it, cut it into pieces, ask the model about each, and keep what is small."""
 
+import array
 import collections
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,8 +54,9 @@ class Channel:
         Of every window, in frames.
     levels_db, shares : list of float
         Of every window, as `audio.windows.Seen` gives them.
-    emotions, genders : list of np.ndarray or None
-        Of every window, its probabilities; None where it is silent.
+    probabilities : array of float
+        Of every window, of the emotions and then the genders; NaN where it is silent. One flat array, since objects
+        would cost a recording of many hours more than all else.
     spectrum : np.ndarray, shape (n_mels,), or None
         Sum of the mel power of windows with sound.
     """
@@ -64,8 +67,7 @@ class Channel:
     lengths: list[int] = field(default_factory=list)
     levels_db: list[float] = field(default_factory=list)
     shares: list[float] = field(default_factory=list)
-    emotions: list[np.ndarray | None] = field(default_factory=list)
-    genders: list[np.ndarray | None] = field(default_factory=list)
+    probabilities: "array.array[float]" = field(default_factory=lambda: array.array("f"))
     spectrum: np.ndarray | None = None
 
     def silent(self, settings: ScoreSettings) -> bool:
@@ -81,17 +83,17 @@ class Channel:
         self.pieces.append((piece.start_frame, piece.frames, len(piece.windows)))
         for window in piece.windows:
             view = seen(window, model.contract.front_end, silence_dbfs=settings.silence_dbfs)
-            emotion = gender = None
-            if view.log_mel is not None:
-                (emotion,), (gender,) = model.predict(view.log_mel[None])
+            if view.log_mel is None:
+                answers = [math.nan] * (len(model.contract.emotions) + len(model.contract.genders))
+            else:
+                answers = np.concatenate(model.predict(view.log_mel[None]), axis=1)[0].tolist()
                 power = window.power.sum(axis=0, dtype=np.float64)
                 self.spectrum = power if self.spectrum is None else self.spectrum + power
             self.starts.append(window.start_frame)
             self.lengths.append(len(window.power))
             self.levels_db.append(view.level_db)
             self.shares.append(view.share)
-            self.emotions.append(emotion)
-            self.genders.append(gender)
+            self.probabilities.extend(answers)
 
 
 @dataclass

@@ -15,7 +15,7 @@ import storage
 from audio import frontend
 from audio.decode import DecodeError, open_audio
 from audio.windows import aggregate
-from schemas.contract import FrontEnd
+from schemas.contract import FrontEnd, ModelContract
 from schemas.labels import EMOTIONS
 from schemas.settings import ScoreSettings
 from scoring.hearing import Channel, Heard, hear
@@ -165,14 +165,13 @@ def _channel_rows(
     if not channel.starts:
         return {"status": "silent" if channel.silent(settings) else "too_short", "speech_s": 0.0}, []
 
-    answers = _Answers(channel, settings, front_end, duration_s)
-    starts_s, ends_s = answers.times(*(np.array(numbers) for numbers in zip(*channel.pieces, strict=True)))
+    answers = _Answers(channel, settings, model.contract, duration_s)
+    first_frames, frames, windows = np.array(channel.pieces).T
+    starts_s, ends_s = answers.times(first_frames, frames)
     shares = answers.speech_shares(starts_s, ends_s)
     segments: list[Mapping[str, Any]] = []
-    first = 0
-    for index, (*_, windows) in enumerate(channel.pieces):
-        part = range(first, first + windows)
-        first += windows
+    parts = [range(end - number, end) for number, end in zip(windows, np.cumsum(windows), strict=True)]
+    for index, part in enumerate(parts):
         level_db = max(channel.levels_db[window] for window in part)
         segments.append(
             {
@@ -186,7 +185,7 @@ def _channel_rows(
             }
         )
     values: dict[str, Any] = {"status": "silent", "speech_s": answers.speech_s}
-    emotion, gender = answers.together(range(first))
+    emotion, gender = answers.together(range(len(channel.starts)))
     if emotion is not None and gender is not None:
         best = int(emotion.argmax())
         values |= {
@@ -205,9 +204,12 @@ def _channel_rows(
 class _Answers:
     """A channel's windows, and what they say together."""
 
-    def __init__(self, channel: Channel, settings: ScoreSettings, front_end: FrontEnd, duration_s: float) -> None:
-        self._channel, self._settings, self._front_end = channel, settings, front_end
-        self._duration_s = duration_s
+    def __init__(self, channel: Channel, settings: ScoreSettings, contract: ModelContract, duration_s: float) -> None:
+        front_end = contract.front_end
+        self._channel, self._settings, self._front_end, self._duration_s = channel, settings, front_end, duration_s
+        probabilities = np.array(channel.probabilities, dtype=np.float32).reshape(len(channel.starts), -1)
+        self._emotions, self._genders = np.split(probabilities, [len(contract.emotions)], axis=1)
+        self._levels_db = np.array(channel.levels_db)
         self.shares = np.array(channel.shares)
         starts, lengths = np.array(channel.starts), np.array(channel.lengths)
         if channel.voice is None:
@@ -220,7 +222,7 @@ class _Answers:
             speech = self.speech_shares(*self.times(starts, lengths))
             self._votes = np.where(speech >= settings.min_speech_share, speech, 0.0)
 
-    def times(self, first_frames: np.ndarray, frames: np.ndarray, *_: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def times(self, first_frames: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return when stretches begin and end, in seconds: by whole samples, so that no error adds up."""
         front_end = self._front_end
         starts = first_frames * front_end.hop_length
@@ -231,22 +233,21 @@ class _Answers:
         """Return the share of speech in stretches: any with a voice detector, else the windows alone."""
         if self._channel.voice is None:
             return self.shares
-        return np.minimum(self._channel.voice.seconds(starts_s, ends_s) / (ends_s - starts_s), 1.0)
+        return np.asarray(np.minimum(self._channel.voice.seconds(starts_s, ends_s) / (ends_s - starts_s), 1.0))
 
     def together(self, windows: range) -> tuple[np.ndarray | None, np.ndarray | None]:
         """Return the probabilities of emotions and genders over some windows; None where all are silent."""
-        channel = self._channel
-        heard = [index for index in windows if channel.emotions[index] is not None]
+        part = slice(windows.start, windows.stop)
+        heard = np.flatnonzero(~np.isnan(self._genders[part, 0])) + windows.start
         if len(heard) < 2:
-            return (channel.emotions[heard[0]], channel.genders[heard[0]]) if heard else (None, None)
+            return (self._emotions[heard[0]], self._genders[heard[0]]) if len(heard) else (None, None)
         votes = self._votes[heard]
         if not votes.any():
             # No voice, and yet a sound: a cry, a song or a language that the detector does not know has an answer too.
             votes = self.shares[heard]
-        levels_db = np.array(channel.levels_db)[heard]
         emotion, gender = (
-            aggregate(np.array([answers[i] for i in heard]), levels_db, votes, range_db=self._settings.vote_range_db)
-            for answers in (channel.emotions, channel.genders)
+            aggregate(probabilities[heard], self._levels_db[heard], votes, range_db=self._settings.vote_range_db)
+            for probabilities in (self._emotions, self._genders)
         )
         return emotion, gender
 
