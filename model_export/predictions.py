@@ -36,6 +36,9 @@ class ClipWindows:
 def clip_windows(power: np.ndarray, front_end: FrontEnd, *, silence_dbfs: float | None = None) -> ClipWindows:
     """Cut a clip's mel power into the windows that scoring would ask the model about.
 
+    Windows vote by energy here, as with ``voice="energy"``: a corpus's clips are speech, and mel power has lost what
+    the voice detector hears.
+
     Parameters
     ----------
     power : np.ndarray, shape (frames, n_mels)
