@@ -76,18 +76,8 @@ def score_recording(
     if found.error is not None:
         return failed(common, "list", found.error.code, str(found.error), retryable=found.error.retryable)
     try:
-
-        def heard_by(settings: ScoreSettings) -> Heard:
-            with _open(source, found) as file, open_audio(file) as decoder:
-                return hear(decoder, model, settings, on_progress or (lambda _: None))
-
-        heard = heard_by(settings)
-        if settings.segments == "pauses" and any(channel.unspoken(settings) for channel in heard.channels):
-            # No voice in all of it, which is rare, and known only at its end: then windows answer, from the start.
-            windows = heard_by(dataclasses.replace(settings, segments="windows"))
-            pairs = zip(heard.channels, windows.channels, strict=True)
-            heard.channels = [other if channel.unspoken(settings) else channel for channel, other in pairs]
-        return _result(heard, model, settings, common)
+        with _open(source, found) as file:
+            return _score(file, model, settings, common, on_progress or (lambda _: None))
     except StorageError as error:
         return failed(common, "open", error.code, str(error), retryable=error.retryable)
     except DecodeError as error:
@@ -135,6 +125,24 @@ def _found(source: Source) -> Found:
 
 def _open(source: Source, found: Found) -> BinaryIO:
     return io.BytesIO(source) if isinstance(source, bytes) else storage.open_read(found.uri)
+
+
+def _score(
+    file: BinaryIO,
+    model: Model,
+    settings: ScoreSettings,
+    common: Mapping[str, Any],
+    on_progress: Callable[[float], None],
+) -> FileResult:
+    with open_audio(file) as decoder:
+        heard = hear(decoder, model, settings, on_progress)
+    if settings.segments == "pauses" and any(channel.unspoken(settings) for channel in heard.channels):
+        # No voice in all of it, which is rare, and known only at its end: then windows answer, from the start.
+        with open_audio(file) as decoder:
+            windows = hear(decoder, model, dataclasses.replace(settings, segments="windows"), on_progress)
+        pairs = zip(heard.channels, windows.channels, strict=True)
+        heard.channels = [other if channel.unspoken(settings) else channel for channel, other in pairs]
+    return _result(heard, model, settings, common)
 
 
 def _result(heard: Heard, model: Model, settings: ScoreSettings, common: Mapping[str, Any]) -> FileResult:
