@@ -16,6 +16,7 @@ import argparse
 import collections
 import importlib
 import importlib.metadata
+import io
 import json
 import os
 import statistics
@@ -27,6 +28,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import soundfile
+import soxr
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -160,6 +163,15 @@ def read(path: Path) -> np.ndarray:
         return np.concatenate(list(blocks))
 
 
+def telephone(samples: np.ndarray) -> np.ndarray:
+    """Return samples as they come from an 8 kHz recording in mu-law."""
+    file = io.BytesIO()
+    sound = soxr.resample(samples, RATE, RATE // 2)
+    soundfile.write(file, sound / max(1.0, np.abs(sound).max()), RATE // 2, subtype="ULAW", format="WAV")
+    file.seek(0)
+    return np.resize(soxr.resample(soundfile.read(file, dtype="float32")[0], RATE // 2, RATE), len(samples))
+
+
 Labelled = tuple[np.ndarray, np.ndarray]
 
 
@@ -225,6 +237,7 @@ def conditions(corpora: Path, music: Path | None) -> dict[str, list[Labelled]]:
         "speech, 20 dB quieter": [(samples * np.float32(0.1), labels) for samples, labels in speech],
         "speech, 40 dB quieter": [(samples * np.float32(0.01), labels) for samples, labels in speech],
     }
+    found["speech by telephone"] = [(telephone(samples), labels) for samples, labels in speech]
     found |= {f"speech in noise, {snr} dB": mixed(speech, noise, snr) for snr in (20, 10, 5, 0)}
     found["noise"] = without_speech(noise)
     if music is not None:
