@@ -1,10 +1,11 @@
 """The memory and time that recordings of many hours cost, beside a minute of the same.
 
-usage: long.py [--hours 12] [--work DIR] [--json FILE]
+usage: long.py [--hours 12] [--work DIR] [--json FILE] [wav/windows wav/pauses mp3/windows m4a/windows ..]
 
 A minute of speech with pauses (``samples/en_male_minute.ogg``, at 16 kHz, mono) is repeated: in a WAV, and as the same
 compressed frames over and over in an MP3 and an m4a. Each file is scored in a fresh process with the default model,
 whose peak of resident memory (``VmHWM``, Linux) is read at its end. The files take some 1.7 GB in DIR for 12 hours.
+Rows are put into FILE beside those of other hours that stand there.
 """
 
 import argparse
@@ -26,6 +27,7 @@ import soundfile  # noqa: E402
 import soxr  # noqa: E402
 
 RATE = 16_000
+RECORDINGS = ("wav/windows", "wav/pauses", "mp3/windows", "m4a/windows")
 CODECS = {"mp3": "libmp3lame", "m4a": "aac"}
 
 
@@ -88,6 +90,7 @@ def measure(path: Path, segments: str) -> dict[str, Any]:
 def main() -> None:
     """Make the files, measure each, print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("recordings", nargs="*", default=RECORDINGS, help="container/segments")
     parser.add_argument("--hours", type=float, default=12)
     parser.add_argument("--work", type=Path, help="folder for the files (default: a temporary one)")
     parser.add_argument("--json", type=Path, help="file for the figures")
@@ -98,9 +101,12 @@ def main() -> None:
         return
 
     minutes = round(60 * arguments.hours)
-    figures: dict[str, Any] = {"hours": arguments.hours, "recordings": []}
+    rows: dict[str, Any] = {}
+    if arguments.json and arguments.json.exists():
+        rows = json.loads(arguments.json.read_text())
     with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
-        for container, segments in (("wav", "windows"), ("wav", "pauses"), ("mp3", "windows"), ("m4a", "windows")):
+        for recording in arguments.recordings:
+            container, segments = recording.split("/")
             taken = {}
             for length in (1, minutes):
                 path = Path(folder, f"{length}.{container}")
@@ -110,15 +116,13 @@ def main() -> None:
                 done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
                 taken[length] = json.loads(done.stdout)
             long, short = taken[minutes], taken[1]
-            row = {"container": container, "by": segments, "bytes": path.stat().st_size, **long}
-            row |= {"minute_peak_mb": short["peak_mb"], "growth_mb": long["peak_mb"] - short["peak_mb"]}
-            row |= {"times_real_time": long["duration_s"] / long["seconds"]}
-            figures["recordings"].append(row)
-            print(json.dumps(row), flush=True)
-            if segments == "pauses" or container != "wav":
-                path.unlink()
-    if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+            row = {"bytes": path.stat().st_size, **long, "minute_peak_mb": short["peak_mb"]}
+            row["growth_mb"] = long["peak_mb"] - short["peak_mb"]
+            row["times_real_time"] = long["duration_s"] / long["seconds"]
+            rows[f"{recording}, {arguments.hours:g} h"] = row
+            print(recording, json.dumps(row), flush=True)
+            if arguments.json:
+                arguments.json.write_text(json.dumps(rows, indent=1) + "\n")
 
 
 if __name__ == "__main__":
