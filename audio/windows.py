@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from audio.frontend import active_frames, active_level, level_dbfs, log_mel
 from schemas.contract import FrontEnd
 
 #: A tail past the last whole window gets a window of its own, aligned with the end, from this share of a window on.
@@ -67,12 +68,41 @@ def cut_windows(blocks: Iterable[np.ndarray], front_end: FrontEnd) -> Iterator[W
         yield Window(total - length, held[len(held) - length :])
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What a model sees of a window, and how loud it was.
+
+    Attributes
+    ----------
+    level_db : float
+        Relative to white noise of RMS 1; minus infinity in digital silence.
+    share : float
+        Share of the window's frames that are active; 0 where it is silent.
+    log_mel : np.ndarray, shape (window_frames, n_mels), or None
+        None where it is silent.
+    """
+
+    level_db: float
+    share: float
+    log_mel: np.ndarray | None
+
+
+def seen(window: Window, front_end: FrontEnd, *, silence_dbfs: float = -np.inf) -> Seen:
+    """Return what a model sees of a window; nothing in digital silence, or below a level in dB."""
+    level = active_level(window.power)
+    level_db = level_dbfs(level, front_end)
+    if level <= 0 or level_db < silence_dbfs:
+        return Seen(level_db, 0.0, None)
+    share = float(active_frames(window.power).mean())
+    return Seen(level_db, share, log_mel(window.power, level, front_end))
+
+
 def aggregate(probabilities: np.ndarray, levels_db: np.ndarray, shares: np.ndarray, *, range_db: float) -> np.ndarray:
     """Turn the windows' answers into the recording's.
 
-    Each window votes with its probabilities, weighted by the share of it that is active. Windows more than `range_db`
-    below the loudest do not vote: they are what is heard between the words. Then the weighted mean is taken, in the
-    logarithm: a product of experts, normalised to sum to 1. One window's answer is its own.
+    Each window votes with its probabilities, weighted by its share of voice or of active sound. Windows more than
+    `range_db` below the loudest that votes do not: they are what is heard between the words. Then the weighted mean is
+    taken, in the logarithm: a product of experts, normalised to sum to 1. One window's answer is its own.
 
     Parameters
     ----------
@@ -80,7 +110,7 @@ def aggregate(probabilities: np.ndarray, levels_db: np.ndarray, shares: np.ndarr
         Rows sum to 1.
     levels_db : np.ndarray, shape (windows,)
     shares : np.ndarray, shape (windows,)
-        Above 0, at most 1.
+        At most 1; 0 where a window does not vote, but not everywhere.
     range_db : float
         Above 0.
 
@@ -89,7 +119,8 @@ def aggregate(probabilities: np.ndarray, levels_db: np.ndarray, shares: np.ndarr
     np.ndarray, shape (classes,)
         float64, sums to 1.
     """
-    weights = np.where(levels_db >= levels_db.max() - range_db, shares, 0.0)
+    loudest_db = levels_db[shares > 0].max()
+    weights = np.where(levels_db >= loudest_db - range_db, shares, 0.0)
     logs = np.log(np.maximum(probabilities.astype(np.float64), 1e-12))
     mean = weights @ logs / weights.sum()
     answer = np.exp(mean - mean.max())

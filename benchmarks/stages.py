@@ -1,4 +1,4 @@
-"""Where a file's milliseconds go in the plain loop: decode, resample, mel, CNN, and the rest.
+"""Where a file's milliseconds go in the plain loop: decode, resample, mel, CNN, voice, and the rest.
 
 usage: stages.py --archive DIR [--json FILE] [--files N]
 
@@ -20,7 +20,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 import storage
 from audio import frontend
 from audio.decode import EXTENSIONS, open_audio
-from audio.windows import cut_windows
+from audio.speech import Voice
+from audio.windows import cut_windows, seen
 from scoring import load_model, score_recording
 
 ROUNDS = 5
@@ -56,16 +57,16 @@ def main() -> None:
                 for _ in samples:
                     pass
                 return
+            if upto == "voice":
+                samples = Voice(front_end.sample_rate).listen(samples)
             for window in cut_windows(frontend.mel_power_stream(samples, front_end), front_end):
-                level = frontend.active_level(window.power)
-                if level > 0:
-                    features = frontend.log_mel(window.power, level, front_end)
-                    if upto == "cnn":
-                        model.predict(features[None])
+                view = seen(window, front_end)
+                if view.log_mel is not None and upto != "mel":
+                    model.predict(view.log_mel[None])
 
     ways: dict[str, Callable[[storage.Found], object]] = {
         stage: lambda f, stage=stage: run(f.uri, stage)  # type: ignore[misc]
-        for stage in ("decode", "resample", "mel", "cnn")
+        for stage in ("decode", "resample", "mel", "cnn", "voice")
     }
     ways["all"] = lambda f: score_recording(f, model)
     times: dict[str, list[float]] = {name: [] for name in ways}

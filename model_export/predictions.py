@@ -5,8 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audio.frontend import active_frames, active_level, level_dbfs, log_mel
-from audio.windows import aggregate, cut_windows
+from audio.windows import aggregate, cut_windows, seen
 from schemas.contract import FrontEnd
 from schemas.settings import ScoreSettings
 
@@ -37,6 +36,9 @@ class ClipWindows:
 def clip_windows(power: np.ndarray, front_end: FrontEnd, *, silence_dbfs: float | None = None) -> ClipWindows:
     """Cut a clip's mel power into the windows that scoring would ask the model about.
 
+    Windows vote by energy here, as with ``voice="energy"``: a corpus's clips are speech, and mel power has lost what
+    the voice detector hears.
+
     Parameters
     ----------
     power : np.ndarray, shape (frames, n_mels)
@@ -45,18 +47,14 @@ def clip_windows(power: np.ndarray, front_end: FrontEnd, *, silence_dbfs: float 
         Windows below it are left out; None keeps all that is not digital silence, for power whose level is lost.
     """
     threshold = -np.inf if silence_dbfs is None else silence_dbfs
-    windows, levels, shares = [], [], []
-    for window in cut_windows([power.astype(np.float32)], front_end):
-        level = active_level(window.power)
-        level_db = level_dbfs(level, front_end)
-        if level > 0 and level_db >= threshold:
-            windows.append(log_mel(window.power, level, front_end))
-            levels.append(level_db)
-            shares.append(active_frames(window.power).mean())
-    shape = (0, front_end.window_frames, front_end.n_mels)
-    return ClipWindows(
-        np.stack(windows) if windows else np.zeros(shape, dtype=np.float32), np.array(levels), np.array(shares)
-    )
+    windows = cut_windows([power.astype(np.float32)], front_end)
+    views = (seen(window, front_end, silence_dbfs=threshold) for window in windows)
+    sounding = [(view.log_mel, view.level_db, view.share) for view in views if view.log_mel is not None]
+    if not sounding:
+        shape = (0, front_end.window_frames, front_end.n_mels)
+        return ClipWindows(np.zeros(shape, dtype=np.float32), np.zeros(0), np.zeros(0))
+    features, levels, shares = zip(*sounding, strict=True)
+    return ClipWindows(np.stack(features), np.array(levels), np.array(shares))
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:

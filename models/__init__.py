@@ -5,6 +5,9 @@ from pathlib import Path
 #: Names that ``--model`` takes besides a path.
 NAMES = ("default",)
 
+#: The network that tells speech from other sound.
+SPEECH = Path(__file__).with_name("speech.onnx")
+
 
 def path(name: str) -> Path:
     """Return the path of a packaged model's ``.onnx`` file.

@@ -20,7 +20,7 @@ import storage
 from audio.decode import EXTENSIONS
 from pipelines.leave import leave
 from pipelines.run import Run
-from schemas.settings import ScoreSettings, add_score_arguments
+from schemas.settings import add_score_arguments, score_settings
 from scoring.child import ChildError
 from scoring.model import ModelError, load_model, read_model
 from storage import StorageError
@@ -56,6 +56,10 @@ def score(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> dict[str,
     ScoreError
     """
     try:
+        settings = score_settings(arguments)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    try:
         model_bytes = read_model(arguments.model)
         model = load_model(model_bytes, name=arguments.model)
         for pattern in arguments.input:
@@ -71,7 +75,7 @@ def score(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> dict[str,
         started_at=now,
         # Workers may have another working directory, or none.
         inputs=tuple(p if "://" in p else os.path.abspath(p) for p in arguments.input),  # noqa: PTH100 - a glob
-        settings=ScoreSettings(channels=arguments.channels),
+        settings=settings,
         model=model.contract.name,
         model_hash=model.hash,
         model_contract=model.contract.to_json(),

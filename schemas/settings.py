@@ -8,11 +8,12 @@ import dataclasses
 import datetime
 import hashlib
 import json
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 #: Raised whenever the code gives other answers for the same settings, so that stored answers are told apart.
-SCORING_VERSION = 1
+SCORING_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,7 +29,16 @@ class ScoreSettings:
     silence_dbfs : float
         Windows whose RMS level is below it are silent and have no answer.
     vote_range_db : float
-        Windows this far below the recording's loudest window do not vote on the file's answer.
+        Windows this far below the recording's loudest window that votes do not vote on the file's answer.
+    voice : {"vad", "energy"}
+        Whether a voice detector says how much of a window is speech (`audio.speech`), or energy alone, whatever sounds.
+    min_speech_share : float
+        With the voice detector, windows that hold less speech do not vote, unless no window of the recording holds
+        more.
+    segments : {"windows", "pauses"}
+        Cut the recording into windows of the model's length that overlap, or into utterances at pauses of speech.
+    min_pause_s, min_utterance_s, max_utterance_s : float
+        With ``pauses``: the shortest that ends an utterance, and the shortest and longest utterance.
     scoring_version : int
         Version of the code's answers; see `SCORING_VERSION`.
     """
@@ -37,6 +47,12 @@ class ScoreSettings:
     min_duration_s: float = 0.25
     silence_dbfs: float = -90.0
     vote_range_db: float = 25.0
+    voice: Literal["vad", "energy"] = "vad"
+    min_speech_share: float = 0.1
+    segments: Literal["windows", "pauses"] = "windows"
+    min_pause_s: float = 0.5
+    min_utterance_s: float = 0.25
+    max_utterance_s: float = 30.0
     scoring_version: int = SCORING_VERSION
 
     def __post_init__(self) -> None:
@@ -48,6 +64,23 @@ class ScoreSettings:
             raise ValueError(f"silence_dbfs is {self.silence_dbfs!r}; it must be below 0")
         if not self.vote_range_db > 0:
             raise ValueError(f"vote_range_db is {self.vote_range_db!r}; it must be above 0")
+        if self.voice not in ("vad", "energy"):
+            raise ValueError(f"voice is {self.voice!r}; it must be 'vad' or 'energy'")
+        if not 0 < self.min_speech_share <= 1:
+            raise ValueError(f"min_speech_share is {self.min_speech_share!r}; it must be above 0 and at most 1")
+        if self.segments not in ("windows", "pauses"):
+            raise ValueError(f"segments is {self.segments!r}; it must be 'windows' or 'pauses'")
+        if self.segments == "pauses" and self.voice != "vad":
+            raise ValueError("segments is 'pauses', which are pauses of speech: voice must be 'vad'")
+        if not self.min_pause_s >= 0.2:
+            raise ValueError(f"min_pause_s is {self.min_pause_s!r}; it must be 0.2 or more")
+        if not 0 < self.min_utterance_s < self.max_utterance_s < math.inf:
+            raise ValueError(
+                f"min_utterance_s and max_utterance_s are {self.min_utterance_s!r} and {self.max_utterance_s!r}; they "
+                "must be finite and satisfy 0 < min_utterance_s < max_utterance_s"
+            )
+        if not self.max_utterance_s >= 1:
+            raise ValueError(f"max_utterance_s is {self.max_utterance_s!r}; it must be 1 or more")
 
     @property
     def hash(self) -> str:
@@ -93,3 +126,26 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="YYYY-MM-DD",
         help="the run's date in the tables' path (default: today, UTC)",
     )
+    parser.add_argument(
+        "--segments",
+        choices=("windows", "pauses"),
+        default="windows",
+        help="a row of the segments table for each window, or for each utterance between pauses (default: windows)",
+    )
+    parser.add_argument(
+        "--voice",
+        choices=("vad", "energy"),
+        default="vad",
+        help="what tells speech: a voice detector, or energy alone, which is faster and counts music (default: vad)",
+    )
+
+
+def score_settings(arguments: argparse.Namespace) -> ScoreSettings:
+    """Return the settings that the flags of `add_score_arguments` ask for.
+
+    Raises
+    ------
+    ValueError
+        If they do not go together.
+    """
+    return ScoreSettings(channels=arguments.channels, segments=arguments.segments, voice=arguments.voice)

@@ -60,7 +60,8 @@ FILES = _schema(
     _column(
         "speech_s",
         pa.float64(),
-        "seconds that stand out in energy (within 10 dB of their window's mean level), whatever sounds; null if failed",
+        "seconds of speech, by the voice detector; with --voice energy, seconds that stand out, whatever sounds; "
+        "null if failed",
     ),
     _column("sample_rate", pa.int32(), "of the recording, in Hz; null if failed"),
     _column("channels", pa.int16(), "number of channels in the recording; null if failed"),
@@ -86,15 +87,25 @@ SEGMENTS = _schema(
     "segments",
     _URI,
     _CHANNEL,
-    _column("start_s", pa.float64(), "start of the window in seconds from the recording's start", nullable=False),
+    _column(
+        "start_s",
+        pa.float64(),
+        "start of the window or utterance in seconds from the recording's start",
+        nullable=False,
+    ),
     _column("end_s", pa.float64(), "its end, at most the recording's", nullable=False),
     _column(
         "speech_share",
         pa.float32(),
-        "share of the window, 0 to 1, that stands out in energy (within 10 dB of its mean level); 0 in silence",
+        "share of it, 0 to 1, that is speech, by the voice detector; with --voice energy, that stands out, whatever "
+        "sounds (within 10 dB of its mean level)",
         nullable=False,
     ),
-    _column("level_dbfs", pa.float32(), "level of the window, white noise of RMS 1 being 0; null in digital silence"),
+    _column(
+        "level_dbfs",
+        pa.float32(),
+        "level of the window, of the utterance's loudest one, white noise of RMS 1 being 0; null in digital silence",
+    ),
     *_PROBABILITIES,
     _P_FEMALE,
 )

@@ -1,34 +1,31 @@
 """Score one recording: the plain function under everything else."""
 
-import collections
+import dataclasses
 import datetime
 import functools
 import io
 import os
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, BinaryIO
 
 import numpy as np
 
 import storage
 from audio import frontend
-from audio.decode import DecodeError, Decoder, open_audio
-from audio.windows import Window, aggregate, cut_windows
-from schemas.contract import FrontEnd
+from audio.decode import DecodeError, open_audio
+from audio.windows import aggregate
+from schemas.contract import FrontEnd, ModelContract
 from schemas.labels import EMOTIONS
 from schemas.settings import ScoreSettings
+from scoring.hearing import Channel, Heard, hear
 from scoring.model import Model
 from storage import Found, StorageError
 
 Source = str | os.PathLike[str] | bytes | Found
 
-_CLIPPED = 0.999
 _TELEPHONE_HZ = 4_000.0
 _TELEPHONE_DB = 40.0
-
-#: A recording is truncated when it decodes shorter than its header promises, by more than encoders' padding explains.
-_TRUNCATED_SHARE, _TRUNCATED_S = 0.98, 0.25
 
 
 @dataclass(frozen=True)
@@ -82,8 +79,7 @@ def score_recording(
         with _open(source, found) as file:
             opened = storage.as_opened(found, file)
             common = known(opened, model, settings)
-            with open_audio(file) as decoder:
-                result = _score(decoder, model, settings, common, on_progress or (lambda _: None))
+            result = _score(file, model, settings, common, on_progress or (lambda _: None))
             _check_unchanged(opened, file)
             return result
     except StorageError as error:
@@ -145,158 +141,76 @@ def _check_unchanged(opened: Found, file: BinaryIO) -> None:
         raise StorageError("changed", f"the file changed while it was read {sizes}; score it again when it is complete")
 
 
-@dataclass
-class _Channel:
-    """What is gathered of one channel while its windows go by."""
-
-    starts: list[int] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
-    levels_db: list[float] = field(default_factory=list)
-    shares: list[float] = field(default_factory=list)
-    emotions: list[np.ndarray | None] = field(default_factory=list)
-    genders: list[np.ndarray | None] = field(default_factory=list)
-    spectrum: np.ndarray | None = None
-
-    def add(self, window: Window, model: Model, settings: ScoreSettings) -> None:
-        front_end = model.contract.front_end
-        level = frontend.active_level(window.power)
-        level_db = frontend.level_dbfs(level, front_end)
-        emotion = gender = None
-        share = 0.0
-        if level_db >= settings.silence_dbfs:
-            share = float(frontend.active_frames(window.power).mean())
-            features = frontend.log_mel(window.power, level, front_end)
-            (emotion,), (gender,) = model.predict(features[None])
-            power = window.power.sum(axis=0, dtype=np.float64)
-            self.spectrum = power if self.spectrum is None else self.spectrum + power
-        self.starts.append(window.start_frame)
-        self.lengths.append(len(window.power))
-        self.levels_db.append(level_db)
-        self.shares.append(share)
-        self.emotions.append(emotion)
-        self.genders.append(gender)
-
-
 def _score(
-    decoder: Decoder,
+    file: BinaryIO,
     model: Model,
     settings: ScoreSettings,
     common: Mapping[str, Any],
     on_progress: Callable[[float], None],
 ) -> FileResult:
-    info, front_end = decoder.info, model.contract.front_end
-    split = settings.channels == "split" and info.channels > 1
-    channels = [_Channel() for _ in range(info.channels if split else 1)]
-    counts = {"frames": 0, "clipped": 0}
+    with open_audio(file) as decoder:
+        heard = hear(decoder, model, settings, on_progress)
+    if settings.segments == "pauses" and any(channel.unspoken(settings) for channel in heard.channels):
+        # No voice in all of it, which is rare, and known only at its end: then windows answer, from the start.
+        with open_audio(file) as decoder:
+            windows = hear(decoder, model, dataclasses.replace(settings, segments="windows"), on_progress)
+        pairs = zip(heard.channels, windows.channels, strict=True)
+        heard.channels = [other if channel.unspoken(settings) else channel for channel, other in pairs]
+    return _result(heard, model, settings, common)
 
-    def blocks() -> Iterator[np.ndarray]:
-        for block in decoder.blocks():
-            counts["frames"] += len(block)
-            if block.max() >= _CLIPPED or block.min() <= -_CLIPPED:
-                counts["clipped"] += int(np.count_nonzero(np.abs(block) >= _CLIPPED))
-            on_progress(len(block) / info.sample_rate)
-            yield block
 
-    sounds = _split(blocks(), info.channels) if split else [frontend.mix(blocks())]
-    # The channels' windows come in step, so that no more than a window of sound waits for the slowest.
-    streams = [_windows(sound, info.sample_rate, front_end) for sound in sounds]
-    for windows in zip(*streams, strict=True):
-        for channel, window in zip(channels, windows, strict=True):
-            channel.add(window, model, settings)
-
-    duration_s = counts["frames"] / info.sample_rate
-    common = {
-        **common,
-        "duration_s": duration_s,
-        "expected_s": info.expected_s,
-        "sample_rate": info.sample_rate,
-        "channels": info.channels,
-        "format": info.format,
-        "clipped_share": counts["clipped"] / max(1, counts["frames"] * info.channels),
-    }
-    truncation = _truncation(decoder, duration_s)
-    if truncation is not None and duration_s < settings.min_duration_s:
-        raise DecodeError("truncated", truncation)
-    files, segments = [], []
-    for index, channel in enumerate(channels):
-        row, rows = _channel_rows(channel, model, settings, {**common, "channel": index if split else None}, truncation)
-        files.append(row)
+def _result(heard: Heard, model: Model, settings: ScoreSettings, common: Mapping[str, Any]) -> FileResult:
+    if heard.truncation is not None and heard.columns["duration_s"] < settings.min_duration_s:
+        raise DecodeError("truncated", heard.truncation)
+    files: list[Mapping[str, Any]] = []
+    segments: list[Mapping[str, Any]] = []
+    for index, channel in enumerate(heard.channels):
+        columns = {**common, **heard.columns, "channel": index if heard.split else None}
+        values, rows = _channel_rows(channel, model, settings, columns)
+        if heard.truncation is not None and values["status"] != "too_short":
+            values |= {
+                "status": "truncated",
+                "error_stage": "decode",
+                "error_code": "truncated",
+                "error_message": heard.truncation,
+            }
+        files.append(_row(columns, **values))
         segments.extend(rows)
     return FileResult(tuple(files), tuple(segments))
 
 
-def _split(blocks: Iterator[np.ndarray], channels: int) -> list[Iterator[np.ndarray]]:
-    # Not itertools.tee: it keeps dozens of blocks alive behind the slowest.
-    waiting: list[collections.deque[np.ndarray]] = [collections.deque() for _ in range(channels)]
-
-    def channel(own: collections.deque[np.ndarray]) -> Iterator[np.ndarray]:
-        while True:
-            if not own:
-                block = next(blocks, None)
-                if block is None:
-                    return
-                for index, queue in enumerate(waiting):
-                    queue.append(block[:, index])
-            yield own.popleft()
-
-    return [channel(own) for own in waiting]
-
-
-def _windows(sound: Iterator[np.ndarray], sample_rate: int, front_end: FrontEnd) -> Iterator[Window]:
-    samples = frontend.resample(sound, sample_rate=sample_rate, target_rate=front_end.sample_rate)
-    return cut_windows(frontend.mel_power_stream(samples, front_end), front_end)
-
-
-def _truncation(decoder: Decoder, duration_s: float) -> str | None:
-    expected_s = decoder.info.expected_s
-    if decoder.broken is not None:
-        return f"the sound breaks off at {duration_s:.2f} s: {decoder.broken}; copy the file again from its source"
-    if expected_s is not None and duration_s < expected_s * _TRUNCATED_SHARE - _TRUNCATED_S:
-        return (
-            f"the header promises {expected_s:.2f} s of sound and {duration_s:.2f} s are there; "
-            "copy the file again from its source"
-        )
-    return None
-
-
 def _channel_rows(
-    channel: _Channel, model: Model, settings: ScoreSettings, common: Mapping[str, Any], truncation: str | None
-) -> tuple[Mapping[str, Any], list[Mapping[str, Any]]]:
-    front_end, emotions = model.contract.front_end, model.contract.emotions
-    duration_s = common["duration_s"]
-    if duration_s < settings.min_duration_s or not channel.starts:
-        return _row(common, status="too_short", speech_s=0.0), []
+    channel: Channel, model: Model, settings: ScoreSettings, columns: Mapping[str, Any]
+) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
+    """Return a channel's own columns of the files table, and its rows of the segments table."""
+    front_end, emotions, duration_s = model.contract.front_end, model.contract.emotions, columns["duration_s"]
+    if duration_s < settings.min_duration_s:
+        return {"status": "too_short", "speech_s": 0.0}, []
+    if not channel.starts:
+        return {"status": "silent" if channel.silent(settings) else "too_short", "speech_s": 0.0}, []
 
-    starts_s = np.array(channel.starts) * front_end.frame_s
-    # Windows overlap: each accounts for the frames up to the next one's start, the last for all of its own.
-    own_frames = np.append(np.diff(channel.starts), channel.lengths[-1])
-    values: dict[str, Any] = {
-        "status": "silent",
-        "speech_s": float(min(duration_s, (np.array(channel.shares) * own_frames).sum() * front_end.frame_s)),
-    }
+    answers = _Answers(channel, settings, model.contract, duration_s)
+    first_frames, frames, windows = np.array(channel.pieces).T
+    starts_s, ends_s = answers.times(first_frames, frames)
+    shares = answers.speech_shares(starts_s, ends_s)
     segments: list[Mapping[str, Any]] = []
-    for index, start_s in enumerate(starts_s):
-        length_s = ((channel.lengths[index] - 1) * front_end.hop_length + front_end.n_fft) / front_end.sample_rate
-        level_db = channel.levels_db[index]
+    parts = [range(end - number, end) for number, end in zip(windows, np.cumsum(windows), strict=True)]
+    for index, part in enumerate(parts):
+        level_db = max(channel.levels_db[window] for window in part)
         segments.append(
             {
-                "uri": common["uri"],
-                "channel": common["channel"],
-                "start_s": float(start_s),
-                "end_s": float(min(start_s + length_s, duration_s)),
-                "speech_share": channel.shares[index],
+                "uri": columns["uri"],
+                "channel": columns["channel"],
+                "start_s": float(starts_s[index]),
+                "end_s": float(ends_s[index]),
+                "speech_share": float(shares[index]),
                 "level_dbfs": level_db if np.isfinite(level_db) else None,
-                **_probabilities(emotions, channel.emotions[index], channel.genders[index]),
+                **_probabilities(emotions, *answers.together(part)),
             }
         )
-    heard = [index for index, emotion in enumerate(channel.emotions) if emotion is not None]
-    if heard:
-        levels_db = np.array([channel.levels_db[index] for index in heard])
-        shares = np.array([channel.shares[index] for index in heard])
-        emotion, gender = (
-            aggregate(np.array([answers[index] for index in heard]), levels_db, shares, range_db=settings.vote_range_db)
-            for answers in (channel.emotions, channel.genders)
-        )
+    values: dict[str, Any] = {"status": "silent", "speech_s": answers.speech_s}
+    emotion, gender = answers.together(range(len(channel.starts)))
+    if emotion is not None and gender is not None:
         best = int(emotion.argmax())
         values |= {
             "status": "ok",
@@ -304,18 +218,62 @@ def _channel_rows(
             "confidence": float(emotion[best]),
             "gender": model.contract.genders[int(gender.argmax())],
             "entropy": float(-(emotion * np.log(np.maximum(emotion, 1e-12))).sum()),
-            "level_dbfs": float(levels_db.max()),
-            "telephone_band": _telephone_band(channel, common["sample_rate"], front_end),
+            "level_dbfs": max(channel.levels_db),
+            "telephone_band": _telephone_band(channel, columns["sample_rate"], front_end),
             **_probabilities(emotions, emotion, gender),
         }
-    if truncation is not None:
-        values |= {
-            "status": "truncated",
-            "error_stage": "decode",
-            "error_code": "truncated",
-            "error_message": truncation,
-        }
-    return _row(common, **values), segments
+    return values, segments
+
+
+class _Answers:
+    """A channel's windows, and what they say together."""
+
+    def __init__(self, channel: Channel, settings: ScoreSettings, contract: ModelContract, duration_s: float) -> None:
+        front_end = contract.front_end
+        self._channel, self._settings, self._front_end, self._duration_s = channel, settings, front_end, duration_s
+        probabilities = np.array(channel.probabilities, dtype=np.float32).reshape(len(channel.starts), -1)
+        self._emotions, self._genders = np.split(probabilities, [len(contract.emotions)], axis=1)
+        self._levels_db = np.array(channel.levels_db)
+        self.shares = np.array(channel.shares)
+        starts, lengths = np.array(channel.starts), np.array(channel.lengths)
+        if channel.voice is None:
+            # Windows overlap: each accounts for the frames up to the next one's start, the last for all of its own.
+            own_frames = np.append(np.diff(starts), lengths[-1])
+            self.speech_s = float(min(duration_s, (self.shares * own_frames).sum() * front_end.frame_s))
+            self._votes = self.shares
+        else:
+            self.speech_s = float(channel.voice.seconds(np.zeros(1), np.array([duration_s]))[0])
+            speech = self.speech_shares(*self.times(starts, lengths))
+            self._votes = np.where(speech >= settings.min_speech_share, speech, 0.0)
+
+    def times(self, first_frames: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return when stretches begin and end, in seconds: by whole samples, so that no error adds up."""
+        front_end = self._front_end
+        starts = first_frames * front_end.hop_length
+        ends = starts + (frames - 1) * front_end.hop_length + front_end.n_fft
+        return starts / front_end.sample_rate, np.minimum(ends / front_end.sample_rate, self._duration_s)
+
+    def speech_shares(self, starts_s: np.ndarray, ends_s: np.ndarray) -> np.ndarray:
+        """Return the share of speech in stretches: any with a voice detector, else the windows alone."""
+        if self._channel.voice is None:
+            return self.shares
+        return np.asarray(np.minimum(self._channel.voice.seconds(starts_s, ends_s) / (ends_s - starts_s), 1.0))
+
+    def together(self, windows: range) -> tuple[np.ndarray | None, np.ndarray | None]:
+        """Return the probabilities of emotions and genders over some windows; None where all are silent."""
+        part = slice(windows.start, windows.stop)
+        heard = np.flatnonzero(~np.isnan(self._genders[part, 0])) + windows.start
+        if len(heard) < 2:
+            return (self._emotions[heard[0]], self._genders[heard[0]]) if len(heard) else (None, None)
+        votes = self._votes[heard]
+        if not votes.any():
+            # No voice, and yet a sound: a cry, a song or a language that the detector does not know has an answer too.
+            votes = self.shares[heard]
+        emotion, gender = (
+            aggregate(probabilities[heard], self._levels_db[heard], votes, range_db=self._settings.vote_range_db)
+            for probabilities in (self._emotions, self._genders)
+        )
+        return emotion, gender
 
 
 def _probabilities(
@@ -328,7 +286,7 @@ def _probabilities(
     return answer
 
 
-def _telephone_band(channel: _Channel, sample_rate: int, front_end: FrontEnd) -> bool | None:
+def _telephone_band(channel: Channel, sample_rate: int, front_end: FrontEnd) -> bool | None:
     if sample_rate <= 2 * _TELEPHONE_HZ:
         return True
     upper = _above_telephone_band(front_end)

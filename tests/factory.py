@@ -74,6 +74,18 @@ def voice(seconds: float, *, rate: int = 16_000, pitch: float = 150.0, seed: int
     return (0.2 * tone * swell + 1e-3 * rng.normal(size=len(t))).astype(np.float32)
 
 
+def music(seconds: int, *, rate: int = 16_000, seed: int = 0) -> np.ndarray:
+    """Something like music on hold: triads that are struck every second and ring; float32, shape (n,)."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(rate) / rate
+    struck = []
+    for _ in range(seconds):
+        root = 110 * 2 ** (rng.integers(0, 12) / 12)
+        notes = [root * ratio * octave for ratio in (1, 1.26, 1.498) for octave in (1, 2)]
+        struck.append(sum(np.sin(2 * np.pi * f * t + rng.uniform(0, 6)) for f in notes) * np.exp(-2 * t))
+    return (0.05 * np.concatenate(struck)).astype(np.float32)
+
+
 def write_wav(path: Path, samples: np.ndarray, rate: int = 16_000, subtype: str = "PCM_16") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     soundfile.write(path, samples, rate, subtype=subtype, format="WAV")

@@ -36,7 +36,8 @@ def test_both_hold_every_package_and_the_model_and_no_tests(built):
     for names in (in_sdist, in_wheel):
         tops = {name.partition("/")[0] for name in names if name.endswith(".py") and "/" in name}
         assert tops == PACKAGES
-        assert {"emobeam.py", "models/default.onnx", "models/default.md", "model_export/ravdess_emobox.json"} <= names
+        assert {f"models/{name}.{ending}" for name in ("default", "speech") for ending in ("onnx", "md")} <= names
+        assert {"emobeam.py", "model_export/ravdess_emobox.json"} <= names
         for package in PACKAGES:
             sources = {f"{package}/{p.name}" for p in (ROOT / package).glob("*.py")}
             assert sources <= names

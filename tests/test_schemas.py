@@ -1,3 +1,4 @@
+import argparse
 import dataclasses
 import json
 
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from schemas import labels, tables
 from schemas.contract import ContractError, FrontEnd, ModelContract
-from schemas.settings import ScoreSettings
+from schemas.settings import ScoreSettings, add_score_arguments, score_settings
 from scoring import ModelError, load_model
 from scoring.recording import _EMPTY_ROW
 
@@ -37,6 +38,10 @@ SETTINGS = st.builds(
     min_duration_s=st.floats(0.01, 10),
     silence_dbfs=st.floats(-120, -1),
     vote_range_db=st.floats(1, 100),
+    min_speech_share=st.floats(0.01, 1),
+    segments=st.sampled_from(["windows", "pauses"]),
+    min_pause_s=st.floats(0.2, 3),
+    max_utterance_s=st.floats(1, 100),
 )
 
 
@@ -47,15 +52,41 @@ def test_settings_share_a_hash_only_when_equal(one, other):
 
 def test_the_default_settings_hash_is_stable():
     # Stored answers are found again by it: when it changes, every archive is scored again.
-    assert ScoreSettings().hash == "8a31c540e6db06ed"
+    assert ScoreSettings().hash == "c43730aae5358974"
 
 
 @pytest.mark.parametrize(
-    "field", [{"channels": "left"}, {"min_duration_s": 0}, {"silence_dbfs": 3.0}, {"vote_range_db": -1.0}]
+    "field",
+    [
+        {"channels": "left"},
+        {"min_duration_s": 0},
+        {"silence_dbfs": 3.0},
+        {"vote_range_db": -1.0},
+        {"voice": "loud"},
+        {"min_speech_share": 0.0},
+        {"segments": "words"},
+        {"segments": "pauses", "voice": "energy"},
+        {"min_pause_s": 0.1},
+        {"min_utterance_s": 40.0},
+        {"max_utterance_s": 0.5},
+        {"max_utterance_s": float("inf")},
+    ],
 )
 def test_settings_refuse_what_makes_no_sense(field):
     with pytest.raises(ValueError, match=next(iter(field))):
         ScoreSettings(**field)
+
+
+def test_flags_become_settings():
+    parser = argparse.ArgumentParser()
+    add_score_arguments(parser)
+    needed = ["--input", "calls", "--output", "scores"]
+    assert score_settings(parser.parse_args(needed)) == ScoreSettings()
+    asked = parser.parse_args([*needed, "--channels", "split", "--segments", "pauses"])
+    assert score_settings(asked) == ScoreSettings(channels="split", segments="pauses")
+    assert score_settings(parser.parse_args([*needed, "--voice", "energy"])) == ScoreSettings(voice="energy")
+    with pytest.raises(ValueError, match="voice must be 'vad'"):
+        score_settings(parser.parse_args([*needed, "--voice", "energy", "--segments", "pauses"]))
 
 
 @pytest.mark.parametrize("schema", [tables.FILES, tables.SEGMENTS, tables.RUNS])

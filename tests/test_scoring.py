@@ -1,3 +1,4 @@
+import dataclasses
 import io
 import tracemalloc
 
@@ -5,6 +6,7 @@ import factory
 import numpy as np
 import pytest
 import soundfile
+from conftest import ROOT
 
 import storage
 from schemas import tables
@@ -77,6 +79,82 @@ def test_channels_split_are_the_channels_by_themselves(tiny):
     assert mixed["channel"] is None
     assert np.allclose(probabilities(mixed), probabilities(together), atol=1e-5)
     assert [segment["channel"] for segment in split.segments] == [0] * 7 + [1] * 7
+
+
+def call():
+    """The two sides of the sample call, of which each is silent while the other speaks; 16 kHz."""
+    return soundfile.read(ROOT / "samples" / "en_call_two_channels.flac", dtype="float32")[0]
+
+
+@pytest.mark.parametrize("segments", ["windows", "pauses"])
+def test_music_on_hold_does_not_vote(tiny, segments):
+    speech, gap = call()[:64_000, 0], np.zeros(64_000, dtype=np.float32)
+
+    def answer(*parts, **settings):
+        return one(
+            score_recording(wav_bytes(np.concatenate(parts)), tiny, ScoreSettings(segments=segments, **settings))
+        )
+
+    with_music = [answer(speech, gap, factory.music(20, seed=seed)) for seed in (0, 1)]
+    assert np.array_equal(probabilities(with_music[0]), probabilities(with_music[1]))
+    assert np.allclose(probabilities(with_music[0]), probabilities(answer(speech, gap)), atol=1e-6)
+    assert with_music[0]["speech_s"] == pytest.approx(answer(speech, gap)["speech_s"], abs=0.2) != 0
+    if segments == "windows":
+        by_energy = [answer(speech, gap, factory.music(20, seed=seed), voice="energy") for seed in (0, 1)]
+        assert not np.allclose(probabilities(by_energy[0]), probabilities(by_energy[1]), atol=1e-3)
+        assert by_energy[0]["speech_s"] > 10
+
+
+@pytest.mark.parametrize("segments", ["windows", "pauses"])
+def test_sound_in_which_no_voice_is_found_keeps_its_answer(tiny, segments):
+    result = score_recording(wav_bytes(factory.music(10)), tiny, ScoreSettings(segments=segments))
+    by_energy = score_recording(wav_bytes(factory.music(10)), tiny, ScoreSettings(voice="energy"))
+    assert one(result)["status"] == "ok"
+    assert one(result)["speech_s"] < 0.1
+    assert np.allclose(probabilities(one(result)), probabilities(one(by_energy)), atol=1e-6)
+    assert len(result.segments) == len(by_energy.segments)
+    assert max(segment["speech_share"] for segment in result.segments) < 0.1
+
+
+def test_utterances_are_the_turns_of_a_call(tiny):
+    sound = call()
+    split = score_recording(wav_bytes(sound), tiny, ScoreSettings(channels="split", segments="pauses"))
+    spans = [(segment["channel"], segment["start_s"], segment["end_s"]) for segment in split.segments]
+    assert [channel for channel, _, _ in spans] == [0, 0, 0, 1, 1, 1]
+    for channel, start_s, end_s in spans:
+        sounding = np.flatnonzero(np.abs(sound[:, channel]) > 0.01) / 16_000
+        inside = sounding[(sounding > start_s - 0.3) & (sounding < end_s + 0.3)]
+        assert start_s == pytest.approx(max(0, inside.min() - 0.1), abs=0.15)
+        assert end_s == pytest.approx(inside.max() + 0.1, abs=0.25)
+    for channel, row in enumerate(split.files):
+        alone = score_recording(wav_bytes(sound[:, channel]), tiny, ScoreSettings(segments="pauses"))
+        assert np.array_equal(probabilities(row), probabilities(one(alone)))
+        assert row["speech_s"] == one(alone)["speech_s"]
+
+
+def test_a_channel_without_voice_is_answered_by_windows_beside_one_by_utterances(tiny):
+    spoken = call()[:, 0]
+    music = factory.music(17)
+    sound = np.zeros((len(spoken), 3), dtype=np.float32)
+    sound[:, 0], sound[: len(music), 1] = spoken, music[: len(spoken)]
+    result = score_recording(wav_bytes(sound), tiny, ScoreSettings(channels="split", segments="pauses"))
+    assert [row["status"] for row in result.files] == ["ok", "ok", "silent"]
+    lengths = [[s["end_s"] - s["start_s"] for s in result.segments if s["channel"] == c] for c in range(3)]
+    assert [len(channel) for channel in lengths] == [3, 14, 0]
+    assert lengths[1][0] == pytest.approx(2.3, abs=0.03)
+
+
+def test_an_utterances_answer_is_that_of_its_windows(tiny):
+    long = np.concatenate([call()[:62_000, 0]] * 2)  # the two are parted by half a second and less
+    settings = ScoreSettings(segments="pauses", min_pause_s=1.0)
+    result = score_recording(wav_bytes(long), tiny, settings)
+    (utterance,) = result.segments
+    assert utterance["end_s"] - utterance["start_s"] > 7
+    assert np.array_equal(probabilities(utterance), probabilities(one(result)))
+    short = score_recording(wav_bytes(long), tiny, dataclasses.replace(settings, max_utterance_s=2.0))
+    lengths = [segment["end_s"] - segment["start_s"] for segment in short.segments]
+    assert len(lengths) == 4
+    assert max(lengths) <= 2.02
 
 
 def test_a_mono_recording_has_one_answer_when_channels_are_split(tiny):

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from audio.windows import aggregate, cut_windows
+from audio.windows import Seen, Window, aggregate, cut_windows, seen
 from schemas.contract import FrontEnd
 
 FRONT_END = FrontEnd(n_mels=2, window_frames=40, window_hop_frames=20)
@@ -88,3 +88,21 @@ def test_quiet_windows_do_not_vote_and_shares_weigh():
     assert np.allclose(even, aggregate(probabilities[:2], levels[:2], np.array([1.0, 1.0]), range_db=25.0))
     first = aggregate(probabilities, levels, np.array([0.9, 0.1, 1.0]), range_db=25.0)
     assert first[0] > even[0]
+
+
+def test_a_window_without_a_vote_has_none_however_loud():
+    probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.0, 1.0]])
+    levels = np.array([-50.0, -55.0, 0.0])
+    voted = aggregate(probabilities, levels, np.array([0.5, 0.5, 0.0]), range_db=25.0)
+    assert np.allclose(voted, aggregate(probabilities[:2], levels[:2], np.array([0.5, 0.5]), range_db=25.0))
+
+
+def test_a_model_sees_nothing_of_what_is_below_silence():
+    noise = np.random.default_rng(0).gamma(2.0, 0.5, size=(40, 2)).astype(np.float32)
+    heard = seen(Window(0, noise), FRONT_END)
+    assert heard.log_mel.shape == (40, 2)
+    assert 0 < heard.share <= 1
+    quiet = seen(Window(0, 1e-9 * noise), FRONT_END, silence_dbfs=-80.0)
+    assert quiet.log_mel is None
+    assert quiet.level_db == pytest.approx(heard.level_db - 90, abs=0.01)
+    assert seen(Window(0, 0 * noise), FRONT_END) == Seen(-np.inf, 0.0, None)
