@@ -12,7 +12,7 @@ from model_export.flags import (
     add_export_arguments,
     add_train_arguments,
 )
-from pipelines.leave import leave
+from pipelines.leave import as_process
 from schemas.settings import add_score_arguments
 
 _TRAIN_ONLY = {
@@ -102,7 +102,7 @@ def _run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
 
 def run() -> NoReturn:
     """Run the command as a process: the console script."""
-    leave(main())
+    as_process(main)
 
 
 if __name__ == "__main__":

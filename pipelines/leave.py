@@ -1,9 +1,18 @@
 """The way out of a process that has run Beam."""
 
 import contextlib
+import multiprocessing
 import os
+import signal
 import sys
+from collections.abc import Callable
 from typing import NoReturn
+
+
+def as_process(main: Callable[[], int]) -> NoReturn:
+    """Run a command as this process: SIGTERM interrupts it as Ctrl-C does, and its exit code is the process's."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    leave(main())
 
 
 def leave(code: int) -> NoReturn:
@@ -16,4 +25,6 @@ def leave(code: int) -> NoReturn:
     with contextlib.suppress(BrokenPipeError):  # as when `head` has seen enough
         sys.stdout.flush()
         sys.stderr.flush()
+    for child in multiprocessing.active_children():
+        child.kill()  # of an interrupted run; it may be in the middle of a recording
     os._exit(code)

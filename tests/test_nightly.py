@@ -1,0 +1,500 @@
+"""Nights over a growing archive: what is done is skipped, what died is settled, one writer at a time."""
+
+import dataclasses
+import datetime
+import fcntl
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import factory
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+from conftest import ROOT
+from hypothesis import given
+from hypothesis import strategies as st
+from test_pipeline import a_run, files_of, run_score
+
+import storage
+from pipelines import commit, done, staging
+from pipelines.committed import committed_runs
+from pipelines.done import Attempt, Forgotten, Tally
+from pipelines.parts import PartWriter
+from pipelines.run import Run, new_run_id
+from pipelines.score import ScoreError
+from scoring import FileResult, score_recording
+from storage import Found, StorageError, locks
+
+NOBODY = Forgotten("", ())
+
+
+@pytest.fixture
+def archive(tmp_path):
+    for index in range(6):
+        factory.write_wav(tmp_path / "in" / f"{index}.wav", factory.voice(0.5 + index / 4, seed=index))
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def night(archive, tiny_path, tmp_path):
+    """Score the archive into one output, as often as called."""
+
+    def run(*flags, **plan):
+        return run_score(
+            "--input", archive, "--output", tmp_path / "out", "--model", tiny_path, "--direct_num_workers", "1", *flags,
+            **plan,
+        )  # fmt: skip
+
+    return run
+
+
+def outcomes(out):
+    return [run.row()["outcome"] for run in committed_runs(storage.canonical(out))]
+
+
+def test_a_second_night_reads_no_audio_and_adds_a_row_to_runs_alone(archive, night, tmp_path):
+    night()
+    before = files_of(tmp_path / "out")
+    for path in archive.iterdir():  # the same to a listing, and no sound any more
+        status = path.stat()
+        path.write_bytes(bytes(status.st_size))
+        os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    row = night()
+    assert (row["files_listed"], row["files_taken_up"], row["files_skipped"]) == (6, 0, 6)
+    assert row["times_real_time"] == row["audio_s"] == 0
+    assert len(files_of(tmp_path / "out")) == len(before) == 6
+    assert ds.dataset(tmp_path / "out" / "runs").count_rows() == 2
+    assert night("--rescore")["files_failed"] == 6
+
+
+def test_what_is_new_changed_or_worth_another_try_is_scored(archive, night, tmp_path):
+    (archive / "gone.wav").symlink_to("nowhere")  # may be there another time
+    (archive / "text.wav").write_text("no sound")  # will never be one
+    night()
+    factory.write_wav(archive / "new.wav", factory.voice(1.0))
+    factory.write_wav(archive / "0.wav", factory.voice(2.0))
+    row = night()
+    assert (row["files_listed"], row["files_taken_up"], row["files_skipped"]) == (9, 3, 6)
+    (second,) = [run for run in committed_runs(storage.canonical(tmp_path / "out")) if run.run_id == row["run_id"]]
+    (part,) = second.files.values()
+    taken = pq.ParquetFile(storage.path_of(part.uri)).read(["uri"])["uri"].to_pylist()
+    assert sorted(storage.name_of(uri) for uri in taken) == ["0.wav", "gone.wav", "new.wav"]
+    assert night("--channels", "split")["files_taken_up"] == 9, "other settings"
+
+
+FOUND = st.builds(
+    Found,
+    st.sampled_from(["a", "b", "c"]),
+    st.just("recording"),
+    st.sampled_from([None, 1, 2]),
+    st.sampled_from([None, datetime.datetime(2026, 1, 1, microsecond=1, tzinfo=datetime.UTC)]),
+    st.sampled_from([None, "x", "y"]),
+)
+ATTEMPTS = st.builds(
+    Attempt,
+    st.sampled_from(["a", "b", "d"]),
+    st.sampled_from(["1", "2", "3"]),
+    st.sampled_from([None, 1, 2]),
+    st.sampled_from([None, 1_767_225_600_000_001]),
+    st.sampled_from([None, "x", "y"]),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+@given(st.lists(FOUND), st.lists(ATTEMPTS, unique_by=lambda a: (a.uri, a.run_id)), st.booleans())
+def test_skipping_is_what_it_says(found, tried, rescore):
+    to_score, tally = done.decide(found, tried, NOBODY, rescore=rescore)
+    names = {one.uri: one for one in found}
+    assert tally.listed == len(names) == tally.skipped + len(to_score)
+    assert len({one.uri for one in to_score}) == len(to_score)
+    assert tally.new + tally.changed + tally.retried + tally.again == len(to_score)
+    assert not (rescore and tally.done)
+    for uri in names.keys() - {one.uri for one in to_score}:
+        one = names[uri]
+        same = [a for a in tried if a.uri == uri and a.answers and a.size_bytes == one.size_bytes]
+        same = [a for a in same if (a.etag == one.etag if a.etag and one.etag else bool(a[3]) == bool(one.modified_at))]
+        assert not max(same, key=lambda a: a.run_id).retryable
+
+
+def test_batches_lose_nothing_and_keep_uris_together():
+    items = [(f"file:///{index}", index) for index in range(10_000)]
+    batches = list(done.in_buckets(items))
+    assert sorted(done.unpack(batch for _, batch in batches)) == list(range(10_000))
+    homes = [{bucket for bucket, batch in done.in_buckets(items[i:] + items[:i])} for i in (0, 5_000)]
+    assert homes[0] == homes[1]
+
+
+def test_what_is_forgotten_is_skipped():
+    salted = Forgotten("salt", ())
+    forgotten = Forgotten("salt", [salted.hash("file:///a")])
+    found = [Found("file:///a", "recording", 1), Found("file:///b", "recording", 1)]
+    to_score, tally = done.decide(found, [], forgotten)
+    assert [one.uri for one in to_score] == ["file:///b"]
+    assert (tally.listed, tally.forgotten, tally.skipped) == (2, 1, 1)
+
+
+# The lock
+
+
+def test_a_second_writer_is_told_who_writes(archive, night, tmp_path):
+    (tmp_path / "out").mkdir()
+    with storage.hold(staging.lock_of(storage.canonical(tmp_path / "out"))), pytest.raises(ScoreError) as caught:
+        night()
+    assert f"is being written by process {os.getpid()} on " in str(caught.value)
+    assert "since 20" in str(caught.value)
+    assert night()["files_taken_up"] == 6
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["files", "runs", "segments"]
+
+
+def test_a_dead_writer_holds_nothing(tmp_path):
+    uri = storage.canonical(tmp_path / "_staging" / "lock")
+    program = f"import os, storage\nwith storage.hold({uri!r}): os.kill(os.getpid(), 9)"
+    subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
+    assert Path(storage.path_of(uri)).exists()
+    assert storage.holder(uri) is None
+    with storage.hold(uri):
+        assert str(os.getpid()) in storage.holder(uri)
+        with pytest.raises(StorageError, match="is being written") as caught, storage.hold(uri):
+            pass
+        assert caught.value.code == "busy"
+    assert not (tmp_path / "_staging").exists()
+
+
+def test_a_lock_taken_on_a_removed_file_counts_for_nothing(tmp_path, monkeypatch):
+    """The holder removes its file between another's opening and locking it."""
+    uri = storage.canonical(tmp_path / "_staging" / "lock")
+    flock, removed = fcntl.flock, []
+
+    def slow(descriptor, how):
+        if not removed:
+            removed.append(os.unlink(storage.path_of(uri)))
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", slow)
+    with storage.hold(uri):
+        assert Path(storage.path_of(uri)).exists()
+
+
+@pytest.fixture
+def lease(tmp_path):
+    return f"memory://leases/{tmp_path.name}/_staging/lock"
+
+
+def test_a_lease_keeps_others_out_and_is_given_back(lease):
+    with storage.hold(lease) as lock:
+        lock.check()
+        assert str(os.getpid()) in storage.holder(lease)
+        with pytest.raises(StorageError, match="is being written by process") as caught, storage.hold(lease):
+            pass
+        assert caught.value.code == "busy"
+    assert storage.holder(lease) is None
+    with storage.hold(lease):
+        pass
+
+
+def test_a_lease_that_has_run_out_is_taken_over_and_its_holder_told(lease, monkeypatch):
+    with storage.hold(lease) as first:
+        first.renew()
+        first.check()
+        now = time.time()
+        monkeypatch.setattr(time, "time", lambda: now + locks.LEASE_S + 1)
+        with storage.hold(lease) as second:
+            second.check()
+            first.renew()
+            with pytest.raises(StorageError, match="taken over") as caught:
+                first.check()
+            assert caught.value.code == "lock_lost"
+            second.renew()
+            second.check()
+        assert not storage.exists(lease)
+
+
+def test_a_renewal_whose_answer_was_lost_loses_no_lease(lease):
+    with storage.hold(lease) as lock:
+        lock._etag = '"another"'
+        lock.renew()
+        lock.renew()
+        lock.check()
+
+
+def test_a_bucket_out_of_reach_costs_the_lease_in_time(lease, monkeypatch):
+    with storage.hold(lease) as lock:
+        monkeypatch.setattr(locks.buckets, "put_if", broken)
+        lock.renew()
+        lock.check()
+        lock._renewed -= locks.LEASE_S + 1
+        with pytest.raises(StorageError, match="could not be renewed"):
+            lock.check()
+
+
+def broken(*_):
+    raise StorageError("unwritable", "the network is down")
+
+
+# What dead runs leave
+
+
+def ignored():
+    pass
+
+
+def work(uris, tiny):
+    """Score without Beam or child: a row for each uri."""
+
+    def score(run):
+        seal_parts(run, uris, tiny)
+        run_seal(run)
+
+    parts = []
+
+    def seal_parts(run, uris, tiny):
+        writer = PartWriter(run)
+        row = score_recording(b"bad", tiny).files[0]
+        for uri in uris:
+            parts.append(writer.add(FileResult(({**row, "uri": uri},))))
+        parts.append(writer.seal())
+
+    def run_seal(run):
+        commit.seal(run, [part for part in parts if part], Tally(listed=len(uris), new=len(uris)))
+
+    return score
+
+
+def dies(*_):
+    raise MemoryError("as if killed")
+
+
+def uris_of(out):
+    return sorted(files_of(out)["uri"])
+
+
+def killed_run(out, tiny, count=5, **changes):
+    """A run that was killed before its manifest, with count recordings in parts of two."""
+    run = a_run(out, **changes)
+    storage.write(run.plan, run.to_json().encode())
+    storage.write(run.staged_model, b"model")
+    row = score_recording(b"bad", tiny).files[0]
+    writer = PartWriter(run)
+    parts = [writer.add(FileResult(({**row, "uri": f"file:///{index}"},))) for index in range(count)]
+    return run, [part for part in (*parts, writer.seal()) if part]
+
+
+def test_a_plan_survives_its_json():
+    run = a_run("out", inputs=("a", "b"), rescore=True)
+    assert Run.from_json(run.to_json()) == run
+    later = json.loads(run.to_json()) | {"a later version's": 1}
+    assert Run.from_json(json.dumps(later)) == run
+
+
+def test_what_a_killed_run_sealed_is_adopted(tmp_path, tiny):
+    run, parts = killed_run(tmp_path, tiny)
+    assert len(parts) == 3
+    (settled,) = commit.settle(run.output, ignored)
+    assert (settled.how, settled.files) == ("adopted", 5)
+    assert uris_of(tmp_path) == [f"file:///{index}" for index in range(5)]
+    (committed,) = committed_runs(run.output)
+    row = committed.row()
+    assert committed.run_id == run.run_id
+    assert row["outcome"] == "adopted"
+    assert row["files_listed"] == row["files_taken_up"] == row["files_failed"] == row["file_rows"] == 5
+    assert row["files_skipped"] == 0
+    assert row["wall_s"] >= 0
+    assert not (tmp_path / "_staging").exists()
+    assert commit.settle(run.output, ignored) == []
+
+
+def test_only_whole_pairs_are_adopted_and_no_recording_twice(tmp_path, tiny):
+    run, parts = killed_run(tmp_path, tiny, count=8)
+    first, second, third, fourth = (part.name for part in parts)
+    storage.remove(run.staged_part("segments", first))
+    torn = storage.read(run.staged_part("files", second))
+    storage.write(run.staged_part("files", second), torn[:-20])
+    # Of the third, a bundle that was tried again wrote more.
+    row = score_recording(b"bad", tiny).files[0]
+    writer = PartWriter(dataclasses.replace(run, part_rows=100))
+    for uri in ("file:///4", "file:///5", "file:///again"):
+        writer.add(FileResult(({**row, "uri": uri},)))
+    writer.seal()
+    commit.settle(run.output, ignored)
+    assert uris_of(tmp_path) == ["file:///4", "file:///5", "file:///6", "file:///7", "file:///again"]
+    assert not {first, second, third} & {Path(p).name for p in (tmp_path / "files").rglob("*.parquet")}
+    assert fourth in {p.name for p in (tmp_path / "segments").rglob("*.parquet")}
+    assert not (tmp_path / "_staging").exists()
+
+
+def test_what_has_nothing_sealed_is_thrown_away(tmp_path):
+    run = a_run(tmp_path)
+    storage.write(run.staged_model, b"model")
+    assert [one.how for one in commit.settle(run.output, ignored)] == ["discarded"]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_failure_amid_promotion_is_made_good_by_the_next_run(archive, night, tmp_path, monkeypatch):
+    move, moved = storage.move, []
+
+    def fails(source, target):
+        moved.append(target)
+        if len(moved) == 3:
+            raise StorageError("unwritable", f"cannot move {source}: No space left on device")
+        move(source, target)
+
+    monkeypatch.setattr(storage, "move", fails)
+    with pytest.raises(ScoreError, match="No space left on device. All is scored; the next run .* finishes the commit"):
+        night(part_rows=2)
+    assert committed_runs(storage.canonical(tmp_path / "out")) == []
+    monkeypatch.setattr(storage, "move", move)
+    row = night()
+    assert (row["files_skipped"], row["files_taken_up"]) == (6, 0)
+    assert "finished its commit" in row["settled"][0]
+    assert outcomes(tmp_path / "out") == ["complete", "complete"]
+    assert files_of(tmp_path / "out")["uri"].is_unique
+    assert not (tmp_path / "out" / "_staging").exists()
+
+
+def test_an_error_after_some_parts_keeps_them_for_the_next_run(archive, night, tmp_path, monkeypatch):
+    write, written = storage.write, []
+
+    def fills_up(uri, data, **options):
+        written.extend([uri] if "/files/part-" in uri else [])
+        if len(written) > 1:
+            raise StorageError("unwritable", f"cannot write {uri}: No space left on device")
+        write(uri, data, **options)
+
+    monkeypatch.setattr(storage, "write", fills_up)
+    with pytest.raises(ScoreError, match="the next run into this output takes over what was scored"):
+        night(part_rows=4)
+    monkeypatch.setattr(storage, "write", write)
+    row = night()
+    assert "adopted" in row["settled"][0]
+    assert 0 < row["files_skipped"] < 6
+    assert outcomes(tmp_path / "out") == ["adopted", "complete"]
+    assert len(files_of(tmp_path / "out")) == files_of(tmp_path / "out")["uri"].nunique() == 6
+
+
+def test_a_lost_lock_stops_a_run_before_it_changes_anything_more(tmp_path, tiny):
+    run = a_run(tmp_path)
+
+    def lost():
+        raise StorageError("lock_lost", "taken over")
+
+    with pytest.raises(StorageError, match="taken over"):
+        commit.run_whole(run, b"model", work(["file:///a"], tiny), lost)
+    assert not (tmp_path / "files").exists()
+    assert staging.is_decided(run.output, run.run_id)
+
+
+def test_a_run_that_was_settled_while_it_went_on_does_not_commit(tmp_path, tiny):
+    run, parts = killed_run(tmp_path, tiny)
+    commit.settle(run.output, ignored)
+    with pytest.raises(commit.CommitError, match="was settled by another"):
+        commit.seal(run, parts, Tally(listed=5, new=5))
+
+
+def test_run_ids_rise_whatever_the_clock_says():
+    now = datetime.datetime(2026, 1, 31, 3, 0, 0, 5, tzinfo=datetime.UTC)
+    ids = ["20260131T030000Z-ffffffff"]
+    for back in (0, 1, -1, 3600):
+        ids.append(new_run_id(now - datetime.timedelta(seconds=back), after=ids[-1]))
+    assert ids == sorted(set(ids))
+    assert new_run_id(now).startswith("20260131T030000.000005Z-")
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupted_run_leaves_no_staging_and_no_process(archive, tiny_path, tmp_path, name):
+    """Only the command itself is told, in the midst of scoring, with parts sealed."""
+    for index in range(300):
+        (archive / f"more {index}.wav").symlink_to("0.wav")
+    process = night_process(archive, tmp_path / "out", tiny_path, part_rows=20)
+    wait_for(process, lambda: list((tmp_path / "out" / "_staging").glob("*/files/part-*")))
+    children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
+    process.send_signal(getattr(signal, name))
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130, errors
+    assert errors.strip().splitlines()[-1] == "interrupted"
+    assert not (tmp_path / "out" / "_staging").exists()
+    assert not (tmp_path / "out" / "files").exists()
+    assert children.stdout.split()
+    assert not [pid for pid in children.stdout.split() if scoring(pid)]
+
+
+def night_process(archive, out, model, **plan):
+    """The command with attributes of `Run` that no flag sets."""
+    program = (
+        "import emobeam, functools, pipelines.score as s\n"
+        "from pipelines.leave import as_process\n"
+        f"s.plan_run = functools.partial(s.plan_run, **{plan!r})\n"
+        "if __name__ == '__main__': as_process(emobeam.main)\n"
+    )
+    script = out.parent / "night.py"
+    script.write_text(program)
+    return subprocess.Popen(
+        [sys.executable, str(script), "score", "--input", str(archive), "--output", str(out), "--model", str(model)],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        # A shell's background jobs ignore the signal, and hand that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )  # fmt: skip
+
+
+def wait_for(process, happened):
+    while not happened():
+        assert process.poll() is None, process.communicate()
+        time.sleep(0.005)
+
+
+def scoring(pid):
+    """Tell whether a process is still there and no mere shadow."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
+def test_a_run_killed_at_60_percent_costs_its_successor_at_most_45(archive, tiny_path, tmp_path):
+    for index in range(194):
+        factory.write_wav(archive / f"more {index}.wav", factory.voice(3.0, seed=index))
+    process = night_process(archive, tmp_path / "out", tiny_path, part_rows=20)
+    parts = tmp_path / "out" / "_staging"
+    wait_for(process, lambda: sealed_files(parts) >= 120)
+    process.kill()
+    process.communicate()
+    row = run_score("--input", archive, "--output", tmp_path / "out", "--model", tiny_path)
+    assert 0 < row["files_taken_up"] <= 0.45 * 200
+    assert outcomes(tmp_path / "out") == ["adopted", "complete"]
+    files = files_of(tmp_path / "out")
+    assert len(files) == files["uri"].nunique() == 200
+    assert not parts.exists()
+
+
+def sealed_files(folder):
+    rows = 0
+    for path in folder.glob("*/files/part-*"):
+        try:
+            rows += pq.ParquetFile(path).metadata.num_rows
+        except (OSError, pa.ArrowException):
+            return 0  # just moved
+    return rows
+
+
+def test_the_failure_rate_decides_the_exit_code_and_all_is_committed(archive, tiny_path, tmp_path, capsys):
+    import emobeam
+
+    (archive / "text.wav").write_text("no sound")
+    argv = ["score", "--input", str(archive), "--output", str(tmp_path / "out"), "--model", str(tiny_path)]
+    assert emobeam.main(argv) == 3
+    assert "1 of 7 recordings failed (14.3%), more than --max-failure-rate 0.05" in capsys.readouterr().err
+    assert len(files_of(tmp_path / "out")) == 7
+    assert emobeam.main([*argv, "--rescore", "--max-failure-rate", "0.2"]) == 0
+    assert emobeam.main(argv) == 0, "nothing taken up, nothing failed"
+    for wrong in ("2", "-1", "half"):
+        with pytest.raises(SystemExit) as caught:
+            emobeam.main([*argv, "--max-failure-rate", wrong])
+        assert caught.value.code == 2
+    assert np.isfinite(files_of(tmp_path / "out")["size_bytes"]).all()
