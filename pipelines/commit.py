@@ -84,23 +84,23 @@ def seal(run: Run, parts: Sequence[Part], tally: Tally) -> None:
         "files_forgotten": tally.forgotten,
         "outcome": "complete",
     }
-    _seal(run, [part.name for part in parts], counts, row, datetime.datetime.now(datetime.UTC))
-
-
-def _seal(run: Run, names: Sequence[str], counts: Counts, row: dict[str, Any], ended_at: datetime.datetime) -> None:
     with gate.passing(run.run_id):
         if not storage.exists(run.plan):
             raise CommitError(f"run {run.run_id} was settled by another while it was under way; run again")
-        wall_s = (ended_at - run.started_at).total_seconds()
-        times_real_time = counts.audio_s / wall_s if wall_s > 0 else 0.0
-        values = {**run.row(), **counts.columns(), "wall_s": wall_s, "times_real_time": times_real_time, **row}
-        storage.write(run.staged_part("runs", "part-0.parquet"), to_parquet([values], tables.RUNS))
-        pairs = [(table, name) for name in sorted(names) for table in _PAIR]
-        steps = [
-            staging.move(run.run_id, f"{table}/{name}", f"{partition(table, run.run_date, run.run_id)}/{name}")
-            for table, name in (*pairs, ("runs", "part-0.parquet"))
-        ]
-        staging.decide(run.output, run.run_id, steps)
+        _seal(run, [part.name for part in parts], counts, row, datetime.datetime.now(datetime.UTC))
+
+
+def _seal(run: Run, names: Sequence[str], counts: Counts, row: dict[str, Any], ended_at: datetime.datetime) -> None:
+    wall_s = (ended_at - run.started_at).total_seconds()
+    times_real_time = counts.audio_s / wall_s if wall_s > 0 else 0.0
+    values = {**run.row(), **counts.columns(), "wall_s": wall_s, "times_real_time": times_real_time, **row}
+    storage.write(run.staged_part("runs", "part-0.parquet"), to_parquet([values], tables.RUNS))
+    pairs = [(table, name) for name in sorted(names) for table in _PAIR]
+    steps = [
+        staging.move(run.run_id, f"{table}/{name}", f"{partition(table, run.run_date, run.run_id)}/{name}")
+        for table, name in (*pairs, ("runs", "part-0.parquet"))
+    ]
+    staging.decide(run.output, run.run_id, steps)
 
 
 def run_whole(run: Run, model: bytes, work: Callable[[Run], None], check: Callable[[], None]) -> None:

@@ -15,7 +15,8 @@ import storage
 from pipelines.run import Table, partition
 from storage import Found, StorageError
 
-_PLACE = re.compile(r"/run_date=([^/]+)/run_id=([^/]+)/([^/]+\.parquet)$")
+# Uris of listed objects are percent-encoded.
+_PLACE = re.compile(r"/run_date%3D([^/]+)/run_id%3D([^/]+)/([^/]+\.parquet)$")
 
 TABLES: tuple[Table, ...] = ("files", "segments", "runs")
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import multiprocessing.util
 import os
 import signal
 import sys
@@ -25,6 +26,8 @@ def leave(code: int) -> NoReturn:
     with contextlib.suppress(BrokenPipeError):  # as when `head` has seen enough
         sys.stdout.flush()
         sys.stderr.flush()
-    for child in multiprocessing.active_children():
-        child.kill()  # of an interrupted run; it may be in the middle of a recording
+    if children := multiprocessing.active_children():  # of an interrupted run, in the middle of recordings
+        for child in children:
+            child.kill()
+        multiprocessing.util._run_finalizers(0)  # or Python warns of the semaphores that they shared
     os._exit(code)
