@@ -29,5 +29,6 @@ def leave(code: int) -> NoReturn:
     if children := multiprocessing.active_children():  # of an interrupted run, in the middle of recordings
         for child in children:
             child.kill()
-        multiprocessing.util._run_finalizers(0)  # or Python warns of the semaphores that they shared
+        # Or Python warns of the semaphores that they shared. What runs at a proper exit runs this, and waits for all.
+        multiprocessing.util._run_finalizers(0)  # type: ignore[attr-defined] # typeshed knows no private functions
     os._exit(code)
