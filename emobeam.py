@@ -15,6 +15,15 @@ from model_export.flags import (
 from pipelines.leave import as_process
 from schemas.settings import add_score_arguments
 
+_EXIT_CODES = """\
+exit codes:
+  0    every file is accounted for
+  1    it could not be done, or is not in order; one line says why
+  2    wrong usage
+  3    score: all is committed, and more files failed than --max-failure-rate allows
+  130  interrupted
+"""
+
 _TRAIN_ONLY = {
     "audiomentations", "keras", "librosa", "matplotlib", "onnx", "pandas", "pooch", "requests", "sklearn",
     "tensorflow", "tf2onnx",
@@ -23,7 +32,11 @@ _TRAIN_ONLY = {
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="emobeam", description="Score archives of speech recordings for emotion and gender.", allow_abbrev=False
+        prog="emobeam",
+        description="Score archives of speech recordings for emotion and gender.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     score = commands.add_parser(
@@ -31,12 +44,16 @@ def _parser() -> argparse.ArgumentParser:
         help="score recordings into Parquet tables",
         description="Score recordings into Parquet tables. Options that are not listed here are Beam's, "
         "such as --runner and --direct_num_workers (default: all cores).",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     add_score_arguments(score)
     show = commands.add_parser("show", help="print the newest answers of an output", allow_abbrev=False)
     show.add_argument("output", help="the --output of a scoring run")
     show.add_argument("--limit", type=int, default=50, metavar="N", help="rows to print (default: 50)")
+    verify = commands.add_parser("verify", help="prove that an output is in order", allow_abbrev=False)
+    verify.add_argument("--output", required=True, metavar="DIR", help="the --output of scoring runs")
     fetch = commands.add_parser("fetch", help="download a corpus to train on", allow_abbrev=False)
     add_fetch_arguments(fetch)
     explore = commands.add_parser("explore", help="look into corpora: a page of figures and sounds", allow_abbrev=False)
@@ -53,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code: 0 done, 1 could not be done, 2 wrong usage."""
+    """Run the command and return its exit code, as ``--help`` lists them."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and arguments.command != "score":
@@ -85,6 +102,10 @@ def _run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         from pipelines import show
 
         return show.main(arguments)
+    if arguments.command == "verify":
+        from pipelines import verify
+
+        return verify.main(arguments)
     if arguments.command == "fetch":
         from model_export import fetch
 
