@@ -57,14 +57,14 @@ def test_die_at_every_change_of_a_bucket(tmp_path, monkeypatch):
     """In this process, since the bucket is in its memory; without the lease, which outlives its holder by a minute."""
     archive = storage.canonical(tmp_path)
     for index in range(7):
-        (tmp_path / f"{index}.wav").write_bytes(bytes(index + 1))
+        (tmp_path / f"{index}.wav").write_bytes(bytes(42 + index))
 
     def outputs():
         for number in range(1000):
             output = f"memory://kills/{tmp_path.name}/{number}"
             walk.night(archive, output)
             for index in range(5):
-                (tmp_path / f"{index}.wav").write_bytes(bytes(42 * (number + 1) + index))  # changed
+                (tmp_path / f"{index}.wav").write_bytes(bytes(42 * (number + 2) + index))  # changed
             yield output
 
     fresh = outputs()
