@@ -52,6 +52,18 @@ def _parser() -> argparse.ArgumentParser:
     show = commands.add_parser("show", help="print the newest answers of an output", allow_abbrev=False)
     show.add_argument("output", help="the --output of a scoring run")
     show.add_argument("--limit", type=int, default=50, metavar="N", help="rows to print (default: 50)")
+    plan = commands.add_parser(
+        "plan",
+        help="tell what `score` with the same flags would do",
+        description="Tell what `emobeam score` with the same flags would score, skip and try again, and about how long "
+        "it would take. Changes nothing.",
+        allow_abbrev=False,
+    )
+    add_score_arguments(plan)
+    doctor = commands.add_parser("doctor", help="see whether all that scoring needs is here", allow_abbrev=False)
+    doctor.add_argument("--input", action="append", metavar="PATTERN", help="see whether it can be listed and read")
+    doctor.add_argument("--output", metavar="DIR", help="see whether it can be locked and written")
+    doctor.add_argument("--model", default="default", metavar="FILE", help="see whether it answers (default: default)")
     verify = commands.add_parser("verify", help="prove that an output is in order", allow_abbrev=False)
     verify.add_argument("--output", required=True, metavar="DIR", help="the --output of scoring runs")
     fetch = commands.add_parser("fetch", help="download a corpus to train on", allow_abbrev=False)
@@ -73,7 +85,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code, as ``--help`` lists them."""
     parser = _parser()
     arguments, rest = parser.parse_known_args(argv)
-    if rest and arguments.command != "score":
+    if rest and arguments.command not in ("score", "plan"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         return _run(arguments, rest)
@@ -102,6 +114,14 @@ def _run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         from pipelines import show
 
         return show.main(arguments)
+    if arguments.command == "plan":
+        from pipelines import plan
+
+        return plan.main(arguments, rest)
+    if arguments.command == "doctor":
+        from pipelines import doctor
+
+        return doctor.main(arguments)
     if arguments.command == "verify":
         from pipelines import verify
 

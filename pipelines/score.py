@@ -69,14 +69,7 @@ def score(arguments: argparse.Namespace, beam_flags: Sequence[str], **plan: Any)
     ------
     ScoreError
     """
-    try:
-        model_bytes = read_model(arguments.model)
-        model = load_model(model_bytes, name=arguments.model)
-        for pattern in arguments.input:
-            _check_input(pattern)
-        output = storage.canonical(arguments.output)
-    except (ModelError, StorageError, ValueError) as error:
-        raise ScoreError(str(error)) from error
+    model_bytes, model, output = checked(arguments)
     runner, options = _runner_and_options(beam_flags)
     try:
         with storage.hold(staging.lock_of(output)) as lock:
@@ -86,6 +79,23 @@ def score(arguments: argparse.Namespace, beam_flags: Sequence[str], **plan: Any)
     except (StorageError, commit.CommitError, ChildError) as error:
         raise ScoreError(str(error)) from error
     return {**row, "settled": [str(one) for one in settled]}
+
+
+def checked(arguments: argparse.Namespace) -> tuple[bytes, Model, str]:
+    """Look at what the flags name before any work; return the model's bytes, the model, and the output's uri.
+
+    Raises
+    ------
+    ScoreError
+    """
+    try:
+        model_bytes = read_model(arguments.model)
+        model = load_model(model_bytes, name=arguments.model)
+        for pattern in arguments.input:
+            _check_input(pattern)
+        return model_bytes, model, storage.canonical(arguments.output)
+    except (ModelError, StorageError, ValueError) as error:
+        raise ScoreError(str(error)) from error
 
 
 def plan_run(
@@ -153,6 +163,18 @@ def _runner_and_options(flags: Sequence[str]) -> tuple[Any, Any]:
     return FnApiRunner(), options
 
 
+def local_runner(flags: Sequence[str]) -> tuple[Any, Any]:
+    """Return the local runner and its options, whichever runner the flags name.
+
+    Raises
+    ------
+    UsageError
+        Where a flag is nobody's.
+    """
+    runner, options = _runner_and_options(flags)
+    return _runner_and_options(()) if isinstance(runner, str) else (runner, options)
+
+
 def _unknown_flags(flags: Sequence[str]) -> list[str]:
     """Return the flags that no class of Beam's options knows; Beam itself drops them with a warning."""
     from apache_beam.options.pipeline_options import PipelineOptions
@@ -184,9 +206,12 @@ def _run(run: Run, model_bytes: bytes, runner: Any, options: Any, check: Callabl
 def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> None:
     """Run the pipeline in a thread, so that this one can be interrupted, and sees when the lock is lost."""
     import apache_beam as beam
+    from apache_beam.runners.worker import sdk_worker
 
     from pipelines import progress
     from pipelines.transforms import ScoreArchive
+
+    sdk_worker.print = lambda *_, **__: None  # a worker prints its error at length, besides logging and raising it
 
     errors: list[BaseException] = []
     results: list[Any] = []
@@ -226,13 +251,17 @@ def _what_is_left(run: Run) -> str:
     return ""
 
 
+def quiet_beam() -> None:
+    """Keep Beam from logging: it warns of libraries that a local run does not want, and tells errors at length."""
+    logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+
+
 def main(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
     """Run ``emobeam score`` and return its exit code."""
     from pipelines import summary
 
-    # Beam warns of Google libraries that a local run does not want, and logs at length what `score` tells in a line.
-    logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    quiet_beam()
     try:
         row = score(arguments, beam_flags)
     except ScoreError as error:
