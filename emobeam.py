@@ -66,6 +66,16 @@ def _parser() -> argparse.ArgumentParser:
     doctor.add_argument("--model", default="default", metavar="FILE", help="see whether it answers (default: default)")
     verify = commands.add_parser("verify", help="prove that an output is in order", allow_abbrev=False)
     verify.add_argument("--output", required=True, metavar="DIR", help="the --output of scoring runs")
+    compact = commands.add_parser("compact", help="rewrite many small runs as few large parts", allow_abbrev=False)
+    compact.add_argument("--output", required=True, metavar="DIR", help="the --output of scoring runs")
+    forget = commands.add_parser(
+        "forget",
+        help="remove recordings from every table, and keep them out",
+        description="Remove every row of recordings from every table, and keep them out of later runs.",
+        allow_abbrev=False,
+    )
+    forget.add_argument("uri", nargs="+", metavar="URI", help="a recording: its path or uri")
+    forget.add_argument("--output", required=True, metavar="DIR", help="the --output of scoring runs")
     fetch = commands.add_parser("fetch", help="download a corpus to train on", allow_abbrev=False)
     add_fetch_arguments(fetch)
     explore = commands.add_parser("explore", help="look into corpora: a page of figures and sounds", allow_abbrev=False)
@@ -126,6 +136,14 @@ def _run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
         from pipelines import verify
 
         return verify.main(arguments)
+    if arguments.command == "compact":
+        from pipelines import compact
+
+        return compact.main(arguments)
+    if arguments.command == "forget":
+        from pipelines import forget
+
+        return forget.main(arguments)
     if arguments.command == "fetch":
         from model_export import fetch
 

@@ -47,19 +47,20 @@ def pace(run: Run) -> Pace | None:
     import pyarrow.compute as pc
     import pyarrow.parquet as pq
 
-    seconds, files, size_bytes, looked_at = 0.0, 0, 0, 0
+    seconds, files, size_bytes, looked_at, sized = 0.0, 0, 0, 0, True
     for before in reversed(committed_runs(run.output)):
         row = before.row()
         same = (row["model_hash"], row["settings_hash"]) == (run.model_hash, run.settings.hash)
-        if not (same and row["files_taken_up"] and before.files) or row.get("outcome") == "compacted":
+        if not (same and row["files_taken_up"]) or row.get("outcome") == "compacted":
             continue
         seconds, files, looked_at = seconds + row["wall_s"], files + row["files_taken_up"], looked_at + 1
+        sized = sized and bool(before.files)  # its rows may stand elsewhere by now
         for found in before.files.values():
             with storage.open_read(found.uri) as file:
                 size_bytes += pc.sum(pq.ParquetFile(file).read(["size_bytes"])["size_bytes"]).as_py() or 0
         if looked_at == _RUNS:
             break
-    return Pace(seconds, files, size_bytes) if files else None
+    return Pace(seconds, files, size_bytes if sized else 0) if files else None
 
 
 def tally_of(run: Run, beam_flags: Sequence[str]) -> Tally:

@@ -18,6 +18,7 @@ What is cleaned up goes in an order that can be broken off anywhere: the manifes
 over from bundles that Beam tried again are never taken for those of a run that died, and the plan goes last.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Iterable
 
@@ -90,6 +91,40 @@ def carry_out(output: str, change_id: str, check: Callable[[], None]) -> None:
             storage.remove(*uris)
     check()
     discard(output, change_id)
+
+
+def change(output: str, change_id: str, stage: Callable[[], Iterable[Step]], check: Callable[[], None]) -> None:
+    """Make a change of which nothing is kept unless all of it is staged.
+
+    Parameters
+    ----------
+    output, change_id : str
+    stage : callable
+        Stages what is needed, and returns the steps.
+    check : callable
+        Raises where the lock is lost.
+
+    Raises
+    ------
+    Exception
+        Whatever `stage` raises.
+    """
+    try:
+        decide(output, change_id, stage())
+        carry_out(output, change_id, check)
+    except KeyboardInterrupt:
+        if is_decided(output, change_id):
+            carry_out(output, change_id, check)
+        else:
+            discard(output, change_id)
+        raise
+    except Exception:
+        # What cannot be cleaned up now, the next change will; the first error is the one to tell.
+        with contextlib.suppress(storage.StorageError):
+            check()
+            if not is_decided(output, change_id):
+                discard(output, change_id)
+        raise
 
 
 def discard(output: str, change_id: str) -> None:

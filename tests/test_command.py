@@ -30,7 +30,21 @@ HEAVY = {
 
 @pytest.mark.parametrize(
     "command",
-    ["", "score", "plan", "show", "verify", "doctor", "fetch", "explore", "train", "evaluate", "export"],
+    [
+        "",
+        "score",
+        "plan",
+        "show",
+        "verify",
+        "doctor",
+        "compact",
+        "forget",
+        "fetch",
+        "explore",
+        "train",
+        "evaluate",
+        "export",
+    ],
 )
 def test_help_imports_nothing_heavy(command):
     program = f"import sys, emobeam\ntry: emobeam.main({[*command.split(), '--help']!r})\nfinally: print(*sys.modules)"

@@ -25,7 +25,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 import storage
-from pipelines import commit, done, staging
+from pipelines import commit, compact, done, forget, staging
 from pipelines.committed import committed_runs, newest_run_id, runs_of
 from pipelines.done import Forgotten
 from pipelines.parts import PartWriter
@@ -109,7 +109,26 @@ def score(folder: Path) -> None:
 
 Act = Callable[[Path], None]
 
-WHAT: dict[str, Act] = {"score": score}
+
+def compacted(folder: Path) -> None:
+    """Compact the output, into parts of few rows."""
+    output = storage.canonical(folder / "out")
+    compact.PART_ROWS = 6
+    with storage.hold(staging.lock_of(output)) as lock:
+        commit.settle(output, lock.check)
+        compact.compact(output, lock.check)
+
+
+def forgotten(folder: Path) -> None:
+    """Forget a recording that was scored twice, one that was scored once, and one that was not."""
+    output = storage.canonical(folder / "out")
+    uris = {storage.canonical(folder / "in" / name) for name in ("0.wav", "4.wav", "never.wav")}
+    with storage.hold(staging.lock_of(output)) as lock:
+        commit.settle(output, lock.check)
+        forget.forget(output, uris, lock.check)
+
+
+WHAT: dict[str, Act] = {"score": score, "compact": compacted, "forget": forgotten}
 
 
 def begin(folder: Path) -> None:
