@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 
 import storage
 from pipelines.run import Run
-from storage import Found
+from storage import Found, StorageError
 
 BUCKETS = 256
 _BATCH = 256
@@ -157,7 +157,21 @@ def attempts(run: Run, run_id: str, part: str) -> Iterator[Attempt]:
     ------
     Attempt
         One a recording.
+
+    Raises
+    ------
+    storage.StorageError
+        If the part cannot be read.
     """
+    try:
+        yield from _attempts(run, run_id, part)
+    except pa.ArrowException as error:
+        raise StorageError(
+            "unreadable", f"{part} is no whole Parquet file: {error}; `emobeam verify` tells all that is wrong"
+        ) from error
+
+
+def _attempts(run: Run, run_id: str, part: str) -> Iterator[Attempt]:
     columns = ["uri", "size_bytes", "modified_at", "etag", "model_hash", "settings_hash", "retryable"]
     last = None
     with storage.open_read(part) as file:

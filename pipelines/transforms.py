@@ -1,5 +1,6 @@
 """The transforms: as little logic as possible, around plain functions that live elsewhere."""
 
+import contextlib
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -22,12 +23,23 @@ from storage import Found
 TALLY = "tally"
 
 
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
+    """Keep an error for the end of a local run, before Beam wraps it."""
+    try:
+        yield
+    except Exception as error:
+        progress.board.fail(error)
+        raise
+
+
 class ListInputs(beam.DoFn):
     """Patterns in; what they name out, in batches by bucket."""
 
     def process(self, pattern: str) -> Iterator[tuple[int, bytes]]:
         """List a pattern."""
-        yield from done.in_buckets((found.uri, found) for found in storage.list_input(pattern, EXTENSIONS))
+        with _telling():
+            yield from done.in_buckets((found.uri, found) for found in storage.list_input(pattern, EXTENSIONS))
 
 
 class ListCommitted(beam.DoFn):
@@ -35,9 +47,10 @@ class ListCommitted(beam.DoFn):
 
     def process(self, output: str) -> Iterator[tuple[str, str]]:
         """List an output."""
-        for run in committed_runs(output):
-            for found in run.files.values():
-                yield run.run_id, found.uri
+        with _telling():
+            for run in committed_runs(output):
+                for found in run.files.values():
+                    yield run.run_id, found.uri
 
 
 class ReadAttempts(beam.DoFn):
@@ -48,7 +61,8 @@ class ReadAttempts(beam.DoFn):
 
     def process(self, part: tuple[str, str]) -> Iterator[tuple[int, bytes]]:
         """Read a part."""
-        yield from done.in_buckets((attempt.uri, attempt) for attempt in done.attempts(self._run, *part))
+        with _telling():
+            yield from done.in_buckets((attempt.uri, attempt) for attempt in done.attempts(self._run, *part))
 
 
 class Decide(beam.DoFn):
@@ -59,7 +73,8 @@ class Decide(beam.DoFn):
 
     def setup(self) -> None:
         """Read what was forgotten."""
-        self._forgotten = Forgotten.of(self._run.output)
+        with _telling():
+            self._forgotten = Forgotten.of(self._run.output)
 
     def process(self, bucket: tuple[int, Mapping[str, Iterable[bytes]]]) -> Iterator[Any]:
         """Decide on a bucket."""
@@ -99,7 +114,7 @@ class ScoreToParts(beam.DoFn):
 
     def process(self, found: Found) -> Iterator[Part]:
         """Score one recording, or rather one of those before it."""
-        try:
+        with _telling():
             gate.check(self._run.run_id)
             if self._child is None:
                 options = ChildOptions(model=self._run.staged_model, settings=self._run.settings)
@@ -107,21 +122,15 @@ class ScoreToParts(beam.DoFn):
                 child = self._child
                 progress.board.watch(lambda: child.audio_s)
             yield from self._gather(self._child.submit(found))
-        except Exception as error:
-            progress.board.fail(error)
-            raise
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         """Score what is under way and seal the last part."""
-        try:
+        with _telling():
             if self._child is not None:
                 yield from map(_in_global_window, self._gather(self._child.finish()))
             part = self._writer.seal()
             if part is not None:
                 yield _in_global_window(part)
-        except Exception as error:
-            progress.board.fail(error)
-            raise
 
     def _gather(self, results: Iterable[FileResult]) -> Iterator[Part]:
         for result in results:
@@ -150,11 +159,8 @@ class SealRun(beam.DoFn):
 
     def process(self, _: None, parts: Iterable[Part], tallies: Iterable[Tally]) -> None:
         """Seal."""
-        try:
+        with _telling():
             seal(self._run, list(parts), Tally.total(tallies))
-        except Exception as error:
-            progress.board.fail(error)
-            raise
 
 
 class ToScore(beam.PTransform):

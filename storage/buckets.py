@@ -10,6 +10,9 @@ from urllib.parse import quote, unquote
 from storage import changes
 from storage.found import Found, StorageError
 
+#: What tells one writing of an object from the next: S3 and Azure go by the etag, Google by the version.
+Version = dict[str, str]
+
 _MAGIC = re.compile(r"[*?[]")
 
 
@@ -160,8 +163,8 @@ def write(uri: str, data: bytes, *, if_absent: bool) -> None:
     changes.watch("written", uri)
 
 
-def put_if(uri: str, data: bytes, etag: str | None) -> str:
-    """Put an object where the one there has this etag, or where there is none; return the new etag.
+def put_if(uri: str, data: bytes, version: Version | None) -> Version:
+    """Put an object where the one there is of this version, or where there is none; return the new version.
 
     Raises
     ------
@@ -173,21 +176,25 @@ def put_if(uri: str, data: bytes, etag: str | None) -> str:
     store, key, _ = _split(uri)
     changes.watch("write", uri)
     try:
-        put = store.put(key, data, mode="create" if etag is None else {"e_tag": etag})
+        put = store.put(key, data, mode="create" if version is None else version)
     except (AlreadyExistsError, PreconditionError) as error:
         raise StorageError("exists", f"{uri} is there already", retryable=False) from error
     except Exception as error:
         raise StorageError("unwritable", f"cannot write {uri}: {_first_line(error)}") from error
     changes.watch("written", uri)
-    return str(put["e_tag"])
+    return _version(put)
 
 
-def get(uri: str) -> tuple[bytes, str] | None:
-    """Return an object and its etag, of one moment; None where there is none."""
+def _version(told: Any) -> Version:
+    return {name: told[name] for name in ("e_tag", "version") if told[name] is not None}
+
+
+def get(uri: str) -> tuple[bytes, Version] | None:
+    """Return an object and its version, of one moment; None where there is none."""
     store, key, _ = _split(uri)
     try:
         got = store.get(key)
-        return bytes(got.bytes()), str(got.meta["e_tag"])
+        return bytes(got.bytes()), _version(got.meta)
     except FileNotFoundError:
         return None
     except Exception as error:

@@ -149,7 +149,7 @@ class _Lease(Lock):
         self._who = _myself() | {"nonce": secrets.token_hex(8)}
         self._stop = threading.Event()
         self._lost = False
-        self._etag = self._take()
+        self._version = self._take()
         self._renewed = time.monotonic()
         self._thread = threading.Thread(target=self._renew_for_ever, daemon=True)
         self._thread.start()
@@ -157,7 +157,7 @@ class _Lease(Lock):
     def _data(self) -> bytes:
         return json.dumps(self._who | {"renewed_at": time.time(), "lease_s": LEASE_S}).encode()
 
-    def _take(self) -> str:
+    def _take(self) -> buckets.Version:
         while True:
             try:
                 return buckets.put_if(self._uri, self._data(), None)
@@ -167,13 +167,13 @@ class _Lease(Lock):
             lease = _read_lease(self._uri)
             if lease is None:
                 continue  # given back between the two
-            who, etag = lease
+            who, version = lease
             if not _expired(who):
                 raise _busy(
                     self._uri, who, f"wait for it to end; should it be dead, its lease ends within {LEASE_S:g} s"
                 )
             try:
-                return buckets.put_if(self._uri, self._data(), etag)
+                return buckets.put_if(self._uri, self._data(), version)
             except StorageError as error:
                 if error.code != "exists":
                     raise
@@ -186,7 +186,7 @@ class _Lease(Lock):
     def renew(self) -> None:
         """Put the lease again, if it is still ours."""
         try:
-            self._etag = buckets.put_if(self._uri, self._data(), self._etag)
+            self._version = buckets.put_if(self._uri, self._data(), self._version)
             self._renewed = time.monotonic()
         except StorageError as error:
             if error.code != "exists":
@@ -196,7 +196,7 @@ class _Lease(Lock):
             except StorageError:
                 return
             if lease is not None and lease[0].get("nonce") == self._who["nonce"]:
-                self._etag = lease[1]  # an earlier renewal went through, and its answer was lost
+                self._version = lease[1]  # an earlier renewal went through, and its answer was lost
             else:
                 self._lost = True
 
@@ -229,7 +229,7 @@ def _hold_lease(uri: str) -> Iterator[Lock]:
         lease.give_back()
 
 
-def _read_lease(uri: str) -> tuple[dict[str, Any], str] | None:
+def _read_lease(uri: str) -> tuple[dict[str, Any], buckets.Version] | None:
     found = buckets.get(uri)
     return None if found is None else (_parsed(found[0]), found[1])
 

@@ -223,7 +223,7 @@ def test_a_lease_that_has_run_out_is_taken_over_and_its_holder_told(lease, monke
 
 def test_a_renewal_whose_answer_was_lost_loses_no_lease(lease):
     with storage.hold(lease) as lock:
-        lock._etag = '"another"'
+        lock._version = {"e_tag": '"another"'}
         lock.renew()
         lock.renew()
         lock.check()
@@ -377,6 +377,15 @@ def test_a_run_that_was_settled_while_it_went_on_does_not_commit(tmp_path, tiny)
     commit.settle(run.output, ignored)
     with pytest.raises(commit.CommitError, match="was settled by another"):
         commit.seal(run, parts, Tally(listed=5, new=5))
+
+
+def test_a_broken_table_is_one_clear_line(night, tmp_path):
+    night()
+    (part,) = (tmp_path / "out" / "files").rglob("*.parquet")
+    part.write_bytes(part.read_bytes()[:-20])
+    with pytest.raises(ScoreError, match=r"is no whole Parquet file: .*; `emobeam verify` tells all that is wrong$"):
+        night()
+    assert not (tmp_path / "out" / "_staging").exists()
 
 
 def test_run_ids_rise_whatever_the_clock_says():
