@@ -18,7 +18,7 @@ from pipelines.cores import cores, quota
 from pipelines.score import versions
 from scoring import load_model, score_recording
 
-_PROBE = "emobeam-doctor-probe"
+_PROBE = "doctor"
 
 
 def examine(arguments: argparse.Namespace) -> Iterator[tuple[str, bool, str]]:
@@ -123,7 +123,7 @@ def _output(output: str) -> str:
         return f"{output} is being written by {who}"
     with storage.hold(staging.lock_of(uri)):
         left = staging.staged(uri)
-        probe = storage.join(uri, "_staging", _PROBE)
+        probe = staging.place(uri, _PROBE, "probe")
         storage.write(probe, b"whole")
         whole = storage.read(probe)
         storage.remove(probe)

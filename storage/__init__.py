@@ -139,7 +139,7 @@ def remove(uri: str) -> None:
 
 
 def remove_tree(prefix: str) -> None:
-    """Remove everything under a folder or prefix; absent counts as removed."""
+    """Remove a folder or prefix with everything under it; absent counts as removed."""
     if is_bucket(prefix):
         buckets.remove_tree(prefix)
     else:

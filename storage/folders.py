@@ -205,7 +205,7 @@ def remove(path: str) -> None:
     """Remove a file; see `storage.remove`. A partition that it leaves empty goes too: two folders up."""
     changes.watch("remove", path)
     try:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             os.unlink(path)
         with contextlib.suppress(OSError):
             os.rmdir(os.path.dirname(path))
@@ -243,7 +243,8 @@ def names(path: str) -> list[str]:
 
 def remove_tree(path: str) -> None:
     """Remove a folder and all in it; see `storage.remove_tree`. The folder above goes too, once it is empty."""
-    if not os.path.exists(path):
+    if not os.path.isdir(path):
+        remove(path)
         return
     try:
         for folder, _, files in os.walk(path, topdown=False):

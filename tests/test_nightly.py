@@ -113,6 +113,14 @@ def test_what_has_nothing_sealed_is_thrown_away(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+def test_strange_things_in_the_staging_are_in_nobodys_way(night, tmp_path):
+    (tmp_path / "out" / "_staging" / "20260101T000000Z-0" / "files").mkdir(parents=True)
+    (tmp_path / "out" / "_staging" / "20260101T000000Z-0" / "files" / ".writing-x").write_text("half")
+    (tmp_path / "out" / "_staging" / ".DS_Store").write_text("a file of the system's")
+    assert len(night()["settled"]) == 2
+    assert not (tmp_path / "out" / "_staging").exists()
+
+
 def test_a_failure_amid_promotion_is_made_good_by_the_next_run(night, tmp_path, monkeypatch):
     move, moved = storage.move, []
 

@@ -1,5 +1,7 @@
 """Verify: what is in order passes, and whatever can be wrong is told."""
 
+import shutil
+
 import factory
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -8,10 +10,13 @@ from nights import wrong_in
 from test_pipeline import run_score
 
 
-@pytest.fixture
-def output(archive, tmp_path, tiny_path):
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory, tiny_path):
     """Two committed runs, the first of one part, the second of several, with a failure."""
-    out = tmp_path / "out"
+    folder = tmp_path_factory.mktemp("whole")
+    archive, out = folder / "in", folder / "out"
+    for index in range(6):
+        factory.write_wav(archive / f"{index}.wav", factory.voice(0.5 + index / 4, seed=index))
     flags = ("--input", archive, "--output", out, "--model", tiny_path, "--direct_num_workers", "1")
     run_score(*flags)
     (archive / "text.wav").write_text("no sound")
@@ -19,6 +24,12 @@ def output(archive, tmp_path, tiny_path):
         factory.write_wav(archive / f"more {index}.wav", factory.voice(6.0, seed=index))
     run_score(*flags, part_rows=4)
     return out
+
+
+@pytest.fixture
+def output(whole, tmp_path):
+    """A copy to break."""
+    return shutil.copytree(whole, tmp_path / "out")
 
 
 def rewrite(path, change):
