@@ -42,8 +42,8 @@ def _parser() -> argparse.ArgumentParser:
     score = commands.add_parser(
         "score",
         help="score recordings into Parquet tables",
-        description="Score recordings into Parquet tables. Options that are not listed here are Beam's, "
-        "such as --runner and --direct_num_workers (default: all cores).",
+        description="Score recordings into Parquet tables. What is done already is skipped. Options that are not\n"
+        "listed here are Beam's, such as --runner and --direct_num_workers (default: all cores).",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -1,8 +1,6 @@
 """The way out of a process that has run Beam."""
 
 import contextlib
-import multiprocessing
-import multiprocessing.util
 import os
 import signal
 import sys
@@ -26,9 +24,19 @@ def leave(code: int) -> NoReturn:
     with contextlib.suppress(BrokenPipeError):  # as when `head` has seen enough
         sys.stdout.flush()
         sys.stderr.flush()
-    if children := multiprocessing.active_children():  # of an interrupted run, in the middle of recordings
-        for child in children:
-            child.kill()
+    if "multiprocessing.process" in sys.modules:
+        _end_children()
+    os._exit(code)
+
+
+def _end_children() -> None:
+    """Kill what an interrupted run leaves, in the middle of recordings."""
+    import multiprocessing
+    import multiprocessing.util
+
+    children = multiprocessing.active_children()
+    for child in children:
+        child.kill()
+    if children:
         # Or Python warns of the semaphores that they shared. What runs at a proper exit runs this, and waits for all.
         multiprocessing.util._run_finalizers(0)  # type: ignore[attr-defined] # typeshed knows no private functions
-    os._exit(code)

@@ -194,8 +194,10 @@ def _run(run: Run, model_bytes: bytes, runner: Any, options: Any, check: Callabl
     try:
         commit.run_whole(run, model_bytes, lambda run: _work(run, runner, options, check), check)
     except Exception as error:
-        cause = progress.board.error or error
-        if not isinstance(cause, StorageError | commit.CommitError | ChildError):
+        told = (StorageError, commit.CommitError, ChildError)
+        # Beam wraps what a worker raises; and workers fail, too, once the run is given up for another reason.
+        cause = error if isinstance(error, told) else progress.board.error
+        if not isinstance(cause, told):
             raise
         raise ScoreError(f"{cause}{_what_is_left(run)}") from error
     with storage.open_read(run.runs_object) as file:

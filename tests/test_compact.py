@@ -159,3 +159,25 @@ def test_an_interrupted_change_leaves_nothing_or_is_whole(history, monkeypatch, 
     assert (walk.rows(uri), wrong_in(history)) == (rows, [])
     assert not (history / "_staging").exists()
     assert committed_runs(uri)[-1].row()["outcome"] == ("compacted" if what == "move" else "complete")
+
+
+def test_a_bucket_is_looked_after_as_a_folder_is(tmp_path, capsys):
+    import emobeam
+
+    archive, out = storage.canonical(tmp_path), f"memory://compact/{tmp_path.name}"
+    for nth in range(4):
+        (tmp_path / f"{nth}.wav").write_bytes(bytes(nth + 1))
+        (tmp_path / "0.wav").write_bytes(bytes(10 + nth))
+        walk.night(archive, out)
+    rows = walk.rows(out)
+    assert emobeam.main(["compact", "--output", out]) == 0
+    assert walk.rows(out) == rows
+    assert emobeam.main(["forget", "--output", out, str(tmp_path / "0.wav")]) == 0
+    assert "0.wav" not in str(walk.rows(out))
+    assert len(walk.rows(out)) < len(rows)
+    capsys.readouterr()
+    assert emobeam.main(["verify", "--output", out]) == 0
+    assert "all in order" in capsys.readouterr().out
+    assert emobeam.main(["doctor", "--output", out]) == 0
+    assert "can be locked, written and read" in capsys.readouterr().out
+    assert storage.names(storage.join(out, "_staging")) == []

@@ -308,3 +308,15 @@ def test_a_limit_on_file_sizes_is_one_clear_line(archive, tiny_path, tmp_path):
     assert done.stderr.startswith("emobeam score: cannot write")
     assert "make room there" in done.stderr
     assert list((tmp_path / "out").iterdir()) == []
+
+
+def test_a_run_that_loses_its_lock_says_so_in_a_line(night, monkeypatch, tmp_path):
+    def lost(_):
+        raise StorageError("lock_lost", "the lease was taken over")
+
+    monkeypatch.setattr(storage.Lock, "check", lost)
+    with pytest.raises(ScoreError, match=r"^the lease was taken over"):
+        night()
+    assert not (tmp_path / "out" / "files").exists()
+    monkeypatch.undo()
+    assert night()["files_listed"] == 6
