@@ -12,7 +12,8 @@ Readers find every row at every moment, on folders as on buckets, whatever break
 all of the new ones are there. So the view ``latest`` in the README, the greatest run_id of each recording, shows the
 same answers from the first step to the last: the old row, and then its copy. A plain glob, which shows history, never
 misses a row, and finds some twice from the first step to the last: some milliseconds for each part in a folder, some
-hundred in a bucket. Whoever cannot bear that reads ``latest``.
+hundred in a bucket. Whoever cannot bear that reads ``latest``. A reader that has listed the parts before and opens them
+after finds some gone, says so, and reads again; it does not go on without them.
 
 The runs table keeps the rows of the old runs: it tells what each night did.
 """

@@ -49,6 +49,14 @@ def test_kill_at_random_moments(tmp_path, what):
     assert not [kill for kill in kills if kill["wrong"]]
 
 
+@pytest.mark.nights
+@pytest.mark.parametrize("what", walk.WHAT)
+def test_kill_what_makes_good_a_kill(tmp_path, what):
+    kills = walked(what, tmp_path, "twice", 0, 40)
+    assert len(kills) == 40
+    assert not [kill for kill in kills if kill["wrong"]]
+
+
 class Dead(BaseException):
     """As if the process were killed: from here on it changes nothing any more."""
 

@@ -2,11 +2,11 @@
 
 usage: walk.py WHAT FOLDER FIRST STEP          killed at every STEP-th change, from FIRST on
        walk.py WHAT FOLDER random SEED TIMES   killed after random times
+       walk.py WHAT FOLDER twice SEED TIMES    killed at a random change, and at another when it does it again
 
 In FOLDER/begin lies the archive and output of a first night. For each kill a copy of it is made, in which a fork does
 WHAT until it ends by its own SIGKILL, and another does it again, undisturbed. What is there then must be what a night
-that nobody disturbed leaves, and what readers find in between must be in order. No Beam: scoring takes its answers from
-a table made beforehand, so that a night costs milliseconds, and the forks have but one thread to copy.
+that nobody disturbed leaves, and what readers find in between must be in order. No Beam: what is scored are sizes, so that a night costs milliseconds, and the forks have but one thread to copy.
 """
 
 import contextlib
@@ -225,7 +225,10 @@ def walk(what: str, folder: Path, kills: Iterator[dict[str, Any]]) -> Iterator[d
         wanted, after = rows(output), latest(output)
     for kill in kills:
         with afresh(folder) as place:
-            killed, _ = forked(WHAT[what], place, **kill)
+            again = kill.get("again_at")
+            killed, _ = forked(WHAT[what], place, **{name: at for name, at in kill.items() if name != "again_at"})
+            if again:
+                forked(WHAT[what], place, kill_at=again)
             seen = latest(output)
             # Readers may find some of the new already, but each recording once, and as it was or as it will be.
             in_order = set(seen) <= {*before, *after} and (what != "compact" or seen == before)
@@ -252,9 +255,12 @@ def main() -> None:
         started = time.monotonic()
         _, total = forked(WHAT[what], place)
         longest = time.monotonic() - started
+    rng = random.Random(int(how[1]))
     if how[0] == "random":
-        rng = random.Random(int(how[1]))
         kills = iter([{"kill_after_s": rng.uniform(0, longest)} for _ in range(int(how[2]))])
+    elif how[0] == "twice":
+        ats = range(1, total + 1)
+        kills = iter([{"kill_at": rng.choice(ats), "again_at": rng.choice(ats)} for _ in range(int(how[2]))])
     else:
         kills = iter([{"kill_at": at} for at in range(int(how[0]), total + 1, int(how[1]))])
     print(json.dumps({"changes": total}))
