@@ -7,8 +7,6 @@ import sys
 import time
 from pathlib import Path
 
-import pyarrow as pa
-import pyarrow.parquet as pq
 from conftest import ROOT
 from test_pipeline import a_run, files_of
 
@@ -42,13 +40,19 @@ def killed_run(out, tiny, count=5, **changes):
     return run, [part for part in (*parts, writer.seal()) if part]
 
 
-def night_process(archive, out, model, **plan):
-    """The command with attributes of `Run` that no flag sets."""
+def night_process(archive, out, model, *, die_at=0, **plan):
+    """The command, with attributes of `Run` that no flag sets; it kills itself when it has scored so many."""
     program = (
-        "import emobeam, functools, pipelines.score as s\n"
+        "import emobeam, functools, os, pipelines.score as s, pipelines.progress as p\n"
         "from pipelines.leave import as_process\n"
-        f"s.plan_run = functools.partial(s.plan_run, **{plan!r})\n"
-        "if __name__ == '__main__': as_process(emobeam.main)\n"
+        "class Board(p.Board):\n"
+        "    def count(self, *, failed):\n"
+        "        super().count(failed=failed)\n"
+        f"        if self.done == {die_at}: os.kill(os.getpid(), 9)\n"
+        "if __name__ == '__main__':  # the scoring child imports this too\n"
+        "    p.Board = Board\n"
+        f"    s.plan_run = functools.partial(s.plan_run, **{plan!r})\n"
+        "    as_process(emobeam.main)\n"
     )
     script = out.parent / "night.py"
     script.write_text(program)
@@ -72,16 +76,6 @@ def alive(pid):
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):
         return False
-
-
-def sealed_files(folder):
-    rows = 0
-    for path in folder.glob("*/files/part-*"):
-        try:
-            rows += pq.ParquetFile(path).metadata.num_rows
-        except (OSError, pa.ArrowException):
-            return 0  # just moved
-    return rows
 
 
 def wrong_in(out):

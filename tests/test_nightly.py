@@ -16,7 +16,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from conftest import ROOT
-from nights import alive, ignored, killed_run, night_process, outcomes, sealed_files, uris_of, wait_for, wrong_in
+from nights import alive, ignored, killed_run, night_process, outcomes, uris_of, wait_for, wrong_in
 from test_pipeline import a_run, files_of, run_score
 
 import storage
@@ -225,17 +225,15 @@ def test_an_interrupted_run_leaves_no_staging_and_no_process(archive, tiny_path,
 def test_a_run_killed_at_60_percent_costs_its_successor_at_most_45(archive, tiny_path, tmp_path):
     for index in range(194):
         factory.write_wav(archive / f"more {index}.wav", factory.voice(3.0, seed=index))
-    process = night_process(archive, tmp_path / "out", tiny_path, part_rows=20)
-    parts = tmp_path / "out" / "_staging"
-    wait_for(process, lambda: sealed_files(parts) >= 120)
-    process.kill()
+    process = night_process(archive, tmp_path / "out", tiny_path, part_rows=10, die_at=120)
+    assert process.wait() == -signal.SIGKILL
     process.communicate()
     row = run_score("--input", archive, "--output", tmp_path / "out", "--model", tiny_path)
     assert 0 < row["files_taken_up"] <= 0.45 * 200
     assert outcomes(tmp_path / "out") == ["adopted", "complete"]
     files = files_of(tmp_path / "out")
     assert len(files) == files["uri"].nunique() == 200
-    assert not parts.exists()
+    assert not (tmp_path / "out" / "_staging").exists()
 
 
 def test_the_failure_rate_decides_the_exit_code_and_all_is_committed(archive, tiny_path, tmp_path, capsys):

@@ -6,8 +6,8 @@ usage: walk.py WHAT FOLDER FIRST STEP          killed at every STEP-th change, f
 
 In FOLDER/begin lies the archive and output of a first night. For each kill a copy of it is made, in which a fork does
 WHAT until it ends by its own SIGKILL, and another does it again, undisturbed. What is there then must be what a night
-that nobody disturbed leaves, and what readers find in between must be in order. No Beam, and answers made up from sizes:
-a night costs milliseconds, and the forks have but one thread to copy.
+that nobody disturbed leaves, and what readers find in between must be in order. No Beam, and answers made up from
+sizes: a night costs milliseconds, and the forks have but one thread to copy.
 """
 
 import contextlib
