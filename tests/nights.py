@@ -57,7 +57,8 @@ def night_process(archive, out, model, *, die_at=0, **plan):
     script = out.parent / "night.py"
     script.write_text(program)
     return subprocess.Popen(
-        [sys.executable, str(script), "score", "--input", str(archive), "--output", str(out), "--model", str(model)],
+        [sys.executable, str(script), "score", "--input", str(archive), "--output", str(out), "--model", str(model),
+         "--direct_num_workers", "2"],
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
         # A shell's background jobs ignore the signal, and hand that down.
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),

@@ -225,7 +225,7 @@ def test_an_interrupted_run_leaves_no_staging_and_no_process(archive, tiny_path,
 def test_a_run_killed_at_60_percent_costs_its_successor_at_most_45(archive, tiny_path, tmp_path):
     for index in range(194):
         factory.write_wav(archive / f"more {index}.wav", factory.voice(3.0, seed=index))
-    process = night_process(archive, tmp_path / "out", tiny_path, part_rows=10, die_at=120)
+    process = night_process(archive, tmp_path / "out", tiny_path, part_rows=8, die_at=120)
     assert process.wait() == -signal.SIGKILL
     process.communicate()
     row = run_score("--input", archive, "--output", tmp_path / "out", "--model", tiny_path)
