@@ -93,6 +93,17 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
         help="an .onnx model exported by emobeam (default: the packaged one)",
     )
     parser.add_argument(
+        "--rescore", action="store_true", help="score again what has an answer by this model and these settings"
+    )
+    parser.add_argument(
+        "--max-failure-rate",
+        type=failure_rate,
+        default=0.05,
+        metavar="FRACTION",
+        help="exit with 3 where more of the files taken up fail; what was scored is committed all the same "
+        "(default: 0.05)",
+    )
+    parser.add_argument(
         "--channels",
         choices=("mix", "split"),
         default="mix",
@@ -103,15 +114,4 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
         type=run_date,
         metavar="YYYY-MM-DD",
         help="the run's date in the tables' path (default: today, UTC)",
-    )
-    parser.add_argument(
-        "--rescore", action="store_true", help="score again what has an answer by this model and these settings"
-    )
-    parser.add_argument(
-        "--max-failure-rate",
-        type=failure_rate,
-        default=0.05,
-        metavar="FRACTION",
-        help="exit with 3 where more of the files taken up fail; what was scored is committed all the same "
-        "(default: 0.05)",
     )
