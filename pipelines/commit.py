@@ -1,84 +1,231 @@
-"""A run commits whole.
+"""A run commits whole; a run that died costs at most the parts it was writing.
 
-Layout under the output::
+A run holds the output's lock from before its first change to after its last, and goes so: it settles what dead runs
+left, stages its plan, and scores; each worker seals parts; when all is scored, the runs table's row is staged and the
+manifest written, from the parts that the scoring stage emitted, never from a listing, since bundles that Beam tried
+again leave orphans; then the manifest is carried out, the row of the runs table last (see `pipelines.staging`).
 
-    _staging/<run_id>/model.onnx                    the model, for the workers
-    _staging/<run_id>/<table>/part-*.parquet        sealed parts
-    _staging/<run_id>/manifest.json                 the parts that count
-    <table>/run_date=<date>/run_id=<run_id>/part-*  promoted
-    runs/run_date=<date>/run_id=<run_id>/part-0     written last: now the run is committed
+What becomes of a run that does not get there:
 
-Invariants: the manifest names the parts that the scoring stage emitted, never what a listing finds, since bundles that
-Beam tried again leave orphans. Every step may be repeated, by Beam or by a person, with the same outcome. No step
-needs an atomic rename of many objects, which buckets do not have.
+- It has its manifest: whoever comes next carries it out, from its first step.
+- It was killed, or failed (a full disk, a bucket out of reach) before its manifest: what it sealed stays. The next run
+  adopts it: its parts become a committed run under the dead run's own id, whose outcome is ``adopted`` and whose
+  counts are those of the rows, so that listed = taken up + skipped is true of it. Only pairs that are whole are
+  adopted; of parts that share a recording (a bundle that was tried again) the one with the most recordings. Whether
+  an adopted answer still fits its recording is asked as of every committed one: see `pipelines.done`.
+- It was interrupted by a person: all that it staged is thrown away. Past its manifest, it is carried out.
+- Nothing was sealed: thrown away.
 """
 
+import contextlib
+import dataclasses
 import datetime
-import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 import storage
-from pipelines.parts import Counts, Part, to_parquet
-from pipelines.run import Run
+from pipelines import gate, staging
+from pipelines.done import Tally
+from pipelines.parts import COUNTED, Counts, Part, to_parquet
+from pipelines.run import Run, Table, partition
 from schemas import tables
-from schemas.labels import EMOTIONS
+
+_PAIR: tuple[Table, ...] = ("segments", "files")
 
 
 class CommitError(Exception):
     """What was scored does not add up to what was listed; nothing is committed."""
 
 
-def commit(run: Run, parts: Sequence[Part], *, listed: int, hidden: int) -> None:
-    """Make a run's parts visible, all of them, and its row in the runs table.
+@dataclasses.dataclass(frozen=True)
+class Settled:
+    """What was done with a change that a dead process left.
 
-    Parameters
+    Attributes
     ----------
-    run : Run
-    parts : sequence of Part
-        Those that the scoring stage emitted.
-    listed, hidden : int
-        Distinct uris that the inputs named, and names that were passed over for a leading dot.
+    change_id : str
+    how : {"finished", "adopted", "discarded"}
+    files : int
+        Recordings adopted.
+    """
+
+    change_id: str
+    how: str
+    files: int = 0
+
+    def __str__(self) -> str:
+        adopted = f"adopted {self.files:,} recordings that it had scored"
+        done = {"finished": "finished its commit", "adopted": adopted, "discarded": "threw away what it had begun"}
+        return f"{self.change_id} had died: {done[self.how]}"
+
+
+def seal(run: Run, parts: Sequence[Part], tally: Tally) -> None:
+    """Stage a run's row and write its manifest: the last thing that its pipeline does. Can be repeated.
 
     Raises
     ------
     CommitError
-        If the parts do not hold every uri that was listed.
+        If the parts do not hold every recording that was to be scored.
     storage.StorageError
     """
     counts = Counts.total(part.counts for part in parts)
-    if counts.uris != listed:
+    if counts.uris != tally.listed - tally.skipped:
         raise CommitError(
-            f"{listed} recordings were listed and {counts.uris} have rows; nothing was committed. Please report this"
+            f"{tally.listed} recordings were listed, {tally.skipped} skipped, and {counts.uris} have rows; "
+            "nothing was committed. Please report this"
         )
-    manifest = {"parts": [part.to_json() for part in sorted(parts, key=lambda part: part.name)]}
-    storage.write(run.manifest, json.dumps(manifest).encode())
-    for part in parts:
-        storage.move(run.staged_part("files", part.name), run.part("files", part.name))
-        storage.move(run.staged_part("segments", part.name), run.part("segments", part.name))
-    wall_s = (datetime.datetime.now(datetime.UTC) - run.started_at).total_seconds()
     row = {
-        **run.row(),
-        "wall_s": wall_s,
-        "files_listed": listed,
-        "files_taken_up": counts.uris,
-        "files_skipped": listed - counts.uris,
-        "files_hidden": hidden,
-        **{f"files_{status}": counts.by_status.get(status, 0) for status in tables.STATUSES},
-        **{f"emotion_{emotion}": counts.by_emotion.get(emotion, 0) for emotion in EMOTIONS},
-        "file_rows": counts.file_rows,
-        "segment_rows": counts.segment_rows,
-        "audio_s": counts.audio_s,
-        "times_real_time": counts.audio_s / wall_s,
+        "files_listed": tally.listed,
+        "files_skipped": tally.skipped,
+        "files_hidden": tally.hidden,
+        "files_forgotten": tally.forgotten,
+        "outcome": "complete",
     }
+    with gate.passing(run.run_id):
+        if not storage.exists(run.plan):
+            raise CommitError(f"run {run.run_id} was settled by another while it was under way; run again")
+        _seal(run, [part.name for part in parts], counts, row, datetime.datetime.now(datetime.UTC))
+
+
+def _seal(run: Run, names: Sequence[str], counts: Counts, row: dict[str, Any], ended_at: datetime.datetime) -> None:
+    wall_s = (ended_at - run.started_at).total_seconds()
+    times_real_time = counts.audio_s / wall_s if wall_s > 0 else 0.0
+    values = {**run.row(), **counts.columns(), "wall_s": wall_s, "times_real_time": times_real_time, **row}
+    storage.write(run.staged_part("runs", "part-0.parquet"), to_parquet([values], tables.RUNS))
+    pairs = [(table, name) for name in sorted(names) for table in _PAIR]
+    steps = [
+        staging.move(run.run_id, f"{table}/{name}", f"{partition(table, run.run_date, run.run_id)}/{name}")
+        for table, name in (*pairs, ("runs", "part-0.parquet"))
+    ]
+    staging.decide(run.output, run.run_id, steps)
+
+
+def run_whole(run: Run, model: bytes, work: Callable[[Run], None], check: Callable[[], None]) -> None:
+    """Take a run from its plan to its commit.
+
+    Parameters
+    ----------
+    run : Run
+    model : bytes
+        Staged for the workers.
+    work : callable
+        Scores, and calls `seal` as its last act.
+    check : callable
+        Raises where the output's lock is lost.
+
+    Raises
+    ------
+    Exception
+        Whatever `work` raises. What was sealed by then is left for the next run, unless a person interrupted.
+    """
     try:
-        storage.write(run.runs_object, to_parquet([row], tables.RUNS), if_absent=True)
-    except storage.StorageError as error:
-        if error.code != "exists":
-            raise
-        # An earlier attempt at this very step got so far.
-    discard(run)
+        storage.write(run.plan, run.to_json().encode())
+        storage.write(run.staged_model, model)
+        work(run)
+    except BaseException as error:
+        gate.shut(run.run_id)
+        # What cannot be cleaned up now, the next run will; the first error is the one to tell.
+        with contextlib.suppress(storage.StorageError):
+            _give_up(run, check, interrupted=isinstance(error, KeyboardInterrupt))
+        raise
+    try:
+        staging.carry_out(run.output, run.run_id, check)
+    except KeyboardInterrupt:
+        staging.carry_out(run.output, run.run_id, check)
+        raise
 
 
-def discard(run: Run) -> None:
-    """Remove all that a run staged."""
-    storage.remove_tree(run.staging)
+def _give_up(run: Run, check: Callable[[], None], *, interrupted: bool) -> None:
+    check()  # without the lock, nothing may be changed
+    if staging.is_decided(run.output, run.run_id):
+        staging.carry_out(run.output, run.run_id, check)
+    elif interrupted or not sealed_pairs(run):
+        staging.discard(run.output, run.run_id)
+
+
+def settle(output: str, check: Callable[[], None]) -> list[Settled]:
+    """Settle what dead runs left; for whoever holds the lock.
+
+    Raises
+    ------
+    storage.StorageError
+    """
+    return [_settle(output, change_id, check) for change_id in staging.staged(output)]
+
+
+def _settle(output: str, change_id: str, check: Callable[[], None]) -> Settled:
+    if staging.is_decided(output, change_id):
+        staging.carry_out(output, change_id, check)
+        return Settled(change_id, "finished")
+    files = 0
+    plan = staging.place(output, change_id, "run.json")
+    if storage.exists(plan):
+        # Staged under this output now, whatever path led to it then.
+        files = _adopt(dataclasses.replace(Run.from_json(storage.read(plan)), output=output))
+    if files:
+        staging.carry_out(output, change_id, check)
+        return Settled(change_id, "adopted", files)
+    staging.discard(output, change_id)
+    return Settled(change_id, "discarded")
+
+
+def sealed_pairs(run: Run) -> list[str]:
+    """Return the names of the parts that a run has sealed in both tables."""
+    names = (storage.names(storage.join(run.staging, table)) for table in _PAIR)
+    return sorted(name for name in set.intersection(*map(set, names)) if name.endswith(".parquet"))
+
+
+def _adopt(run: Run) -> int:
+    """Write the manifest of a dead run's sealed parts; return the number of recordings, 0 where there are none."""
+    adopted: list[Counts] = []
+    names: list[str] = []
+    taken: set[str] = set()
+    last = run.started_at
+    for name in sorted(sealed_pairs(run), key=lambda name: (-_rows(run, name), name)):
+        read = _read_pair(run, name)
+        if read is None:
+            continue
+        rows, segment_rows = read
+        uris = {row["uri"] for row in rows}
+        if uris & taken:
+            continue  # a bundle that was tried again; its other recordings are scored again
+        taken |= uris
+        names.append(name)
+        adopted.append(Counts.of_rows(rows, segment_rows))
+        last = max(last, *(row["scored_at"] for row in rows))
+    counts = Counts.total(adopted)
+    if counts.uris:
+        row = {
+            "files_listed": counts.uris,
+            "files_skipped": 0,
+            "files_hidden": 0,
+            "files_forgotten": 0,
+            "outcome": "adopted",
+        }
+        _seal(run, names, counts, row, last)
+    return counts.uris
+
+
+def _rows(run: Run, name: str) -> int:
+    try:
+        with storage.open_read(run.staged_part("files", name)) as file:
+            return int(pq.ParquetFile(file).metadata.num_rows)
+    except (pa.ArrowException, OSError):
+        return 0
+
+
+def _read_pair(run: Run, name: str) -> tuple[list[dict[str, Any]], int] | None:
+    """Read a sealed pair through; None where either file is not whole, or no table of ours."""
+    try:
+        with storage.open_read(run.staged_part("files", name)) as file:
+            files = pq.ParquetFile(file).read()
+        with storage.open_read(run.staged_part("segments", name)) as file:
+            segments = pq.ParquetFile(file).read()
+    except (pa.ArrowException, OSError):
+        return None
+    if files.schema.names != tables.FILES.names or segments.schema.names != tables.SEGMENTS.names or not len(files):
+        return None
+    return files.select([*COUNTED, "scored_at"]).to_pylist(), len(segments)

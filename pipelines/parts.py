@@ -1,7 +1,6 @@
 """Write rows as Parquet parts. A part is a pair, files and segments, of whole recordings: complete in itself."""
 
 import collections
-import dataclasses
 import time
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,13 +11,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 import storage
+from pipelines import gate
 from pipelines.run import Run, Table
 from schemas import tables
+from schemas.labels import EMOTIONS
 from scoring import FileResult
-
-#: A part is sealed when it holds this many rows, or so many seconds after its first: what a killed run may lose.
-MAX_ROWS = 50_000
-MAX_AGE_S = 60.0
 
 #: Of the statuses of a recording's channels, the first in this order speaks for the recording.
 _PRECEDENCE = ("failed", "truncated", "ok", "silent", "too_short")
@@ -52,15 +49,30 @@ class Counts:
     def of(cls, results: Iterable[FileResult]) -> "Counts":
         """Count results, one a recording."""
         results = list(results)
-        statuses = [{row["status"] for row in result.files} for result in results]
-        emotions = (row["emotion"] for result in results for row in result.files if row["emotion"] is not None)
+        rows = [row for result in results for row in result.files]
+        return cls.of_rows(rows, sum(len(result.segments) for result in results))
+
+    @classmethod
+    def of_rows(cls, rows: Iterable[Mapping[str, Any]], segment_rows: int) -> "Counts":
+        """Count rows of the files table (its columns `COUNTED`), all of each recording's."""
+        statuses: dict[str, set[str]] = {}
+        audio_s: dict[str, float] = {}
+        emotions: collections.Counter[str] = collections.Counter()
+        file_rows = 0
+        for row in rows:
+            file_rows += 1
+            statuses.setdefault(row["uri"], set()).add(row["status"])
+            audio_s[row["uri"]] = row["duration_s"] or 0.0
+            if row["emotion"] is not None:
+                emotions[row["emotion"]] += 1
+        by_status = collections.Counter(next(s for s in _PRECEDENCE if s in found) for found in statuses.values())
         return cls(
-            uris=len(results),
-            by_status=dict(collections.Counter(next(s for s in _PRECEDENCE if s in found) for found in statuses)),
-            by_emotion=dict(collections.Counter(emotions)),
-            file_rows=sum(len(result.files) for result in results),
-            segment_rows=sum(len(result.segments) for result in results),
-            audio_s=sum(result.files[0]["duration_s"] or 0.0 for result in results),
+            uris=len(statuses),
+            by_status=dict(by_status),
+            by_emotion=dict(emotions),
+            file_rows=file_rows,
+            segment_rows=segment_rows,
+            audio_s=sum(audio_s.values()),
         )
 
     @classmethod
@@ -81,6 +93,21 @@ class Counts:
             audio_s=sum(each.audio_s for each in counts),
         )
 
+    def columns(self) -> dict[str, Any]:
+        """Return the columns of the runs table that these counts tell."""
+        return {
+            "files_taken_up": self.uris,
+            **{f"files_{status}": self.by_status.get(status, 0) for status in tables.STATUSES},
+            **{f"emotion_{emotion}": self.by_emotion.get(emotion, 0) for emotion in EMOTIONS},
+            "file_rows": self.file_rows,
+            "segment_rows": self.segment_rows,
+            "audio_s": self.audio_s,
+        }
+
+
+#: Columns of the files table from which counts are made.
+COUNTED = ("uri", "status", "emotion", "duration_s")
+
 
 @dataclass(frozen=True)
 class Part:
@@ -96,18 +123,12 @@ class Part:
     name: str
     counts: Counts
 
-    def to_json(self) -> dict[str, Any]:
-        """Return the part as it stands in a manifest."""
-        return dataclasses.asdict(self)
-
 
 class PartWriter:
     """Gathers results and seals them as staged parts."""
 
-    def __init__(self, run: Run, *, max_rows: int = MAX_ROWS, max_age_s: float = MAX_AGE_S) -> None:
+    def __init__(self, run: Run) -> None:
         self._run = run
-        self._max_rows = max_rows
-        self._max_age_s = max_age_s
         self._results: list[FileResult] = []
         self._rows = 0
         self._first_at = 0.0
@@ -118,7 +139,7 @@ class PartWriter:
             self._first_at = time.monotonic()
         self._results.append(result)
         self._rows += len(result.files) + len(result.segments)
-        if self._rows >= self._max_rows or time.monotonic() - self._first_at >= self._max_age_s:
+        if self._rows >= self._run.part_rows or time.monotonic() - self._first_at >= self._run.part_age_s:
             return self.seal()
         return None
 
@@ -128,19 +149,25 @@ class PartWriter:
             return None
         # A name of its own for each attempt: a bundle that Beam tries again must not overwrite what the first wrote.
         part = Part(f"part-{uuid.uuid4().hex}.parquet", Counts.of(self._results))
-        rows: dict[Table, tuple[pa.Schema, list[Mapping[str, Any]]]] = {
-            "files": (tables.FILES, [row for result in self._results for row in result.files]),
-            "segments": (tables.SEGMENTS, [row for result in self._results for row in result.segments]),
+        made: dict[Table, bytes] = {
+            "segments": to_parquet([row for result in self._results for row in result.segments], tables.SEGMENTS),
+            "files": to_parquet([row for result in self._results for row in result.files], tables.FILES),
         }
-        for table, (schema, records) in rows.items():
-            storage.write(self._run.staged_part(table, part.name), to_parquet(records, schema))
+        with gate.passing(self._run.run_id):
+            for table, data in made.items():
+                storage.write(self._run.staged_part(table, part.name), data)
         self._results, self._rows = [], 0
         return part
 
 
 def to_parquet(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes:
     """Return rows as a zstd-compressed Parquet file."""
+    return table_to_parquet(pa.Table.from_pylist(list(rows), schema=schema))
+
+
+def table_to_parquet(table: pa.Table) -> bytes:
+    """Return a table as a zstd-compressed Parquet file."""
     sink = pa.BufferOutputStream()
-    pq.write_table(pa.Table.from_pylist(list(rows), schema=schema), sink, compression="zstd")
+    pq.write_table(table, sink, compression="zstd")
     data: bytes = sink.getvalue().to_pybytes()
     return data

@@ -11,18 +11,21 @@ import json
 import logging
 import os
 import platform
-import secrets
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import storage
 from audio.decode import EXTENSIONS
-from pipelines.leave import leave
-from pipelines.run import Run
+from pipelines import commit, staging
+from pipelines.committed import newest_run_id
+from pipelines.cores import cores
+from pipelines.leave import as_process
+from pipelines.run import Run, new_run_id
 from schemas.settings import add_score_arguments, score_settings
 from scoring.child import ChildError
-from scoring.model import ModelError, load_model, read_model
+from scoring.model import Model, ModelError, load_model, read_model
 from storage import StorageError
 
 _VERSIONED = ("emobeam", "apache-beam", "av", "numpy", "onnxruntime", "pyarrow", "scipy", "soundfile", "soxr")
@@ -41,8 +44,12 @@ class UsageError(ScoreError):
     exit_code = 2
 
 
-def score(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> dict[str, Any]:
-    """Score what the inputs name, commit it, and return the run's row of the runs table.
+#: The run is committed, and more of it failed than ``--max-failure-rate`` allows.
+TOO_MANY_FAILURES = 3
+
+
+def score(arguments: argparse.Namespace, beam_flags: Sequence[str], **plan: Any) -> dict[str, Any]:
+    """Score what the inputs name and is not done, commit it, and return the run's row of the runs table.
 
     Parameters
     ----------
@@ -50,13 +57,39 @@ def score(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> dict[str,
         As `schemas.settings.add_score_arguments` parses them.
     beam_flags : sequence of str
         Everything else on the command line.
+    **plan
+        Attributes of `Run` that no flag sets.
+
+    Returns
+    -------
+    row : dict
+        With ``run_id``, ``run_date``, ``output``, and in ``settled`` what was done about dead runs, a line each.
+
+    Raises
+    ------
+    ScoreError
+    """
+    model_bytes, model, output = checked(arguments)
+    runner, options = _runner_and_options(beam_flags)
+    try:
+        with storage.hold(staging.lock_of(output)) as lock:
+            settled = commit.settle(output, lock.check)
+            run = plan_run(arguments, model, output, beam_flags, after=newest_run_id(output), **plan)
+            row = _run(run, model_bytes, runner, options, lock.check)
+    except (StorageError, commit.CommitError, ChildError) as error:
+        raise ScoreError(str(error)) from error
+    return {**row, "settled": [str(one) for one in settled]}
+
+
+def checked(arguments: argparse.Namespace) -> tuple[bytes, Model, str]:
+    """Look at what the flags name before any work; return the model's bytes, the model, and the output's uri.
 
     Raises
     ------
     ScoreError
     """
     try:
-        settings = score_settings(arguments)
+        score_settings(arguments)
     except ValueError as error:
         raise UsageError(str(error)) from error
     try:
@@ -64,26 +97,32 @@ def score(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> dict[str,
         model = load_model(model_bytes, name=arguments.model)
         for pattern in arguments.input:
             _check_input(pattern)
-        output = storage.canonical(arguments.output)
+        return model_bytes, model, storage.canonical(arguments.output)
     except (ModelError, StorageError, ValueError) as error:
         raise ScoreError(str(error)) from error
+
+
+def plan_run(
+    arguments: argparse.Namespace, model: Model, output: str, beam_flags: Sequence[str], *, after: str, **plan: Any
+) -> Run:
+    """Return the plan of a run that starts now; `after` is the greatest run_id there is."""
     now = datetime.datetime.now(datetime.UTC)
-    run = Run(
+    return Run(
         output=output,
-        run_id=f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(4)}",
+        run_id=new_run_id(now, after=after),
         run_date=(arguments.run_date or now.date()).isoformat(),
         started_at=now,
         # Workers may have another working directory, or none.
         inputs=tuple(p if "://" in p else os.path.abspath(p) for p in arguments.input),  # noqa: PTH100 - a glob
-        settings=settings,
+        settings=score_settings(arguments),
         model=model.contract.name,
         model_hash=model.hash,
         model_contract=model.contract.to_json(),
         options=json.dumps(list(beam_flags)),
-        versions=json.dumps(_versions()),
+        versions=json.dumps(versions()),
+        rescore=arguments.rescore,
+        **plan,
     )
-    runner, options = _runner_and_options(beam_flags)
-    return _run(run, model_bytes, runner, options)
 
 
 def _check_input(pattern: str) -> None:
@@ -94,7 +133,8 @@ def _check_input(pattern: str) -> None:
         )
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Return the versions of what can change a result."""
     found = {"python": platform.python_version()}
     for name in _VERSIONED:
         try:
@@ -120,11 +160,23 @@ def _runner_and_options(flags: Sequence[str]) -> tuple[Any, Any]:
     direct = options.view_as(DirectOptions)
     given = {flag.partition("=")[0] for flag in flags}
     if "--direct_num_workers" not in given:
-        direct.direct_num_workers = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        direct.direct_num_workers = cores()
     if "--direct_running_mode" not in given:
         direct.direct_running_mode = "multi_threading"
     # By this name: Beam's DirectRunner would first try to download another runner.
     return FnApiRunner(), options
+
+
+def local_runner(flags: Sequence[str]) -> tuple[Any, Any]:
+    """Return the local runner and its options, whichever runner the flags name.
+
+    Raises
+    ------
+    UsageError
+        Where a flag is nobody's.
+    """
+    runner, options = _runner_and_options(flags)
+    return _runner_and_options(()) if isinstance(runner, str) else (runner, options)
 
 
 def _unknown_flags(flags: Sequence[str]) -> list[str]:
@@ -137,56 +189,104 @@ def _unknown_flags(flags: Sequence[str]) -> list[str]:
     return parser.parse_known_args(list(flags))[1]
 
 
-def _run(run: Run, model_bytes: bytes, runner: Any, options: Any) -> dict[str, Any]:
-    import apache_beam as beam
+def _run(run: Run, model_bytes: bytes, runner: Any, options: Any, check: Callable[[], None]) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
     from pipelines import progress
-    from pipelines.commit import CommitError, discard
-    from pipelines.transforms import ScoreArchive
 
     progress.board = progress.Board()
     try:
-        storage.write(run.staged_model, model_bytes)
-        with progress.shown(progress.board):
-            pipeline = beam.Pipeline(runner=runner, options=options)
-            pipeline | "ScoreArchive" >> ScoreArchive(run)
-            pipeline.run().wait_until_finish()
-        with storage.open_read(run.runs_object) as file:
-            row: dict[str, Any] = pq.ParquetFile(file).read().to_pylist()[0]
-    except BaseException as error:
-        _discard_quietly(run, discard)
-        cause = progress.board.error or error
-        if isinstance(cause, StorageError | CommitError | ChildError):
-            raise ScoreError(str(cause)) from error
-        raise
+        commit.run_whole(run, model_bytes, lambda run: _work(run, runner, options, check), check)
+    except Exception as error:
+        told = (StorageError, commit.CommitError, ChildError)
+        # Beam wraps what a worker raises; and workers fail, too, once the run is given up for another reason.
+        cause = error if isinstance(error, told) else progress.board.error
+        if not isinstance(cause, told):
+            raise
+        raise ScoreError(f"{cause}{_what_is_left(run)}") from error
+    with storage.open_read(run.runs_object) as file:
+        row: dict[str, Any] = pq.ParquetFile(file).read().to_pylist()[0]
     return {"run_id": run.run_id, "run_date": run.run_date, "output": run.output, **row}
 
 
-def _discard_quietly(run: Run, discard: Any) -> None:
+def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> None:
+    """Run the pipeline in a thread, so that this one can be interrupted, and sees when the lock is lost."""
+    import apache_beam as beam
+    from apache_beam.runners.worker import sdk_worker
+
+    from pipelines import progress
+    from pipelines.transforms import ScoreArchive
+
+    sdk_worker.print = lambda *_, **__: None  # a worker prints its error at length, besides logging and raising it
+
+    errors: list[BaseException] = []
+    results: list[Any] = []
+
+    def work() -> None:
+        try:
+            pipeline = beam.Pipeline(runner=runner, options=options)
+            pipeline | "ScoreArchive" >> ScoreArchive(run)
+            results.append(pipeline.run())
+            results[0].wait_until_finish()
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work, daemon=True)
+    with progress.shown(progress.board):
+        thread.start()
+        try:
+            while thread.is_alive():
+                thread.join(1.0)
+                check()
+        except BaseException:
+            if results:
+                results[0].cancel()  # on a cluster; a local run is stopped by the gate
+            raise
+    if errors:
+        raise errors[0]
+
+
+def _what_is_left(run: Run) -> str:
     try:
-        discard(run)
-    except StorageError as error:
-        logging.getLogger(__name__).warning("could not clean up: %s", error)
+        if staging.is_decided(run.output, run.run_id):
+            return ". All is scored; the next run into this output finishes the commit"
+        if commit.sealed_pairs(run):
+            return ". Nothing is committed; the next run into this output takes over what was scored"
+    except StorageError:
+        pass
+    return ""
+
+
+def quiet_beam() -> None:
+    """Keep Beam from logging: it warns of libraries that a local run does not want, and tells errors at length."""
+    logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
+    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
 
 
 def main(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
     """Run ``emobeam score`` and return its exit code."""
     from pipelines import summary
 
-    # Beam warns of Google libraries that a local run does not want, and logs at length what `score` tells in a line.
-    logging.getLogger().addFilter(lambda record: "apitools not found" not in record.getMessage())
-    logging.getLogger("apache_beam").setLevel(logging.CRITICAL)
+    quiet_beam()
     try:
         row = score(arguments, beam_flags)
     except ScoreError as error:
         print(f"emobeam score: {error}", file=sys.stderr)
         return error.exit_code
     print(summary.for_people(row) if sys.stdout.isatty() else summary.for_programs(row))
+    failed, taken_up = row["files_failed"], row["files_taken_up"]
+    if failed > arguments.max_failure_rate * taken_up:
+        print(
+            f"emobeam score: {failed:,} of {taken_up:,} recordings failed ({failed / taken_up:.1%}), more than "
+            f"--max-failure-rate {arguments.max_failure_rate:g} allows; all is committed, and error_message in the "
+            "files table says what is wrong with each",
+            file=sys.stderr,
+        )
+        return TOO_MANY_FAILURES
     return 0
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(prog="python -m pipelines.score", allow_abbrev=False)
     add_score_arguments(parser)
-    leave(main(*parser.parse_known_args()))
+    as_process(lambda: main(*parser.parse_known_args()))

@@ -11,7 +11,7 @@ from schemas.tables import STATUSES
 
 def for_programs(row: Mapping[str, Any]) -> str:
     """Return a run's row as one line of JSON; columns that are JSON themselves are left in the table."""
-    left_out = {"model_contract", "options", "settings", "versions"}
+    left_out = {"compacted", "model_contract", "options", "settings", "versions"}
     return json.dumps({name: value for name, value in row.items() if name not in left_out}, default=str)
 
 
@@ -21,14 +21,21 @@ def for_people(row: Mapping[str, Any]) -> str:
     emotions = ", ".join(f"{row[f'emotion_{e}']:,} {e}" for e in EMOTIONS if row[f"emotion_{e}"])
     pace = f"{row['audio_s'] / 3600:,.2f} h in {row['wall_s']:,.1f} s, {row['times_real_time']:,.0f} times real time"
     lines = [
-        f"files     {row['files_taken_up']:,}: {statuses}",
+        f"files     {row['files_taken_up']:,}: {statuses or 'nothing to score'}",
         f"emotions  {emotions or 'none'}",
         f"audio     {pace}",
         f"tables    {_place(row['output'])}",
     ]
     if row["files_hidden"]:
         lines.insert(1, f"hidden    {row['files_hidden']:,} names with a leading dot, passed over")
+    if row["files_skipped"]:
+        lines.insert(1, f"skipped   {row['files_skipped']:,} that are done{_forgotten(row)}")
+    lines.extend(f"settled   {what}" for what in row["settled"])
     return "\n".join(lines)
+
+
+def _forgotten(row: Mapping[str, Any]) -> str:
+    return f", {row['files_forgotten']:,} of them forgotten" if row["files_forgotten"] else ""
 
 
 def _place(uri: str) -> str:

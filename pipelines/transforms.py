@@ -1,6 +1,7 @@
 """The transforms: as little logic as possible, around plain functions that live elsewhere."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import apache_beam as beam
@@ -9,33 +10,92 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 import storage
 from audio.decode import EXTENSIONS
-from pipelines import progress
-from pipelines.commit import commit
+from pipelines import done, gate, progress
+from pipelines.commit import seal
+from pipelines.committed import committed_runs
+from pipelines.done import Forgotten, Tally
 from pipelines.parts import Part, PartWriter
 from pipelines.run import Run
 from scoring import FileResult
 from scoring.child import ChildOptions, ScoringChild
 from storage import Found
 
-COUNTS = "counts"
+TALLY = "tally"
+
+
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
+    """Keep an error for the end of a local run, before Beam wraps it."""
+    try:
+        yield
+    except Exception as error:
+        progress.board.fail(error)
+        raise
 
 
 class ListInputs(beam.DoFn):
-    """Patterns in; recordings out, each once, the largest first.
+    """Patterns in; what they name out, in batches by bucket."""
+
+    def process(self, pattern: str) -> Iterator[tuple[int, bytes]]:
+        """List a pattern."""
+        with _telling():
+            yield from done.in_buckets((found.uri, found) for found in storage.list_input(pattern, EXTENSIONS))
+
+
+class ListCommitted(beam.DoFn):
+    """An output in; the run and the uri of each committed part of its files table out."""
+
+    def process(self, output: str) -> Iterator[tuple[str, str]]:
+        """List an output."""
+        with _telling():
+            for run in committed_runs(output):
+                for found in run.files.values():
+                    yield run.run_id, found.uri
+
+
+class ReadAttempts(beam.DoFn):
+    """Committed parts in; what they tell of recordings out, in batches by bucket."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def process(self, part: tuple[str, str]) -> Iterator[tuple[int, bytes]]:
+        """Read a part."""
+        with _telling():
+            yield from done.in_buckets((attempt.uri, attempt) for attempt in done.attempts(self._run, *part))
+
+
+class Decide(beam.DoFn):
+    """Buckets of both in; batches of recordings to score out, and on the tag `TALLY` what became of all."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+
+    def setup(self) -> None:
+        """Read what was forgotten."""
+        with _telling():
+            self._forgotten = Forgotten.of(self._run.output)
+
+    def process(self, bucket: tuple[int, Mapping[str, Iterable[bytes]]]) -> Iterator[Any]:
+        """Decide on a bucket."""
+        found, tried = (done.unpack(bucket[1][side]) for side in ("found", "tried"))
+        to_score, tally = done.decide(found, tried, self._forgotten, rescore=self._run.rescore)
+        yield beam.pvalue.TaggedOutput(TALLY, tally)
+        if to_score:
+            yield None, done.pack(to_score)
+
+
+class LargestFirst(beam.DoFn):
+    """All batches in; recordings out, the largest first.
 
     The local runner deals the work out round and round, once: in order of size, every worker gets its share of it.
-    On the tag `COUNTS` come the number of recordings and of hidden names.
     """
 
-    def process(self, patterns: Sequence[str]) -> Iterator[Any]:
-        """List all patterns."""
-        found = {one.uri: one for pattern in patterns for one in storage.list_input(pattern, EXTENSIONS)}
-        hidden = sum(one.kind == "hidden" for one in found.values())
-        taken = [one for one in found.values() if one.kind != "hidden"]
-        taken.sort(key=lambda one: (-(one.size_bytes or 0), one.uri))
-        progress.board.expect(len(taken))
-        yield beam.pvalue.TaggedOutput(COUNTS, (len(taken), hidden))
-        yield from taken
+    def process(self, batches: tuple[None, Iterable[bytes]]) -> Iterator[Found]:
+        """Sort."""
+        found = done.largest_first(batches[1])
+        progress.board.expect(len(found))
+        yield from found
 
 
 class ScoreToParts(beam.DoFn):
@@ -54,28 +114,23 @@ class ScoreToParts(beam.DoFn):
 
     def process(self, found: Found) -> Iterator[Part]:
         """Score one recording, or rather one of those before it."""
-        try:
+        with _telling():
+            gate.check(self._run.run_id)
             if self._child is None:
                 options = ChildOptions(model=self._run.staged_model, settings=self._run.settings)
                 self._child = ScoringChild(options)
                 child = self._child
                 progress.board.watch(lambda: child.audio_s)
             yield from self._gather(self._child.submit(found))
-        except Exception as error:
-            progress.board.fail(error)
-            raise
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         """Score what is under way and seal the last part."""
-        try:
+        with _telling():
             if self._child is not None:
                 yield from map(_in_global_window, self._gather(self._child.finish()))
             part = self._writer.seal()
             if part is not None:
                 yield _in_global_window(part)
-        except Exception as error:
-            progress.board.fail(error)
-            raise
 
     def _gather(self, results: Iterable[FileResult]) -> Iterator[Part]:
         for result in results:
@@ -96,24 +151,49 @@ def _in_global_window(part: Part) -> WindowedValue:
     return WindowedValue(part, window.max_timestamp(), [window])
 
 
-class CommitRun(beam.DoFn):
-    """All parts in, as a side input; the run committed."""
+class SealRun(beam.DoFn):
+    """All parts and tallies in, as side inputs; the run's manifest written."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
 
-    def process(self, _: None, parts: Iterable[Part], counts: tuple[int, int]) -> None:
-        """Commit."""
-        listed, hidden = counts
-        try:
-            commit(self._run, list(parts), listed=listed, hidden=hidden)
-        except Exception as error:
-            progress.board.fail(error)
-            raise
+    def process(self, _: None, parts: Iterable[Part], tallies: Iterable[Tally]) -> None:
+        """Seal."""
+        with _telling():
+            seal(self._run, list(parts), Tally.total(tallies))
+
+
+class ToScore(beam.PTransform):
+    """List, and drop what is done: an empty pipeline in; batches to score out, keyed by None, and tallies."""
+
+    def __init__(self, run: Run) -> None:
+        super().__init__()
+        self._run = run
+
+    def expand(self, begin: beam.pvalue.PBegin) -> Any:  # two collections: Beam warns of their type
+        """Apply the transform to an empty pipeline."""
+        found = (
+            begin
+            | "Patterns" >> beam.Create(sorted(set(self._run.inputs)))
+            | "SpreadPatterns" >> beam.Reshuffle()
+            | "List" >> beam.ParDo(ListInputs())
+        )
+        tried = (
+            begin
+            | "Output" >> beam.Create([self._run.output])
+            | "ListCommitted" >> beam.ParDo(ListCommitted())
+            | "SpreadParts" >> beam.Reshuffle()
+            | "ReadAttempts" >> beam.ParDo(ReadAttempts(self._run))
+        )
+        return (
+            {"found": found, "tried": tried}
+            | "Join" >> beam.CoGroupByKey()
+            | "Decide" >> beam.ParDo(Decide(self._run)).with_outputs(TALLY, main="to_score")
+        )
 
 
 class ScoreArchive(beam.PTransform):
-    """The whole flow: list, reshuffle the paths, score to parts, commit."""
+    """The whole flow: list, drop what is done, reshuffle the paths, score to parts, seal."""
 
     def __init__(self, run: Run) -> None:
         super().__init__()
@@ -121,15 +201,16 @@ class ScoreArchive(beam.PTransform):
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
         """Apply the flow to an empty pipeline."""
-        listed = (
-            begin
-            | "Patterns" >> beam.Create([list(self._run.inputs)])
-            | "List" >> beam.ParDo(ListInputs()).with_outputs(COUNTS, main="found")
+        decided = begin | "ToScore" >> ToScore(self._run)
+        parts = (
+            decided.to_score
+            | "Gather" >> beam.GroupByKey()
+            | "LargestFirst" >> beam.ParDo(LargestFirst())
+            | "SpreadPaths" >> beam.Reshuffle()
+            | "ScoreToParts" >> beam.ParDo(ScoreToParts(self._run))
         )
-        parts = listed.found | "SpreadPaths" >> beam.Reshuffle() | "ScoreToParts" >> beam.ParDo(ScoreToParts(self._run))
         return (
             begin
             | "Once" >> beam.Create([None])
-            | "Commit"
-            >> beam.ParDo(CommitRun(self._run), beam.pvalue.AsIter(parts), beam.pvalue.AsSingleton(listed[COUNTS]))
+            | "Seal" >> beam.ParDo(SealRun(self._run), beam.pvalue.AsIter(parts), beam.pvalue.AsIter(decided[TALLY]))
         )

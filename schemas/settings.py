@@ -97,6 +97,17 @@ def run_date(text: str) -> datetime.date:
         raise argparse.ArgumentTypeError(f"{text!r} is not a date of the form YYYY-MM-DD") from error
 
 
+def failure_rate(text: str) -> float:
+    """Parse a fraction from 0 to 1, for argparse."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction from 0 to 1")
+    return rate
+
+
 def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``emobeam score`` to a parser; every other flag of that command is Beam's."""
     parser.add_argument(
@@ -113,6 +124,17 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
         default="default",
         metavar="FILE",
         help="an .onnx model exported by emobeam (default: the packaged one)",
+    )
+    parser.add_argument(
+        "--rescore", action="store_true", help="score again what has an answer by this model and these settings"
+    )
+    parser.add_argument(
+        "--max-failure-rate",
+        type=failure_rate,
+        default=0.05,
+        metavar="FRACTION",
+        help="exit with 3 where more of the files taken up fail; what was scored is committed all the same "
+        "(default: 0.05)",
     )
     parser.add_argument(
         "--channels",

@@ -12,6 +12,8 @@ TABLES_VERSION = "1"
 
 STATUSES = ("ok", "silent", "too_short", "truncated", "failed")
 
+OUTCOMES = ("complete", "adopted", "compacted")
+
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
 
 
@@ -141,4 +143,18 @@ RUNS = _schema(
     _column("options", pa.string(), "the pipeline's options, JSON", nullable=False),
     _column("versions", pa.string(), "of emobeam, Python and the libraries that can change a result, JSON",
             nullable=False),
+    _column(
+        "outcome",
+        pa.string(),
+        f"one of {', '.join(OUTCOMES)}; null in runs older than the column. complete: every file listed was taken up "
+        "or skipped. adopted: the run died, and the next one committed what it had sealed; files_listed counts only "
+        "that, and wall_s ends with its last answer. compacted: no scoring, but the rows of the runs in `compacted`, "
+        "which have none of their own any more; leave it out of sums over runs",
+    ),
+    _column("files_forgotten", pa.int64(), "of files_skipped, those that `emobeam forget` keeps out"),
+    _column(
+        "compacted",
+        pa.list_(pa.field("element", pa.string())),
+        "run_ids whose rows stand in this run's place; null unless outcome is compacted",
+    ),
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Folders and buckets with one face: list, read by ranges, write whole objects, move, remove.
+"""Folders and buckets with one face: list, read by ranges, write whole objects, move, remove, lock.
 
 Everything is named by a uri. A file's is ``file://`` and its absolute path, the bytes percent-encoded, so that any
 name that a system allows is plain text. Folders go through the standard library, buckets (``s3://``, ``gs://``,
@@ -11,13 +11,18 @@ from typing import BinaryIO
 
 from storage import buckets, folders
 from storage.found import Found, StorageError
+from storage.locks import Lock, hold, holder
 from storage.uris import canonical, is_bucket, join, name_of, path_of
 
 __all__ = [
     "Found",
+    "Lock",
     "StorageError",
     "as_opened",
     "canonical",
+    "exists",
+    "hold",
+    "holder",
     "is_bucket",
     "join",
     "list_input",
@@ -27,7 +32,9 @@ __all__ = [
     "open_read",
     "path_of",
     "read",
+    "remove",
     "remove_tree",
+    "stat",
     "write",
 ]
 
@@ -111,6 +118,17 @@ def write(uri: str, data: bytes, *, if_absent: bool = False) -> None:
         folders.write(path_of(uri), data, if_absent=if_absent)
 
 
+def exists(uri: str) -> bool:
+    """Tell whether an object is there.
+
+    Raises
+    ------
+    StorageError
+        Where that cannot be told.
+    """
+    return buckets.exists(uri) if is_bucket(uri) else folders.exists(path_of(uri))
+
+
 def move(source: str, target: str) -> None:
     """Move an object within one storage; done already counts as done, so that the step can be repeated."""
     if is_bucket(source):
@@ -124,8 +142,16 @@ def names(prefix: str) -> list[str]:
     return buckets.names(prefix) if is_bucket(prefix) else folders.names(path_of(prefix))
 
 
+def remove(uri: str) -> None:
+    """Remove an object; absent counts as removed."""
+    if is_bucket(uri):
+        buckets.remove(uri)
+    else:
+        folders.remove(path_of(uri))
+
+
 def remove_tree(prefix: str) -> None:
-    """Remove everything under a folder or prefix; absent counts as removed."""
+    """Remove a folder or prefix with everything under it; absent counts as removed."""
     if is_bucket(prefix):
         buckets.remove_tree(prefix)
     else:

@@ -7,7 +7,11 @@ from collections.abc import Collection, Iterator
 from typing import Any, BinaryIO, cast
 from urllib.parse import quote, unquote
 
+from storage import changes
 from storage.found import Found, StorageError
+
+#: What tells one writing of an object from the next: S3 and Azure go by the etag, Google by the version.
+Version = dict[str, str]
 
 _MAGIC = re.compile(r"[*?[]")
 
@@ -133,36 +137,106 @@ def open_read(uri: str) -> BinaryIO:
     return cast(BinaryIO, io.BufferedReader(_RangedReader(uri), buffer_size=1 << 20))
 
 
-def write(uri: str, data: bytes, *, if_absent: bool) -> None:
-    """Put an object; see `storage.write`."""
-    from obstore.exceptions import AlreadyExistsError
-
+def exists(uri: str) -> bool:
+    """Tell whether an object is there; see `storage.exists`."""
     store, key, _ = _split(uri)
     try:
-        store.put(key, data, mode="create" if if_absent else "overwrite")
-    except AlreadyExistsError as error:
+        store.head(key)
+    except FileNotFoundError:
+        return False
+    except Exception as error:
+        raise _reading_error(uri, error) from error
+    return True
+
+
+def write(uri: str, data: bytes, *, if_absent: bool) -> None:
+    """Put an object; see `storage.write`."""
+    if if_absent:
+        put_if(uri, data, None)
+        return
+    store, key, _ = _split(uri)
+    changes.watch("write", uri)
+    try:
+        store.put(key, data)
+    except Exception as error:
+        raise StorageError("unwritable", f"cannot write {uri}: {_first_line(error)}") from error
+    changes.watch("written", uri)
+
+
+def put_if(uri: str, data: bytes, version: Version | None) -> Version:
+    """Put an object where the one there is of this version, or where there is none; return the new version.
+
+    Raises
+    ------
+    StorageError
+        ``exists`` where another object is there, ``unwritable`` otherwise.
+    """
+    from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+    store, key, _ = _split(uri)
+    changes.watch("write", uri)
+    try:
+        put = store.put(key, data, mode="create" if version is None else version)
+    except (AlreadyExistsError, PreconditionError) as error:
         raise StorageError("exists", f"{uri} is there already", retryable=False) from error
     except Exception as error:
-        raise StorageError("unwritable", f"cannot write {uri}: {error}") from error
+        raise StorageError("unwritable", f"cannot write {uri}: {_first_line(error)}") from error
+    changes.watch("written", uri)
+    return _version(put)
+
+
+def _version(told: Any) -> Version:
+    return {name: told[name] for name in ("e_tag", "version") if told[name] is not None}
+
+
+def get(uri: str) -> tuple[bytes, Version] | None:
+    """Return an object and its version, of one moment; None where there is none."""
+    store, key, _ = _split(uri)
+    try:
+        got = store.get(key)
+        return bytes(got.bytes()), _version(got.meta)
+    except FileNotFoundError:
+        return None
+    except Exception as error:
+        raise _reading_error(uri, error) from error
 
 
 def move(source: str, target: str) -> None:
     """Copy, then delete; see `storage.move`."""
     store, source_key, _ = _split(source)
     target_key = _split(target)[1]
+    changes.watch("copy", target)
     try:
         store.copy(source_key, target_key)
     except FileNotFoundError as error:
-        if stat(target).kind != "recording":
+        if not exists(target):
             raise StorageError("not_found", f"{source} is gone, and {target} is not there") from error
         return
-    store.delete(source_key)
+    except Exception as error:
+        raise StorageError("unwritable", f"cannot copy {source} to {target}: {_first_line(error)}") from error
+    remove(source)
+
+
+def remove(uri: str) -> None:
+    """Delete an object; see `storage.remove`."""
+    store, key, _ = _split(uri)
+    changes.watch("remove", uri)
+    try:
+        store.delete(key)
+    except FileNotFoundError:
+        return
+    except Exception as error:
+        raise StorageError("unwritable", f"cannot remove {uri}: {_first_line(error)}") from error
+    changes.watch("removed", uri)
 
 
 def names(prefix: str) -> list[str]:
     """Return the names directly under a prefix; see `storage.names`."""
     store, key, _ = _split(prefix)
-    result = store.list_with_delimiter(key.rstrip("/") or None)
+    try:
+        result = store.list_with_delimiter(key.rstrip("/") or None)
+    except Exception as error:
+        raise _reading_error(prefix, error) from error
     paths = [*result["common_prefixes"], *(meta["path"] for meta in result["objects"])]
     return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
 
@@ -170,8 +244,17 @@ def names(prefix: str) -> list[str]:
 def remove_tree(prefix: str) -> None:
     """Delete every object under a prefix; see `storage.remove_tree`."""
     store, key, _ = _split(prefix)
-    for chunk in store.list(key.rstrip("/") or None):
-        store.delete([meta["path"] for meta in chunk])
+    try:
+        for chunk in store.list(key.rstrip("/") or None):
+            changes.watch("remove", prefix)
+            store.delete([meta["path"] for meta in chunk])
+    except Exception as error:
+        raise StorageError("unwritable", f"cannot remove {prefix}: {_first_line(error)}") from error
+
+
+def _first_line(error: Exception) -> str:
+    """Return an error of obstore's without the pages of debugging below it."""
+    return str(error).partition("\n")[0]
 
 
 def _reading_error(uri: str, error: Exception) -> StorageError:
@@ -179,4 +262,4 @@ def _reading_error(uri: str, error: Exception) -> StorageError:
         return StorageError("not_found", f"{uri} is not there (any more); it was named or listed")
     if isinstance(error, PermissionError):
         return StorageError("permission_denied", f"{uri} may not be read with these credentials")
-    return StorageError("unreadable", f"{uri} cannot be read: {error}")
+    return StorageError("unreadable", f"{uri} cannot be read: {_first_line(error)}")

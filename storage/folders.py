@@ -7,12 +7,12 @@ import errno
 import fnmatch
 import os
 import re
-import shutil
 import stat as modes
 import tempfile
 from collections.abc import Collection, Iterator
 from typing import BinaryIO
 
+from storage import changes
 from storage.found import Found, StorageError
 from storage.uris import canonical, path_of
 
@@ -162,9 +162,15 @@ def open_read(path: str) -> BinaryIO:
     return open(descriptor, "rb", buffering=_READ_BUFFER)
 
 
+def exists(path: str) -> bool:
+    """Tell whether something is there; see `storage.exists`."""
+    return os.path.exists(path)
+
+
 def write(path: str, data: bytes, *, if_absent: bool) -> None:
     """Write by a temporary file, fsync and rename; see `storage.write`."""
     folder = os.path.dirname(path)
+    changes.watch("write", path)
     try:
         os.makedirs(folder, exist_ok=True)
         descriptor, temporary = tempfile.mkstemp(dir=folder, prefix=".writing-")
@@ -174,6 +180,7 @@ def write(path: str, data: bytes, *, if_absent: bool) -> None:
                 file.flush()
                 os.fsync(file.fileno())
             os.chmod(temporary, 0o666 & ~_UMASK)
+            changes.watch("rename", path)
             if if_absent:
                 os.link(temporary, path)
             else:
@@ -181,22 +188,57 @@ def write(path: str, data: bytes, *, if_absent: bool) -> None:
         finally:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
+        _sync(folder)
     except OSError as error:
         if if_absent and isinstance(error, FileExistsError) and os.path.exists(path):
             raise StorageError("exists", f"{path} is there already", retryable=False) from error
-        raise StorageError("unwritable", f"cannot write {path}: {error.strerror}") from error
+        raise StorageError("unwritable", f"cannot write {path}: {_reason(error)}") from error
+    changes.watch("written", path)
 
 
 def move(source: str, target: str) -> None:
     """Rename; see `storage.move`."""
+    changes.watch("move", target)
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         os.replace(source, target)
+        _sync(os.path.dirname(target))
     except FileNotFoundError as error:
         if not os.path.exists(target):
             raise StorageError("not_found", f"{source} is gone, and {target} is not there") from error
     except OSError as error:
-        raise StorageError("unwritable", f"cannot move {source} to {target}: {error.strerror}") from error
+        raise StorageError("unwritable", f"cannot move {source} to {target}: {_reason(error)}") from error
+    changes.watch("moved", target)
+
+
+def remove(path: str) -> None:
+    """Remove a file; see `storage.remove`. A partition that it leaves empty goes too: two folders up."""
+    changes.watch("remove", path)
+    try:
+        with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+            os.unlink(path)
+        with contextlib.suppress(OSError):
+            os.rmdir(os.path.dirname(path))
+            os.rmdir(os.path.dirname(os.path.dirname(path)))
+    except OSError as error:
+        raise StorageError("unwritable", f"cannot remove {path}: {_reason(error)}") from error
+    changes.watch("removed", path)
+
+
+def _sync(folder: str) -> None:
+    """Make names in a folder outlast a loss of power, where its file system can."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _reason(error: OSError) -> str:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        return f"{error.strerror}; make room there and run the same command again"
+    return str(error.strerror)
 
 
 def names(path: str) -> list[str]:
@@ -211,14 +253,19 @@ def names(path: str) -> list[str]:
 
 def remove_tree(path: str) -> None:
     """Remove a folder and all in it; see `storage.remove_tree`. The folder above goes too, once it is empty."""
-    if not os.path.exists(path):
+    if not os.path.isdir(path):
+        remove(path)
         return
     try:
-        shutil.rmtree(path)
+        for folder, _, files in os.walk(path, topdown=False):
+            for name in files:
+                changes.watch("remove", os.path.join(folder, name))
+                os.unlink(os.path.join(folder, name))
+            os.rmdir(folder)
         with contextlib.suppress(OSError):
             os.rmdir(os.path.dirname(path))
     except OSError as error:
-        raise StorageError("unwritable", f"cannot remove {path}: {error.strerror}") from error
+        raise StorageError("unwritable", f"cannot remove {path}: {_reason(error)}") from error
 
 
 def _reading_error(path: str, error: OSError) -> StorageError:

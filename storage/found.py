@@ -12,7 +12,7 @@ class StorageError(Exception):
     ----------
     code : str
         A stable name of the cause: ``not_found``, ``permission_denied``, ``not_a_file``, ``unreadable``, ``changed``,
-        ``exists``, ``unwritable``.
+        ``exists``, ``unwritable``, ``busy``, ``lock_lost``.
     retryable : bool
         Whether the same call may go through later.
     """

@@ -80,6 +80,28 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.fixture
+def archive(tmp_path):
+    """Six short recordings."""
+    for index in range(6):
+        factory.write_wav(tmp_path / "in" / f"{index}.wav", factory.voice(0.5 + index / 4, seed=index))
+    return tmp_path / "in"
+
+
+@pytest.fixture
+def night(archive, tiny_path, tmp_path):
+    """Score the archive into one output, as often as called."""
+    from test_pipeline import run_score  # and with it Beam, which most tests do without
+
+    def run(*flags, **plan):
+        return run_score(
+            "--input", archive, "--output", tmp_path / "out", "--model", tiny_path, "--direct_num_workers", "1", *flags,
+            **plan,
+        )  # fmt: skip
+
+    return run
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     session.config.stash[_STATUS] = int(exitstatus)
     if tried := session.config.stash[_TRIED]:

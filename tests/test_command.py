@@ -29,10 +29,25 @@ HEAVY = {
 
 
 @pytest.mark.parametrize(
-    "command", [(), ("score",), ("show",), ("fetch",), ("explore",), ("train",), ("evaluate",), ("export",)]
+    "command",
+    [
+        "",
+        "score",
+        "plan",
+        "show",
+        "verify",
+        "doctor",
+        "compact",
+        "forget",
+        "fetch",
+        "explore",
+        "train",
+        "evaluate",
+        "export",
+    ],
 )
 def test_help_imports_nothing_heavy(command):
-    program = f"import sys, emobeam\ntry: emobeam.main({[*command, '--help']!r})\nfinally: print(*sys.modules)"
+    program = f"import sys, emobeam\ntry: emobeam.main({[*command.split(), '--help']!r})\nfinally: print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.startswith("usage: emobeam")
     assert not HEAVY & set(done.stdout.splitlines()[-1].split())

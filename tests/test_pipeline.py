@@ -19,25 +19,27 @@ from apache_beam.testing.util import assert_that, equal_to
 from conftest import ROOT
 
 import storage
-from pipelines.commit import CommitError, commit
+from pipelines import staging
+from pipelines.commit import CommitError, seal
+from pipelines.done import Tally
 from pipelines.parts import Counts, Part, PartWriter
 from pipelines.run import Run
 from pipelines.score import ScoreError, UsageError, score
-from pipelines.transforms import COUNTS, ListInputs
+from pipelines.transforms import TALLY, LargestFirst, ToScore
 from schemas import tables
 from schemas.labels import EMOTIONS
 from schemas.settings import ScoreSettings, add_score_arguments
-from scoring import score_recording
+from scoring import FileResult, score_recording
 
 P = [f"p_{emotion}" for emotion in EMOTIONS]
 
 
-def run_score(*flags):
+def run_score(*flags, **plan):
     import argparse
 
     parser = argparse.ArgumentParser(allow_abbrev=False)
     add_score_arguments(parser)
-    return score(*parser.parse_known_args([str(flag) for flag in flags]))
+    return score(*parser.parse_known_args([str(flag) for flag in flags]), **plan)
 
 
 @pytest.fixture(scope="module")
@@ -188,9 +190,9 @@ def test_patterns_that_overlap_score_a_file_once(archive, tiny_path, tmp_path):
     assert list(files.loc[files["status"] == "failed", "error_code"]) == ["not_found"]
 
 
-def test_a_second_run_stands_beside_the_first(archive, tiny_path, tmp_path):
-    for _ in range(2):
-        run_score("--input", archive / "night 1", "--output", tmp_path, "--model", tiny_path)
+def test_a_run_that_scores_again_stands_beside_the_first(archive, tiny_path, tmp_path):
+    for flags in ((), ("--rescore",)):
+        run_score("--input", archive / "night 1", "--output", tmp_path, "--model", tiny_path, *flags)
     assert ds.dataset(tmp_path / "runs").count_rows() == 2
     assert ds.dataset(tmp_path / "files").count_rows() == 16
 
@@ -263,13 +265,16 @@ def a_run(output, **changes):
         "model_contract": "{}",
         "options": "[]",
         "versions": "{}",
+        "part_rows": 2,
     }
     return Run(**{**values, **changes})
 
 
 def staged(run, tiny, count=3):
-    writer = PartWriter(run, max_rows=2)
-    results = [score_recording(b"bad", tiny) for _ in range(count)]
+    storage.write(run.plan, run.to_json().encode())
+    writer = PartWriter(run)
+    bad = score_recording(b"bad", tiny).files[0]
+    results = [FileResult(({**bad, "uri": f"bytes:{index}"},)) for index in range(count)]
     parts = [part for result in results if (part := writer.add(result)) is not None]
     last = writer.seal()
     return [*parts, *([last] if last else [])]
@@ -283,7 +288,11 @@ def test_a_commit_can_be_repeated_at_any_point(tmp_path, tiny):
     storage.write(run.staged_part("files", "part-orphan.parquet"), b"")
     storage.move(run.staged_part("files", parts[0].name), run.part("files", parts[0].name))
     for _ in range(2):
-        commit(run, parts, listed=3, hidden=0)
+        seal(run, parts, Tally(listed=3, new=3))
+    manifest = storage.read(staging.manifest(run.output, run.run_id))
+    for _ in range(2):
+        storage.write(staging.manifest(run.output, run.run_id), manifest)
+        staging.carry_out(run.output, run.run_id, lambda: None)
     assert ds.dataset(tmp_path / "files").count_rows() == 3
     assert ds.dataset(tmp_path / "runs").count_rows() == 1
     assert sorted(p.name for p in tmp_path.iterdir()) == ["files", "runs", "segments"]
@@ -291,13 +300,13 @@ def test_a_commit_can_be_repeated_at_any_point(tmp_path, tiny):
 
 def test_a_run_that_does_not_add_up_is_not_committed(tmp_path, tiny):
     run = a_run(tmp_path)
-    with pytest.raises(CommitError, match="4 recordings were listed and 3 have rows"):
-        commit(run, staged(run, tiny), listed=4, hidden=0)
+    with pytest.raises(CommitError, match="4 recordings were listed, 0 skipped, and 3 have rows"):
+        seal(run, staged(run, tiny), Tally(listed=4, new=4))
     assert not (tmp_path / "files").exists()
 
 
 def test_parts_are_rolled_by_age(tmp_path, tiny):
-    writer = PartWriter(a_run(tmp_path), max_age_s=0.0)
+    writer = PartWriter(a_run(tmp_path, part_age_s=0.0))
     assert isinstance(writer.add(score_recording(b"bad", tiny)), Part)
     assert writer.seal() is None
 
@@ -309,16 +318,25 @@ def test_counts_add_up(tiny):
     assert one_by_one.by_status == {"failed": 1, "ok": 1}
 
 
-def test_listing_yields_the_largest_first_and_counts(archive):
+def test_listing_yields_each_once_the_largest_first_and_counts(archive, tmp_path):
+    run = a_run(tmp_path, inputs=(str(archive / "night 0"), f"{archive}/night 0/*.wav"))
     with beam.Pipeline("FnApiRunner") as pipeline:
-        listed = (
-            pipeline
-            | beam.Create([[str(archive / "night 0"), str(archive / "night 0")]])
-            | beam.ParDo(ListInputs()).with_outputs(COUNTS, main="found")
+        decided = pipeline | ToScore(run)
+        sizes = (
+            decided.to_score
+            | beam.GroupByKey()
+            | beam.ParDo(LargestFirst())
+            | beam.Map(lambda found: found.size_bytes)
+            | beam.combiners.ToList()
         )
-        assert_that(listed[COUNTS], equal_to([(8, 0)]), label="counts")
+        tally = decided[TALLY] | beam.CombineGlobally(Tally.total)
         assert_that(
-            listed.found | beam.Map(lambda found: found.size_bytes) | beam.combiners.ToList(),
-            lambda sizes: [s for s in sizes if s != sorted(s, reverse=True)] and pytest.fail(str(sizes)),
+            tally | beam.Map(lambda tally: (tally.listed, tally.new, tally.skipped)),
+            equal_to([(8, 8, 0)]),
+            label="tally",
+        )
+        assert_that(
+            sizes,
+            lambda lists: [s for s in lists if s != sorted(s, reverse=True)] and pytest.fail(str(lists)),
             label="sizes",
         )
