@@ -127,9 +127,7 @@ class Voice:
         magnitudes = np.sqrt(squares, out=squares).reshape(number, -1)
         magnitudes *= np.float32(_LEVEL / np.sqrt(self._loudest))
         names = ["speech", "hn", "cn"]
-        speech, *self._state = _network().run(
-            names, {"magnitude": magnitudes, "h": self._state[0], "c": self._state[1]}
-        )
+        speech, *self._state = network().run(names, {"magnitude": magnitudes, "h": self._state[0], "c": self._state[1]})
         self._chunks += self._held(speech[:, 0]).tobytes()
 
     def _frames(self, chunks: np.ndarray) -> np.ndarray:
@@ -153,7 +151,8 @@ class Voice:
 
 
 @functools.cache
-def _network() -> Any:
+def network() -> Any:
+    """Return the detector's session, loaded at the first call."""
     options = onnxruntime.SessionOptions()
     # As for a model: workers fill the cores.
     options.intra_op_num_threads = options.inter_op_num_threads = 1

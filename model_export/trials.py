@@ -207,7 +207,8 @@ def summary(
         **found,
         "ece_noise_floor": calibration_noise_floor(probabilities(one_seed, tested)),
         "before_temperature": {key: before[key] for key in ("ece", "nll")},
-        "fairness": fairness(answers),
+        # As everywhere here, answers are taken among the emotions tested.
+        "fairness": fairness(answers.assign(**{f"p_{e}": np.nan for e in EMOTIONS if e not in tested})),
         "risk_coverage": risk_coverage(probabilities(asked, tested), true),
         "by_fold": by_fold,
         "by_seed": {

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 import storage
-from audio import frontend
+from audio import frontend, speech
 from audio.decode import DecodeError, open_audio
 from audio.windows import aggregate
 from schemas.contract import FrontEnd, ModelContract
@@ -71,6 +71,8 @@ def score_recording(
     FileResult
     """
     settings = settings or ScoreSettings()
+    if settings.voice == "vad":
+        speech.network()  # here, so that a detector which cannot be loaded is not held against the recording
     found = _found(source)
     common = known(found, model, settings)
     if found.error is not None:

@@ -178,6 +178,7 @@ def test_what_an_ordinary_user_may_not_read(tmp_path, tiny_path, tried):
         "import json, os, storage, sys\n"
         "from scoring import load_model, score_recording\n"
         "model = load_model(sys.argv[2])\n"
+        "score_recording(b'', model)\n"  # loads what is loaded at first use
         "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
         "for found in storage.list_input(sys.argv[1], {'.wav'}):\n"
         "    row, = score_recording(found, model).files\n"
@@ -318,6 +319,7 @@ def test_nothing_is_opened_that_a_recording_names(tmp_path, tiny_path, tried):
             "import sys, storage\n"
             "from scoring import load_model, score_recording\n"
             "model = load_model(sys.argv[2])\n"
+            "score_recording(b'', model)\n"  # loads what is loaded at first use
             "for index in range(int(sys.argv[3])):\n"
             "    row, = score_recording(f'{sys.argv[1]}/{index}.wav', model).files\n"
             "    print(row['status'], row['error_stage'], row['error_code'], row['error_message'], sep=chr(9))\n"
