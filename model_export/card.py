@@ -158,7 +158,7 @@ def _shown(run: Mapping[str, Any], protocols: Mapping[str, Mapping[str, Any]]) -
         seeds = ", ".join(map(str, result["seeds"]))
         told = (
             f"`emobeam evaluate --protocol {name}`: {result['clips']} clips of {len(result['actors'])} actors, "
-            f"{len(result['folds'])} folds, seeds {seeds}. Intervals: 95 %, bootstrap over the actors."
+            f"{len(result['folds'])} of {result['of_folds']} folds, seeds {seeds}. Intervals: 95 %, bootstrap over the actors."
         )
         lines += ["", f"## {name}: {result['title']}", "", told, "", *_figures(result)]
         lines += [*fairness_table(network, result["fairness"]), *risk_coverage_table(network, result["risk_coverage"])]

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 #: Names that ``--model`` takes besides a path.
-NAMES = ("default",)
+NAMES = ("default", "open")
 
 #: The network that tells speech from other sound.
 SPEECH = Path(__file__).with_name("speech.onnx")

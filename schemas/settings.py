@@ -122,8 +122,9 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         default="default",
-        metavar="FILE",
-        help="an .onnx model exported by emobeam (default: the packaged one)",
+        metavar="MODEL",
+        help="default, open (learned from CREMA-D alone, whose terms allow commercial use; 6 emotions), or an .onnx "
+        "file exported by emobeam (default: default)",
     )
     parser.add_argument(
         "--rescore", action="store_true", help="score again what has an answer by this model and these settings"

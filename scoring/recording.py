@@ -245,8 +245,8 @@ class _Answers:
             self._votes = self.shares
         else:
             self.speech_s = float(channel.voice.seconds(np.zeros(1), np.array([duration_s]))[0])
-            speech = self.speech_shares(*self.times(starts, lengths))
-            self._votes = np.where(speech >= settings.min_speech_share, speech, 0.0)
+            spoken = self.speech_shares(*self.times(starts, lengths))
+            self._votes = np.where(spoken >= settings.min_speech_share, spoken, 0.0)
 
     def times(self, first_frames: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return when stretches begin and end, in seconds: by whole samples, so that no error adds up."""

@@ -10,6 +10,7 @@ import onnx
 import onnxruntime
 import pytest
 import soundfile
+from conftest import ROOT
 
 import models
 from model_export import export as exporting
@@ -21,10 +22,11 @@ from model_export.networks import NETWORKS, cnn, multiply_adds
 from model_export.predictions import clip_answers, clip_windows, softmax
 from schemas.contract import METADATA_KEY, FrontEnd, ModelContract
 from schemas.labels import EMOTIONS, GENDERS
+from scoring import load_model, score_recording
 
 FRONT_END = FrontEnd(window_frames=64, window_hop_frames=32, n_mels=32)
 TEMPERATURE = 1.7
-RESULTS = Path(__file__).parent.parent / "docs" / "results"
+RESULTS = ROOT / "docs" / "results"
 
 
 @pytest.fixture(scope="module")
@@ -235,7 +237,7 @@ def test_multiply_adds_by_hand():
 
 def test_packaged_models_by_name():
     assert models.path("default").name == "default.onnx"
-    with pytest.raises(ValueError, match="no packaged model is called 'huge'; there is default"):
+    with pytest.raises(ValueError, match="no packaged model is called 'huge'; there is default, open"):
         models.path("huge")
 
 
@@ -256,6 +258,20 @@ def test_packaged_model_carries_its_contract_and_card():
     assert contract.training["held_out"]["p1"]["ua"] == found
     assert json.loads((path.parent / "default.json").read_text())["protocols"]["p1"]["ua"] == found
     assert f"**{found['mean']:.3f}**" in path.with_suffix(".md").read_text()
+
+
+def test_open_model_is_of_crema_d_alone_and_lacks_what_that_never_asked_for():
+    path, contract = packaged("open")
+    assert contract.emotions == tuple(e for e in EMOTIONS if e not in ("calm", "surprised"))
+    assert contract.licence == "ODbL 1.0 (CREMA-D)"
+    assert set(contract.training["corpora"]) == {"crema_d"}
+    card = path.with_suffix(".md").read_text()
+    assert "non-commercial" not in card
+    assert f"**{contract.training['held_out']['crema']['ua']['mean']:.3f}**" in card
+    row = score_recording(ROOT / "samples" / "en_male.flac", load_model("open")).files[0]
+    assert row["model"] == "emobeam-open"
+    assert (row["p_calm"], row["p_surprised"]) == (None, None)
+    assert sum(row[f"p_{emotion}"] for emotion in contract.emotions) == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.skipif("EMOBEAM_CORPORA" not in os.environ, reason="EMOBEAM_CORPORA names no folder with ravdess/")
