@@ -5,7 +5,8 @@ usage: throughput.py --archive DIR [--json FILE] [--model FILE]
 The plain loop is `score_recording` in one process, one file after the other: the limit of one core. The pipeline is
 the command, timed from outside, start-up included. By hand is librosa.load, librosa.feature.melspectrogram and Keras
 predict, file by file, with the same network; audonnx is audeering's audinterface and audonnx with two workers,
-librosa's mel and the same graph. The loop runs before and after the pipelines, on files taken evenly from
+librosa's mel and the same graph. Both ask about windows as the loop does, but for the one at a recording's end, and
+neither tells speech from other sound. The loop runs before and after the pipelines, on files taken evenly from
 the archive, and its two times are added, so that a machine that grows slower or faster does so for all. Every file is
 read once beforehand: what is measured is not the disk.
 """
@@ -56,21 +57,18 @@ def pipeline(archive: Path, model_name: str, workers: int) -> tuple[int, float]:
 
 
 def audonnx_rate(files: Sequence[Found], model_name: str, workers: int) -> float:
-    """Return the seconds of audeering's audinterface and audonnx with the same graph and librosa's mel.
-
-    As by hand, one window a file.
-    """
+    """Return the seconds of audeering's audinterface and audonnx with the same graph and librosa's mel."""
     import audinterface
     import audonnx
 
     contract = load_model(model_name).contract
-    shape = (contract.front_end.window_frames, contract.front_end.n_mels)
+    front_end = contract.front_end
 
-    def first_window(signal: np.ndarray, _: int) -> np.ndarray:
-        return librosa_log_mel(signal.ravel(), contract.front_end).reshape(shape)
+    def window(signal: np.ndarray, _: int) -> np.ndarray:
+        return librosa_windows(signal.ravel(), front_end)[0]
 
     graph = models.path(model_name) if model_name in models.NAMES else Path(model_name)
-    model = audonnx.Model(str(graph), transform={INPUT_NAME: first_window})
+    model = audonnx.Model(str(graph), transform={INPUT_NAME: window})
 
     def answers(signal: np.ndarray, sampling_rate: int) -> np.ndarray:
         return model(signal, sampling_rate, outputs=[EMOTION_OUTPUT, GENDER_OUTPUT], concat=True, squeeze=True)
@@ -78,9 +76,11 @@ def audonnx_rate(files: Sequence[Found], model_name: str, workers: int) -> float
     feature = audinterface.Feature(
         [*contract.emotions, *contract.genders],
         process_func=answers,
-        sampling_rate=contract.front_end.sample_rate,
+        sampling_rate=front_end.sample_rate,
         resample=True,
         mixdown=True,
+        win_dur=front_end.window_frames * front_end.frame_s,
+        hop_dur=front_end.window_hop_frames * front_end.frame_s,
         num_workers=workers,
     )
     paths = [storage.path_of(found.uri) for found in files]
@@ -90,8 +90,8 @@ def audonnx_rate(files: Sequence[Found], model_name: str, workers: int) -> float
     return time.perf_counter() - started
 
 
-def librosa_log_mel(sound: np.ndarray, front_end: FrontEnd) -> np.ndarray:
-    """Return a log-mel window by librosa, shape (window_frames, n_mels)."""
+def librosa_windows(sound: np.ndarray, front_end: FrontEnd) -> np.ndarray:
+    """Return windows of log-mel by librosa, shape (n, window_frames, n_mels)."""
     import librosa
 
     mel = librosa.feature.melspectrogram(
@@ -103,8 +103,11 @@ def librosa_log_mel(sound: np.ndarray, front_end: FrontEnd) -> np.ndarray:
         fmin=front_end.fmin,
         fmax=front_end.fmax,
     )
-    features = np.log(mel + front_end.floor).T[: front_end.window_frames]
-    return np.asarray(np.pad(features, ((0, front_end.window_frames - len(features)), (0, 0))))
+    length = front_end.window_frames
+    frames = np.log(mel + front_end.floor).T
+    frames = np.pad(frames, ((0, max(0, length - len(frames))), (0, 0)))
+    starts = range(0, len(frames) - length + 1, front_end.window_hop_frames)
+    return np.stack([frames[start : start + length] for start in starts])
 
 
 def by_hand(files: Sequence[Found], model_name: str) -> float:
@@ -120,7 +123,7 @@ def by_hand(files: Sequence[Found], model_name: str) -> float:
 
     def score(path: str) -> None:
         sound, _ = librosa.load(path, sr=front_end.sample_rate)
-        network.predict(librosa_log_mel(sound, front_end)[None], verbose=0)
+        network.predict(librosa_windows(sound, front_end), verbose=0)
 
     score(storage.path_of(files[0].uri))
     started = time.perf_counter()

@@ -25,6 +25,12 @@ _NON_COMMERCIAL = (
     "Weights that learned from RAVDESS are non-commercial and pass their terms on to what is made of them."
 )
 
+_OPEN = (
+    "The ODbL allows use of the corpus for any purpose, commercial ones too, if its source is named, and asks that "
+    "databases derived from it be shared alike. Whether weights are such a database no court has said: where it "
+    "matters to you, take them as such."
+)
+
 
 def write_card(run_folder: Path, exported: Exported, *, results: Path | None = None) -> Path:
     """Write the card of an exported model beside it (``.md``), and the run and its figures as ``.json``.
@@ -158,7 +164,8 @@ def _shown(run: Mapping[str, Any], protocols: Mapping[str, Mapping[str, Any]]) -
         seeds = ", ".join(map(str, result["seeds"]))
         told = (
             f"`emobeam evaluate --protocol {name}`: {result['clips']} clips of {len(result['actors'])} actors, "
-            f"{len(result['folds'])} of {result['of_folds']} folds, seeds {seeds}. Intervals: 95 %, bootstrap over the actors."
+            f"{len(result['folds'])} of {result['of_folds']} folds, seeds {seeds}. "
+            "Intervals: 95 %, bootstrap over the actors."
         )
         lines += ["", f"## {name}: {result['title']}", "", told, "", *_figures(result)]
         lines += [*fairness_table(network, result["fairness"]), *risk_coverage_table(network, result["risk_coverage"])]
@@ -247,7 +254,8 @@ def _use(run: Mapping[str, Any], measured: Mapping[str, Mapping[str, Any]]) -> l
         "## Licence of the weights",
         "",
         f"{terms}. The code around the weights is Apache-2.0.",
-        *(["", _NON_COMMERCIAL] if ravdess else []),
+        "",
+        _NON_COMMERCIAL if ravdess else _OPEN,
         "",
         "## Intended use",
         "",
