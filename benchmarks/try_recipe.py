@@ -1,9 +1,10 @@
 """Try a change of the recipe on actors of the training side of EmoBox fold 1: none of that fold's test actors is heard.
 
-Six of these actors are tested, two validate, twelve train. A change is given as JSON, fields of
-`model_export.options.TrainOptions`; ``--stage`` and ``--network`` choose the recipe that it changes. Each trial is one
-line of the file given by ``--json``. Its interval reaches four points and more to either side: a difference of three
-between two trials means nothing.
+Six of these actors are tested, two validate, twelve train; or with ``--known``, a fifth of the clips of all twenty are
+tested, a tenth of the others validate and the rest train, as in P2 (i): a narrower look at how closely a network fits.
+A change is given as JSON, fields of `model_export.options.TrainOptions`; ``--stage`` and ``--network`` choose the recipe
+that it changes. Each trial is one line of the file given by ``--json``. Its interval reaches four points and more to
+either side: a difference of three between two trials means nothing.
 
     python benchmarks/try_recipe.py --corpora DIR --work DIR --cache DIR --json docs/results/recipe-trials.jsonl \
         --name "rate 1e-3" '{"learning_rate": 1e-3}'
@@ -29,6 +30,7 @@ def main() -> None:
     parser.add_argument("--network", default="cnn")
     parser.add_argument("--stage", default="finetune", choices=("finetune", "scratch"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--known", action="store_true", help="test clips of actors who train")
     parser.add_argument("--corpora", type=Path, required=True, help="holds ravdess/, ravdess_song/ and crema_d/")
     parser.add_argument("--also", action="append", default=[], help="a corpus to train on beside RAVDESS's two")
     parser.add_argument("--work", type=Path, required=True, help="the --work of emobeam evaluate --protocol")
@@ -41,6 +43,7 @@ def main() -> None:
     from model_export.evaluation import answer, figure_lines, figures
     from model_export.options import TrainOptions
     from model_export.predictors import predictor
+    from model_export.protocols import PROTOCOLS
     from model_export.recipes import recipe
     from model_export.splits import fold_actors, hold_out
     from model_export.training import fit
@@ -54,21 +57,28 @@ def main() -> None:
     for name, kind in (("augmentation", Augmentation), ("front_end", FrontEnd)):
         if name in change:
             fields[name] = kind(**change[name])
+    tested = "known" if args.known else "unknown"
     options = TrainOptions(
         corpora=corpora,
-        out=args.work / "tried" / args.network / f"{args.name.replace(' ', '-')}-seed{args.seed}",
+        out=args.work
+        / "tried"
+        / args.network
+        / f"{args.name.replace(' ', '-')}-seed{args.seed}{'-known' * args.known}",
         network=args.network,
         seed=args.seed,
         cache=args.cache,
         start=args.work / "pretrain" / f"{args.network}-seed{args.seed}" if args.stage == "finetune" else None,
         **fields,
     )
-    split = hold_out(rest, TESTED, seed=_SPLIT_SEED)
+    if args.known:
+        split = next(PROTOCOLS["p2i"].folds(rest, _SPLIT_SEED)).split
+    else:
+        split = hold_out(rest, TESTED, seed=_SPLIT_SEED)
     # The whole table, so that features come from the corpus's cache; fold 1's test actors are in no part of the split.
     run = fit(options, clips, split)
-    tested = split.part(clips, "test")
+    heard = split.part(clips, "test")
     found = figures(
-        answer(tested[tested["channel"] == "speech"], predictor(options.out), options.front_end, run["emotions"]),
+        answer(heard[heard["channel"] == "speech"], predictor(options.out), options.front_end, run["emotions"]),
         run["emotions"],
     )
     print("\n".join(figure_lines(found)))
@@ -80,10 +90,11 @@ def main() -> None:
             "seed": args.seed,
             "change": change,
             "also": args.also,
+            "known": args.known,
             **run["network"],
             "epochs": options.epochs,
             "seconds": round(sum(epoch["seconds"] for epoch in run["history"])),
-            **{key: found[key] for key in ("ua", "wa", "gender_accuracy", "ece", "nll")},
+            **{key: found[key] for key in ("ua", "wa", "gender_accuracy", "accuracy_16", "ece", "nll")},
         }
         args.json.parent.mkdir(parents=True, exist_ok=True)
         with args.json.open("a", encoding="utf-8") as file:
