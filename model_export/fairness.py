@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from model_export.answers import NO_ANSWER, emotion_classes, gender_right
-from model_export.metrics import confusion, draws_over_actors, interval, recalls, unweighted_recall
+from model_export.metrics import confusion, draws_over_actors, in_words, interval, recalls, unweighted_recall
 from schemas.labels import EMOTIONS, GENDERS
 
 #: Groups of speakers by age: the first year in, the first year out.
@@ -113,13 +113,5 @@ def fairness_lines(found: Mapping[str, Any]) -> list[str]:
         for groups in kinds.values():
             for name, group in groups.items():
                 size = f"{group['clips']:6d} {group['actors']:6d}" if "clips" in group else " " * 13
-                lines.append(f"  {name:10} {size}  {_span(group['ua']):22}  {_span(group['gender_accuracy']):22}")
+                lines.append(f"  {name:10} {size}  {in_words(group['ua']):22}  {in_words(group['gender_accuracy']):22}")
     return lines
-
-
-def _span(figure: Mapping[str, float | None] | None) -> str:
-    if figure is None:
-        return "-"
-    if figure["low"] is None:
-        return f"{figure['mean']:.3f}"
-    return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"

@@ -1,6 +1,6 @@
 """What answers are worth: recalls, accuracy, F1, calibration, and their intervals over actors."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -196,6 +196,15 @@ def draws_over_actors(
     return np.array(
         [measure(np.concatenate([clips[i] for i in rng.integers(len(clips), size=len(clips))])) for _ in range(draws)]
     )
+
+
+def in_words(figure: Mapping[str, Any] | None) -> str:
+    """Return a figure with its interval, as in ``0.625 (0.574 to 0.676)``; a dash for None."""
+    if figure is None:
+        return "-"
+    if figure["low"] is None:
+        return f"{figure['mean']:.3f}"
+    return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
 
 
 def interval(drawn: np.ndarray | None) -> dict[str, float | None]:

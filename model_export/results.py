@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from model_export.errors import RunError
+from model_export.metrics import in_words
 from model_export.protocols import PROTOCOLS
 from model_export.runs import replacing
 from schemas.labels import EMOTIONS
@@ -105,7 +106,7 @@ def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "|" + "---|" * (len(_FIGURES) + 7),
     ]
     for name, result in best_first:
-        figures = " | ".join(_figure(result[key]) for key in _FIGURES)
+        figures = " | ".join(in_words(result[key]) for key in _FIGURES)
         before, chance = result["before_temperature"]["ece"]["mean"], result["ece_noise_floor"]["mean"]
         onnx = f"{result['onnx']['ua']['mean']:.3f}" if "onnx" in result else "-"
         lines.append(
@@ -158,7 +159,7 @@ def fairness_table(name: str, fairness: Mapping[str, Any]) -> list[str]:
                 recalls = " | ".join(_short(found["recall"][emotion]) for emotion in EMOTIONS)
                 lines.append(
                     f"| {corpus} | {group} | {found.get('actors', '')} | {found.get('clips', '')} | "
-                    f"{_figure(found['ua'])} | {_figure(found['gender_accuracy'])} | {recalls} |"
+                    f"{in_words(found['ua'])} | {in_words(found['gender_accuracy'])} | {recalls} |"
                 )
     return lines
 
@@ -196,7 +197,7 @@ def degraded_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
         change = row["ua_change"]
         span = "" if change["low"] is None else f" ({change['low']:+.3f} to {change['high']:+.3f})"
         lines.append(
-            f"| {row['title']} | {_figure(row['ua'])} | {change['mean']:+.3f}{span} | "
+            f"| {row['title']} | {in_words(row['ua'])} | {change['mean']:+.3f}{span} | "
             f"{row['gender_accuracy']['mean']:.3f} | {row['unchanged']['mean']:.3f} | {row['silent']} |"
         )
     return lines
@@ -204,11 +205,3 @@ def degraded_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
 
 def _short(figure: Mapping[str, Any] | None) -> str:
     return "-" if figure is None else f"{figure['mean']:.2f}"
-
-
-def _figure(figure: Mapping[str, Any] | None) -> str:
-    if figure is None:
-        return "-"
-    if figure["low"] is None:
-        return f"{figure['mean']:.3f}"
-    return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"

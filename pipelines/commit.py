@@ -30,10 +30,8 @@ import storage
 from pipelines import gate, staging
 from pipelines.done import Tally
 from pipelines.parts import COUNTED, Counts, Part, to_parquet
-from pipelines.run import Run, Table, partition
+from pipelines.run import PAIR, Run, partition
 from schemas import tables
-
-_PAIR: tuple[Table, ...] = ("segments", "files")
 
 
 class CommitError(Exception):
@@ -95,7 +93,7 @@ def _seal(run: Run, names: Sequence[str], counts: Counts, row: dict[str, Any], e
     times_real_time = counts.audio_s / wall_s if wall_s > 0 else 0.0
     values = {**run.row(), **counts.columns(), "wall_s": wall_s, "times_real_time": times_real_time, **row}
     storage.write(run.staged_part("runs", "part-0.parquet"), to_parquet([values], tables.RUNS))
-    pairs = [(table, name) for name in sorted(names) for table in _PAIR]
+    pairs = [(table, name) for name in sorted(names) for table in PAIR]
     steps = [
         staging.move(run.run_id, f"{table}/{name}", f"{partition(table, run.run_date, run.run_id)}/{name}")
         for table, name in (*pairs, ("runs", "part-0.parquet"))
@@ -174,7 +172,7 @@ def _settle(output: str, change_id: str, check: Callable[[], None]) -> Settled:
 
 def sealed_pairs(run: Run) -> list[str]:
     """Return the names of the parts that a run has sealed in both tables."""
-    names = (storage.names(storage.join(run.staging, table)) for table in _PAIR)
+    names = (storage.names(storage.join(run.staging, table)) for table in PAIR)
     return sorted(name for name in set.intersection(*map(set, names)) if name.endswith(".parquet"))
 
 

@@ -35,7 +35,7 @@ import storage
 from pipelines import commit, staging
 from pipelines.committed import RunParts, committed_runs, newest_run_id
 from pipelines.parts import COUNTED, Counts, table_to_parquet, to_parquet
-from pipelines.run import Table, new_run_id, partition
+from pipelines.run import PAIR, new_run_id, partition
 from pipelines.staging import Step
 from schemas import tables
 from storage import Found, StorageError
@@ -47,8 +47,6 @@ MOST_ROWS = 2_000_000
 PART_ROWS = 500_000
 
 _RANKS = 0xFFFF_FFFF
-
-_PAIR: tuple[Table, ...] = ("segments", "files")
 
 
 @dataclass
@@ -184,7 +182,7 @@ def _steps(
     replaced: list[str] = sorted({run_id for run, row in zip(runs, rows, strict=True) for run_id in _names(run, row)})
     for rank in ranks:
         for name in rank.parts:
-            for table in _PAIR:
+            for table in PAIR:
                 target = f"{partition(table, newest.run_date, rank.run_id)}/{name}"
                 yield staging.move(change_id, f"{table}/{name}", target)
     for rank in ranks:
@@ -210,7 +208,7 @@ def _steps(
         target = f"{partition('runs', newest.run_date, rank.run_id)}/part-0.parquet"
         yield staging.move(change_id, f"runs/{name}", target)
     for run, row in zip(runs, rows, strict=True):
-        for table in _PAIR:
+        for table in PAIR:
             for part in getattr(run, table):
                 yield staging.remove(run.path(table, part))
         if row.get("outcome") == "compacted":

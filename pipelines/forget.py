@@ -29,7 +29,7 @@ from pipelines import commit, staging
 from pipelines.committed import RunParts, committed_runs, newest_run_id
 from pipelines.done import FORGOTTEN, Forgotten
 from pipelines.parts import COUNTED, Counts, table_to_parquet, to_parquet
-from pipelines.run import Table, new_run_id
+from pipelines.run import PAIR, new_run_id
 from pipelines.staging import Step
 from schemas import tables
 from storage import Found, StorageError
@@ -120,13 +120,12 @@ class _Change:
 
     def _part(self, run: RunParts, name: str) -> list[Step]:
         steps: list[Step] = []
-        pair: tuple[Table, ...] = ("segments", "files")
-        rest = {table: _read(getattr(run, table)[name]) for table in pair}
-        for table in pair:
+        rest = {table: _read(getattr(run, table)[name]) for table in PAIR}
+        for table in PAIR:
             before = len(rest[table])
             rest[table] = self._without(rest[table])
             self.removed[table] += before - len(rest[table])
-        for table in pair:
+        for table in PAIR:
             if len(rest["files"]):
                 steps.append(self._move(table_to_parquet(rest[table]), table, run.path(table, name)))
             else:

@@ -12,6 +12,9 @@ from schemas.settings import ScoreSettings
 
 Table = Literal["files", "segments", "runs"]
 
+#: The tables of a part, in the order in which its objects appear: a row of the files table finds its segments there.
+PAIR: tuple[Table, ...] = ("segments", "files")
+
 #: Under an output; whatever lies there is no part of the tables.
 STAGING = "_staging"
 
