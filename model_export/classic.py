@@ -40,21 +40,32 @@ def window_statistics(windows: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     return np.concatenate([mean, deviation, highest], axis=1)
 
 
-def _neighbours(seed: int) -> Any:
-    pca = PCA(48, whiten=True, random_state=seed)
-    return make_pipeline(StandardScaler(), pca, KNeighborsClassifier(15, weights="distance"))
+def knn(seed: int, *, neighbours: int = 15, components: int = 48) -> Any:
+    """Return nearest neighbours among the whitened principal components of the statistics."""
+    pca = PCA(components, whiten=True, random_state=seed)
+    return make_pipeline(StandardScaler(), pca, KNeighborsClassifier(neighbours, weights="distance"))
 
 
-def _tree(seed: int) -> Any:
-    return DecisionTreeClassifier(max_depth=10, min_samples_leaf=8, class_weight="balanced", random_state=seed)
+def tree(seed: int, *, max_depth: int = 10, min_samples_leaf: int = 8) -> Any:
+    """Return a decision tree over the statistics."""
+    return DecisionTreeClassifier(
+        max_depth=max_depth, min_samples_leaf=min_samples_leaf, class_weight="balanced", random_state=seed
+    )
 
 
-#: Models by the name that ``--network`` takes; each is made from a seed.
-CLASSIC: Mapping[str, Callable[[int], Any]] = {"knn": _neighbours, "tree": _tree}
+#: Models by the name that ``--network`` takes; each is made from a seed, and options of its own.
+CLASSIC: Mapping[str, Callable[..., Any]] = {"knn": knn, "tree": tree}
 
 
 def fit_classic(
-    network: str, windows: np.ndarray, emotion: np.ndarray, gender: np.ndarray, front_end: FrontEnd, *, seed: int
+    network: str,
+    windows: np.ndarray,
+    emotion: np.ndarray,
+    gender: np.ndarray,
+    front_end: FrontEnd,
+    *,
+    seed: int,
+    options: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Fit a model to windows.
 
@@ -67,6 +78,8 @@ def fit_classic(
         Class indices.
     front_end : FrontEnd
     seed : int
+    options : mapping
+        Keyword arguments of the model, such as ``neighbours``.
 
     Returns
     -------
@@ -75,8 +88,8 @@ def fit_classic(
     """
     features = window_statistics(windows, front_end)
     return {
-        EMOTION_OUTPUT: CLASSIC[network](seed).fit(features, emotion),
-        GENDER_OUTPUT: CLASSIC[network](seed).fit(features, gender),
+        EMOTION_OUTPUT: CLASSIC[network](seed, **options).fit(features, emotion),
+        GENDER_OUTPUT: CLASSIC[network](seed, **options).fit(features, gender),
         "front_end": front_end,
     }
 

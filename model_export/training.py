@@ -151,9 +151,16 @@ def _fit_classic(
     emotion = training["emotion"].map(run["emotions"].index).to_numpy()[clip]
     gender = training["gender"].map(GENDERS.index).to_numpy()[clip]
     windows = np.concatenate(cut)
-    save_classic(
-        fit_classic(options.network, windows, emotion, gender, options.front_end, seed=options.seed), options.out
+    model = fit_classic(
+        options.network,
+        windows,
+        emotion,
+        gender,
+        options.front_end,
+        seed=options.seed,
+        options=options.network_options,
     )
+    save_classic(model, options.out)
     run.update(network={}, finished=True)
     run["history"].append({"epoch": 1, "seconds": round(time.monotonic() - started, 1)})
     write_json(options.out / RUN_FILE, run)

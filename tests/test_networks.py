@@ -79,7 +79,7 @@ def test_classic_models_learn_and_come_back_from_their_folder(network, tmp_path)
     windows = voices(160)
     windows[np.arange(160), :, emotion * 2] += 6
     windows[np.arange(160), :, 16 + gender] += 6
-    model = fit_classic(network, windows[::2], emotion[::2], gender[::2], FRONT_END, seed=0)
+    model = fit_classic(network, windows[::2], emotion[::2], gender[::2], FRONT_END, seed=0, options={})
     with pytest.raises(RunError, match=r"has no model\.joblib"):
         load_classic(tmp_path)
     save_classic(model, tmp_path)
