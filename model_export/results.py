@@ -25,6 +25,9 @@ _FIGURES = {
 }
 
 
+#: Splits of RAVDESS's speech, from the one that tells least to the one that tells most.
+_FROM_LEAK = ("p3", "p2i", "p2ii", "p1")
+
 #: The protocols that tell what a network is worth, by whether RAVDESS is among what it learned from; the first is the
 #: headline.
 _TELLING = {True: ("p1", "p4"), False: ("crema", "p4")}
@@ -44,6 +47,7 @@ def write_tables(results: Path) -> Path:
         "temperature that the validation part gave (before it; and what a perfectly calibrated model would show on as "
         "many clips). ONNX: UA of the exported graph on ONNX Runtime.",
     ]
+    lines += networks_table(made) + leak_table(made.get("cnn", {}))
     for protocol, of_networks in found.items():
         if of_networks:
             lines += ["", f"## {protocol}: {PROTOCOLS[protocol].title}", "", *_protocol(of_networks)]
@@ -51,6 +55,51 @@ def write_tables(results: Path) -> Path:
     with replacing(path) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return path
+
+
+def networks_table(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the networks beside each other as lines of Markdown: what they are worth, and what they cost.
+
+    Parameters
+    ----------
+    made : mapping of network to mapping of protocol to results
+        As `read_results_of` gives them. Networks without the headline's are left out.
+    """
+    rows = {network: of for network, of in made.items() if "p1" in of}
+    if len(rows) < 2:  # nothing to compare
+        return []
+    lines = [
+        "",
+        "## The networks",
+        "",
+        "| network | p1: UA | p1: gender | p2ii: 16 classes | parameters | ms a window | minutes to train a fold |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for network, of in sorted(rows.items(), key=lambda item: -item[1]["p1"]["ua"]["mean"]):
+        p1 = of["p1"]
+        twins = in_words(of["p2ii"]["accuracy_16"]) if "p2ii" in of else "-"
+        lines.append(
+            f"| {network} | {in_words(p1['ua'])} | {in_words(p1['gender_accuracy'])} | {twins} | {_cost(p1)} |"
+        )
+    return lines
+
+
+def leak_table(of_protocols: Mapping[str, Any]) -> list[str]:
+    """Return one network's figures on splits from the leak to unheard speakers, as lines of Markdown."""
+    rows = {name: of_protocols[name] for name in _FROM_LEAK if name in of_protocols}
+    if len(rows) < 2:  # nothing to compare
+        return []
+    lines = [
+        "",
+        "## One network, from a leak to speakers unheard",
+        "",
+        "| split | 16 classes | UA | gender |",
+        "|---|---|---|---|",
+    ]
+    for name, result in rows.items():
+        figures = " | ".join(in_words(result[key]) for key in ("accuracy_16", "ua", "gender_accuracy"))
+        lines.append(f"| {name}: {PROTOCOLS[name].title} | {figures} |")
+    return lines
 
 
 def read_results_of(results: Path, network: str) -> dict[str, dict[str, Any]]:
@@ -118,11 +167,7 @@ def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
         "| network | parameters | M multiply-adds | ms a window | minutes to train a fold |",
         "|---|---|---|---|---|",
     ]
-    for name, result in best_first:
-        parameters = f"{result['parameters']:,}" if "parameters" in result else "-"
-        adds = f"{result['multiply_adds'] / 1e6:.1f}" if "multiply_adds" in result else "-"
-        window = "-" if result["ms_per_window"] is None else f"{result['ms_per_window']:.2f}"
-        lines.append(f"| {name} | {parameters} | {adds} | {window} | {result['train_seconds'] / 60:.1f} |")
+    lines += [f"| {name} | {_cost(result, adds=True)} |" for name, result in best_first]
     for name, result in best_first:
         if len(result["folds"]) > 1:
             rows = result["by_fold"]
@@ -201,6 +246,14 @@ def degraded_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
             f"{row['gender_accuracy']['mean']:.3f} | {row['unchanged']['mean']:.3f} | {row['silent']} |"
         )
     return lines
+
+
+def _cost(result: Mapping[str, Any], *, adds: bool = False) -> str:
+    cells = [f"{result['parameters']:,}" if "parameters" in result else "-"]
+    if adds:
+        cells.append(f"{result['multiply_adds'] / 1e6:.1f}" if "multiply_adds" in result else "-")
+    cells.append("-" if result["ms_per_window"] is None else f"{result['ms_per_window']:.2f}")
+    return " | ".join([*cells, f"{result['train_seconds'] / 60:.1f}"])
 
 
 def _short(figure: Mapping[str, Any] | None) -> str:

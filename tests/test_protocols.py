@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from model_export.corpora import CORPUS_EMOTIONS
 from model_export.errors import ModelExportError, RunError
 from model_export.protocols import PROTOCOLS, twin_groups
+from model_export.results import write_tables
 from model_export.splits import fold_actors
 from model_export.trials import Trials, read_results, run_trials, write_results
 from schemas.labels import EMOTIONS, RAVDESS_EMOTIONS
@@ -236,6 +237,26 @@ def test_results_state_what_the_answers_are_worth_and_are_taken_up_again(tmp_pat
     assert {seed: row["wa"] for seed, row in result["by_seed"].items()} == {
         "0": pytest.approx(first), "1": pytest.approx(second),
     }  # fmt: skip
+
+
+def test_the_page_sets_networks_and_splits_beside_each_other(tmp_path):
+    made = trials(tmp_path)
+    answered(made.folder(0, "1"), seed=0, fold="1", right=0.7)
+    result = write_results(made, ["1"], report=lambda _: None)
+    page = made.results / "protocols.md"
+    assert "## The networks" not in page.read_text()  # one alone
+    for name, network, change in (("p1", "cnn", 0.1), ("p2ii", "cnn", 0.2), ("p3", "cnn", 0.25)):
+        figures = {key: {**result[key], "mean": result[key]["mean"] + change} for key in ("ua", "accuracy_16")}
+        told = {**result, "parameters": 454979, "multiply_adds": 6.4e7, **figures}
+        (made.results / f"{name}-{network}.json").write_text(json.dumps(told))
+    write_tables(made.results)
+    networks, splits = page.read_text().split("## ")[1:3]
+    best, worst = networks.splitlines()[4:6]
+    assert best.startswith(f"| cnn | {result['ua']['mean'] + 0.1:.3f} (")
+    assert best.endswith("| 454,979 | 1.00 | 0.0 |")
+    assert f"| {result['accuracy_16']['mean'] + 0.2:.3f} (" in best
+    assert worst.startswith(f"| knn | {result['ua']['mean']:.3f} (")
+    assert [line.split(":")[0] for line in splits.splitlines()[4:7]] == ["| p3", "| p2ii", "| p1"]
 
 
 def test_unknown_protocols_and_folds_are_named(tmp_path, monkeypatch):
