@@ -40,20 +40,21 @@ def window_statistics(windows: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     return np.concatenate([mean, deviation, highest], axis=1)
 
 
-def knn(seed: int, *, neighbours: int = 15, components: int = 48) -> Any:
+def knn(seed: int, *, neighbours: int = 40, components: int = 48) -> Any:
     """Return nearest neighbours among the whitened principal components of the statistics."""
     pca = PCA(components, whiten=True, random_state=seed)
     return make_pipeline(StandardScaler(), pca, KNeighborsClassifier(neighbours, weights="distance"))
 
 
-def tree(seed: int, *, max_depth: int = 10, min_samples_leaf: int = 8) -> Any:
+def tree(seed: int, *, max_depth: int = 6, min_samples_leaf: int = 16) -> Any:
     """Return a decision tree over the statistics."""
     return DecisionTreeClassifier(
         max_depth=max_depth, min_samples_leaf=min_samples_leaf, class_weight="balanced", random_state=seed
     )
 
 
-#: Models by the name that ``--network`` takes; each is made from a seed, and options of its own.
+#: Models by the name that ``--network`` takes; each is made from a seed, and options of its own, whose defaults are the
+#: best of their trials (docs/experiments.md).
 CLASSIC: Mapping[str, Callable[..., Any]] = {"knn": knn, "tree": tree}
 
 
