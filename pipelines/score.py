@@ -5,6 +5,7 @@ module again, and has no use for it.
 """
 
 import argparse
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -231,7 +232,7 @@ def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Non
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=work, name="pipeline", daemon=True)
     with progress.shown(progress.board):
         thread.start()
         try:
@@ -240,7 +241,10 @@ def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Non
                 check()
         except BaseException:
             if results:
-                results[0].cancel()  # on a cluster; a local run is stopped by the gate
+                # On a cluster. A local run has no such thing, and has a result only when it has ended; the gate stops
+                # it before. Whether it can be cancelled or not, the first error is the one to tell.
+                with contextlib.suppress(Exception):
+                    results[0].cancel()
             raise
     if errors:
         raise errors[0]
