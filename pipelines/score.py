@@ -14,7 +14,7 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import storage
@@ -64,7 +64,8 @@ def score(arguments: argparse.Namespace, beam_flags: Sequence[str], **plan: Any)
     Returns
     -------
     row : dict
-        With ``run_id``, ``run_date``, ``output``, and in ``settled`` what was done about dead runs, a line each.
+        With ``run_id``, ``run_date``, ``output``; in ``measured`` what Beam measured (see `pipelines.measures`); and
+        in ``settled`` what was done about dead runs, a line each.
 
     Raises
     ------
@@ -196,8 +197,9 @@ def _run(run: Run, model_bytes: bytes, runner: Any, options: Any, check: Callabl
     from pipelines import progress
 
     progress.board = progress.Board()
+    measured: dict[str, Any] = {}
     try:
-        commit.run_whole(run, model_bytes, lambda run: _work(run, runner, options, check), check)
+        commit.run_whole(run, model_bytes, lambda run: measured.update(_work(run, runner, options, check)), check)
     except Exception as error:
         told = (StorageError, commit.CommitError, ChildError)
         # Beam wraps what a worker raises; and workers fail, too, once the run is given up for another reason.
@@ -207,15 +209,18 @@ def _run(run: Run, model_bytes: bytes, runner: Any, options: Any, check: Callabl
         raise ScoreError(f"{cause}{_what_is_left(run)}") from error
     with storage.open_read(run.runs_object) as file:
         row: dict[str, Any] = pq.ParquetFile(file).read().to_pylist()[0]
-    return {"run_id": run.run_id, "run_date": run.run_date, "output": run.output, **row}
+    return {"run_id": run.run_id, "run_date": run.run_date, "output": run.output, **row, "measured": measured}
 
 
-def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> None:
-    """Run the pipeline in a thread, so that this one can be interrupted, and sees when the lock is lost."""
+def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Mapping[str, Any]:
+    """Run the pipeline in a thread, so that this one can be interrupted, and sees when the lock is lost.
+
+    Return what Beam measured.
+    """
     import apache_beam as beam
     from apache_beam.runners.worker import sdk_worker
 
-    from pipelines import progress
+    from pipelines import measures, progress
     from pipelines.transforms import ScoreArchive
 
     sdk_worker.print = lambda *_, **__: None  # a worker prints its error at length, besides logging and raising it
@@ -248,6 +253,7 @@ def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Non
             raise
     if errors:
         raise errors[0]
+    return measures.told(results[0])
 
 
 def _what_is_left(run: Run) -> str:
