@@ -14,6 +14,7 @@ import os
 import platform
 import sys
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -275,14 +276,28 @@ def quiet_beam() -> None:
 
 def main(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
     """Run ``emobeam score`` and return its exit code."""
+    quiet_beam()
+    started_at, code, row = time.time(), 1, None
+    try:
+        code, row = _score_and_tell(arguments, beam_flags)
+    except KeyboardInterrupt:
+        code = 130
+        raise
+    finally:
+        if arguments.metrics_file is not None and not _metrics_written(arguments, code, started_at, row):
+            code = code or 1
+    return code
+
+
+def _score_and_tell(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> tuple[int, Mapping[str, Any] | None]:
+    """Score, and print what came of it; return the exit code, and the run's row where it is committed."""
     from pipelines import summary
 
-    quiet_beam()
     try:
         row = score(arguments, beam_flags)
     except ScoreError as error:
         print(f"emobeam score: {error}", file=sys.stderr)
-        return error.exit_code
+        return error.exit_code, None
     print(summary.for_people(row) if sys.stdout.isatty() else summary.for_programs(row))
     failed, taken_up = row["files_failed"], row["files_taken_up"]
     if failed > arguments.max_failure_rate * taken_up:
@@ -292,8 +307,26 @@ def main(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
             "files table says what is wrong with each",
             file=sys.stderr,
         )
-        return TOO_MANY_FAILURES
-    return 0
+        return TOO_MANY_FAILURES, row
+    return 0, row
+
+
+def _metrics_written(
+    arguments: argparse.Namespace, code: int, started_at: float, row: Mapping[str, Any] | None
+) -> bool:
+    from pipelines import openmetrics
+
+    try:
+        output = storage.canonical(arguments.output)
+    except ValueError:
+        output = arguments.output
+    ended = openmetrics.Ended(output=output, exit_code=code, started_at=started_at, ended_at=time.time(), row=row)
+    try:
+        openmetrics.write(arguments.metrics_file, ended)
+    except (StorageError, ValueError) as error:
+        print(f"emobeam score: --metrics-file: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 if __name__ == "__main__":
