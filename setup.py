@@ -50,6 +50,7 @@ setup(
         "obstore>=0.8,<1",
         "onnxruntime>=1.20,<2",
         "pebble>=5.1,<6",
+        "prometheus-client>=0.21,<1",
         "psutil>=6,<8",
         "pyarrow>=18,<27",
         "scipy>=1.14,<2",

@@ -29,7 +29,7 @@ import pyarrow.parquet as pq
 import storage
 from pipelines import gate, staging
 from pipelines.done import Tally
-from pipelines.parts import COUNTED, Counts, Part, to_parquet
+from pipelines.parts import COUNTED, Counts, Part, seconds_by_stage, to_parquet
 from pipelines.run import PAIR, Run, partition
 from schemas import tables
 
@@ -81,6 +81,7 @@ def seal(run: Run, parts: Sequence[Part], tally: Tally) -> None:
         "files_hidden": tally.hidden,
         "files_forgotten": tally.forgotten,
         "outcome": "complete",
+        **{f"{stage}_s": seconds for stage, seconds in seconds_by_stage(parts).items()},
     }
     with gate.passing(run.run_id):
         if not storage.exists(run.plan):

@@ -3,7 +3,7 @@
 import collections
 import time
 import uuid
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -15,10 +15,16 @@ from pipelines import gate
 from pipelines.run import Run, Table
 from schemas import tables
 from schemas.labels import EMOTIONS
+from schemas.stages import STAGES, WRITE
 from scoring import FileResult
 
 #: Of the statuses of a recording's channels, the first in this order speaks for the recording.
 _PRECEDENCE = ("failed", "truncated", "ok", "silent", "too_short")
+
+
+def speaker(statuses: Collection[str]) -> str:
+    """Return which of the statuses of a recording's channels speaks for the recording."""
+    return next(status for status in _PRECEDENCE if status in statuses)
 
 
 @dataclass(frozen=True)
@@ -36,6 +42,8 @@ class Counts:
     file_rows, segment_rows : int
     audio_s : float
         Seconds of sound decoded, each recording once.
+    size_bytes : int
+        Of the recordings, each once.
     """
 
     uris: int = 0
@@ -44,6 +52,7 @@ class Counts:
     file_rows: int = 0
     segment_rows: int = 0
     audio_s: float = 0.0
+    size_bytes: int = 0
 
     @classmethod
     def of(cls, results: Iterable[FileResult]) -> "Counts":
@@ -57,15 +66,17 @@ class Counts:
         """Count rows of the files table (its columns `COUNTED`), all of each recording's."""
         statuses: dict[str, set[str]] = {}
         audio_s: dict[str, float] = {}
+        size_bytes: dict[str, int] = {}
         emotions: collections.Counter[str] = collections.Counter()
         file_rows = 0
         for row in rows:
             file_rows += 1
             statuses.setdefault(row["uri"], set()).add(row["status"])
             audio_s[row["uri"]] = row["duration_s"] or 0.0
+            size_bytes[row["uri"]] = row["size_bytes"] or 0
             if row["emotion"] is not None:
                 emotions[row["emotion"]] += 1
-        by_status = collections.Counter(next(s for s in _PRECEDENCE if s in found) for found in statuses.values())
+        by_status = collections.Counter(map(speaker, statuses.values()))
         return cls(
             uris=len(statuses),
             by_status=dict(by_status),
@@ -73,6 +84,7 @@ class Counts:
             file_rows=file_rows,
             segment_rows=segment_rows,
             audio_s=sum(audio_s.values()),
+            size_bytes=sum(size_bytes.values()),
         )
 
     @classmethod
@@ -91,6 +103,7 @@ class Counts:
             file_rows=sum(each.file_rows for each in counts),
             segment_rows=sum(each.segment_rows for each in counts),
             audio_s=sum(each.audio_s for each in counts),
+            size_bytes=sum(each.size_bytes for each in counts),
         )
 
     def columns(self) -> dict[str, Any]:
@@ -102,11 +115,12 @@ class Counts:
             "file_rows": self.file_rows,
             "segment_rows": self.segment_rows,
             "audio_s": self.audio_s,
+            "size_bytes": self.size_bytes,
         }
 
 
 #: Columns of the files table from which counts are made.
-COUNTED = ("uri", "status", "emotion", "duration_s")
+COUNTED = ("uri", "status", "emotion", "duration_s", "size_bytes")
 
 
 @dataclass(frozen=True)
@@ -118,10 +132,22 @@ class Part:
     name : str
         Of the object, the same in both tables.
     counts : Counts
+    seconds : mapping of str to float
+        Where the time went, by stage.
     """
 
     name: str
     counts: Counts
+    seconds: Mapping[str, float] = field(default_factory=dict)
+
+
+def seconds_by_stage(parts: Iterable[Part]) -> dict[str, float]:
+    """Add up where the time of parts went."""
+    total = dict.fromkeys((*STAGES, WRITE), 0.0)
+    for part in parts:
+        for stage, seconds in part.seconds.items():
+            total[stage] += seconds
+    return total
 
 
 class PartWriter:
@@ -148,14 +174,19 @@ class PartWriter:
         if not self._results:
             return None
         # A name of its own for each attempt: a bundle that Beam tries again must not overwrite what the first wrote.
-        part = Part(f"part-{uuid.uuid4().hex}.parquet", Counts.of(self._results))
+        name = f"part-{uuid.uuid4().hex}.parquet"
+        started = time.perf_counter()
         made: dict[Table, bytes] = {
             "segments": to_parquet([row for result in self._results for row in result.segments], tables.SEGMENTS),
             "files": to_parquet([row for result in self._results for row in result.files], tables.FILES),
         }
         with gate.passing(self._run.run_id):
             for table, data in made.items():
-                storage.write(self._run.staged_part(table, part.name), data)
+                storage.write(self._run.staged_part(table, name), data)
+        seconds = {WRITE: time.perf_counter() - started}
+        for stage in STAGES:
+            seconds[stage] = sum(result.seconds.get(stage, 0.0) for result in self._results)
+        part = Part(name, Counts.of(self._results), seconds)
         self._results, self._rows = [], 0
         return part
 

@@ -5,6 +5,7 @@ module again, and has no use for it.
 """
 
 import argparse
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -13,7 +14,8 @@ import os
 import platform
 import sys
 import threading
-from collections.abc import Callable, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import storage
@@ -63,7 +65,8 @@ def score(arguments: argparse.Namespace, beam_flags: Sequence[str], **plan: Any)
     Returns
     -------
     row : dict
-        With ``run_id``, ``run_date``, ``output``, and in ``settled`` what was done about dead runs, a line each.
+        With ``run_id``, ``run_date``, ``output``; in ``measured`` what Beam measured (see `pipelines.measures`); and
+        in ``settled`` what was done about dead runs, a line each.
 
     Raises
     ------
@@ -195,8 +198,9 @@ def _run(run: Run, model_bytes: bytes, runner: Any, options: Any, check: Callabl
     from pipelines import progress
 
     progress.board = progress.Board()
+    measured: dict[str, Any] = {}
     try:
-        commit.run_whole(run, model_bytes, lambda run: _work(run, runner, options, check), check)
+        commit.run_whole(run, model_bytes, lambda run: measured.update(_work(run, runner, options, check)), check)
     except Exception as error:
         told = (StorageError, commit.CommitError, ChildError)
         # Beam wraps what a worker raises; and workers fail, too, once the run is given up for another reason.
@@ -206,15 +210,18 @@ def _run(run: Run, model_bytes: bytes, runner: Any, options: Any, check: Callabl
         raise ScoreError(f"{cause}{_what_is_left(run)}") from error
     with storage.open_read(run.runs_object) as file:
         row: dict[str, Any] = pq.ParquetFile(file).read().to_pylist()[0]
-    return {"run_id": run.run_id, "run_date": run.run_date, "output": run.output, **row}
+    return {"run_id": run.run_id, "run_date": run.run_date, "output": run.output, **row, "measured": measured}
 
 
-def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> None:
-    """Run the pipeline in a thread, so that this one can be interrupted, and sees when the lock is lost."""
+def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Mapping[str, Any]:
+    """Run the pipeline in a thread, so that this one can be interrupted, and sees when the lock is lost.
+
+    Return what Beam measured.
+    """
     import apache_beam as beam
     from apache_beam.runners.worker import sdk_worker
 
-    from pipelines import progress
+    from pipelines import measures, progress
     from pipelines.transforms import ScoreArchive
 
     sdk_worker.print = lambda *_, **__: None  # a worker prints its error at length, besides logging and raising it
@@ -231,7 +238,7 @@ def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Non
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=work, daemon=True)
+    thread = threading.Thread(target=work, name="pipeline", daemon=True)
     with progress.shown(progress.board):
         thread.start()
         try:
@@ -240,10 +247,14 @@ def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Non
                 check()
         except BaseException:
             if results:
-                results[0].cancel()  # on a cluster; a local run is stopped by the gate
+                # On a cluster. A local run has no such thing, and has a result only when it has ended; the gate stops
+                # it before. Whether it can be cancelled or not, the first error is the one to tell.
+                with contextlib.suppress(Exception):
+                    results[0].cancel()
             raise
     if errors:
         raise errors[0]
+    return measures.told(results[0])
 
 
 def _what_is_left(run: Run) -> str:
@@ -265,14 +276,28 @@ def quiet_beam() -> None:
 
 def main(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
     """Run ``emobeam score`` and return its exit code."""
+    quiet_beam()
+    started_at, code, row = time.time(), 1, None
+    try:
+        code, row = _score_and_tell(arguments, beam_flags)
+    except KeyboardInterrupt:
+        code = 130
+        raise
+    finally:
+        if arguments.metrics_file is not None and not _metrics_written(arguments, code, started_at, row):
+            code = code or 1
+    return code
+
+
+def _score_and_tell(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> tuple[int, Mapping[str, Any] | None]:
+    """Score, and print what came of it; return the exit code, and the run's row where it is committed."""
     from pipelines import summary
 
-    quiet_beam()
     try:
         row = score(arguments, beam_flags)
     except ScoreError as error:
         print(f"emobeam score: {error}", file=sys.stderr)
-        return error.exit_code
+        return error.exit_code, None
     print(summary.for_people(row) if sys.stdout.isatty() else summary.for_programs(row))
     failed, taken_up = row["files_failed"], row["files_taken_up"]
     if failed > arguments.max_failure_rate * taken_up:
@@ -282,8 +307,26 @@ def main(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
             "files table says what is wrong with each",
             file=sys.stderr,
         )
-        return TOO_MANY_FAILURES
-    return 0
+        return TOO_MANY_FAILURES, row
+    return 0, row
+
+
+def _metrics_written(
+    arguments: argparse.Namespace, code: int, started_at: float, row: Mapping[str, Any] | None
+) -> bool:
+    from pipelines import openmetrics
+
+    try:
+        output = storage.canonical(arguments.output)
+    except ValueError:
+        output = arguments.output
+    ended = openmetrics.Ended(output=output, exit_code=code, started_at=started_at, ended_at=time.time(), row=row)
+    try:
+        openmetrics.write(arguments.metrics_file, ended)
+    except (StorageError, ValueError) as error:
+        print(f"emobeam score: --metrics-file: {error}", file=sys.stderr)
+        return False
+    return True
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from pipelines import done, gate, progress
 from pipelines.commit import seal
 from pipelines.committed import committed_runs
 from pipelines.done import Forgotten, Tally
+from pipelines.measures import Measures
 from pipelines.parts import Part, PartWriter
 from pipelines.run import Run
 from scoring import FileResult
@@ -107,6 +108,7 @@ class ScoreToParts(beam.DoFn):
     def setup(self) -> None:
         """Start nothing yet: a worker that gets no recording needs no child."""
         self._child: ScoringChild | None = None
+        self._measures = Measures()
 
     def start_bundle(self) -> None:
         """Begin with an empty part."""
@@ -128,16 +130,18 @@ class ScoreToParts(beam.DoFn):
         with _telling():
             if self._child is not None:
                 yield from map(_in_global_window, self._gather(self._child.finish()))
-            part = self._writer.seal()
-            if part is not None:
-                yield _in_global_window(part)
+            yield from map(_in_global_window, self._sealed(self._writer.seal()))
 
     def _gather(self, results: Iterable[FileResult]) -> Iterator[Part]:
         for result in results:
             progress.board.count(failed=result.files[0]["status"] == "failed")
-            part = self._writer.add(result)
-            if part is not None:
-                yield part
+            self._measures.file(result)
+            yield from self._sealed(self._writer.add(result))
+
+    def _sealed(self, part: Part | None) -> Iterator[Part]:
+        if part is not None:
+            self._measures.part(part)
+            yield part
 
     def teardown(self) -> None:
         """Stop the child."""

@@ -138,6 +138,12 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
         "(default: 0.05)",
     )
     parser.add_argument(
+        "--metrics-file",
+        metavar="PATH",
+        help="at the end of the run, whatever came of it, write its figures there as OpenMetrics; for node exporter, a "
+        "name in its textfile folder that ends in .prom",
+    )
+    parser.add_argument(
         "--channels",
         choices=("mix", "split"),
         default="mix",

@@ -7,6 +7,7 @@ partitioned datasets take them from there, and raise where they find them twice.
 import pyarrow as pa
 
 from schemas.labels import EMOTIONS
+from schemas.stages import STAGES, WRITE
 
 TABLES_VERSION = "1"
 
@@ -156,5 +157,15 @@ RUNS = _schema(
         "compacted",
         pa.list_(pa.field("element", pa.string())),
         "run_ids whose rows stand in this run's place; null unless outcome is compacted",
+    ),
+    _column("size_bytes", pa.int64(), "of the recordings taken up, as in the files table; null in runs older than it"),
+    *(
+        _column(
+            f"{stage}_s",
+            pa.float64(),
+            f"seconds of {meaning}, added up over workers, so that they may be more than wall_s; null in runs older "
+            "than the column, adopted or compacted",
+        )
+        for stage, meaning in (*STAGES.items(), (WRITE, "writing parts"))
     ),
 )  # fmt: skip

@@ -16,6 +16,7 @@ from audio.speech import Voice
 from audio.windows import Window, cut_windows, seen
 from schemas.contract import FrontEnd
 from schemas.settings import ScoreSettings
+from scoring.clock import Clock
 from scoring.model import Model
 
 _CLIPPED = 0.999
@@ -78,15 +79,17 @@ class Channel:
         """Whether there is sound, and no utterance in it."""
         return not self.pieces and not self.silent(settings)
 
-    def add(self, piece: Piece, model: Model, settings: ScoreSettings) -> None:
+    def add(self, piece: Piece, model: Model, settings: ScoreSettings, clock: Clock) -> None:
         """Ask the model about a piece's windows, and keep what it answers."""
         self.pieces.append((piece.start_frame, piece.frames, len(piece.windows)))
         for window in piece.windows:
-            view = seen(window, model.contract.front_end, silence_dbfs=settings.silence_dbfs)
+            with clock.at("mel"):
+                view = seen(window, model.contract.front_end, silence_dbfs=settings.silence_dbfs)
             if view.log_mel is None:
                 answers = [math.nan] * (len(model.contract.emotions) + len(model.contract.genders))
             else:
-                answers = np.concatenate(model.predict(view.log_mel[None]), axis=1)[0].tolist()
+                with clock.at("network"):
+                    answers = np.concatenate(model.predict(view.log_mel[None]), axis=1)[0].tolist()
                 power = window.power.sum(axis=0, dtype=np.float64)
                 self.spectrum = power if self.spectrum is None else self.spectrum + power
             self.starts.append(window.start_frame)
@@ -117,7 +120,9 @@ class Heard:
     truncation: str | None
 
 
-def hear(decoder: Decoder, model: Model, settings: ScoreSettings, on_progress: Callable[[float], None]) -> Heard:
+def hear(
+    decoder: Decoder, model: Model, settings: ScoreSettings, on_progress: Callable[[float], None], clock: Clock
+) -> Heard:
     """Hear an open recording; memory holds a window or an utterance, and some numbers for each.
 
     Parameters
@@ -127,6 +132,8 @@ def hear(decoder: Decoder, model: Model, settings: ScoreSettings, on_progress: C
     settings : ScoreSettings
     on_progress : callable
         Called with the seconds of sound of every block decoded.
+    clock : Clock
+        Told which stage is at work.
 
     Raises
     ------
@@ -141,7 +148,7 @@ def hear(decoder: Decoder, model: Model, settings: ScoreSettings, on_progress: C
     counts = {"frames": 0, "clipped": 0}
 
     def blocks() -> Iterator[np.ndarray]:
-        for block in decoder.blocks():
+        for block in clock.of("decode", decoder.blocks()):
             counts["frames"] += len(block)
             if block.max() >= _CLIPPED or block.min() <= -_CLIPPED:
                 counts["clipped"] += int(np.count_nonzero(np.abs(block) >= _CLIPPED))
@@ -151,13 +158,13 @@ def hear(decoder: Decoder, model: Model, settings: ScoreSettings, on_progress: C
     sounds = _split(blocks(), info.channels) if split else [frontend.mix(blocks())]
     # The channels' pieces come in step, so that no more than a window of sound waits for the slowest.
     streams = [
-        _pieces(sound, info.sample_rate, channel.voice, front_end, settings)
+        _pieces(sound, info.sample_rate, channel.voice, front_end, settings, clock)
         for sound, channel in zip(sounds, channels, strict=True)
     ]
     for step in zip(*streams, strict=True):
         for channel, pieces in zip(channels, step, strict=True):
             for piece in pieces:
-                channel.add(piece, model, settings)
+                channel.add(piece, model, settings, clock)
 
     duration_s = counts["frames"] / info.sample_rate
     columns = {
@@ -189,10 +196,18 @@ def _split(blocks: Iterator[np.ndarray], channels: int) -> list[Iterator[np.ndar
 
 
 def _pieces(
-    sound: Iterator[np.ndarray], sample_rate: int, voice: Voice | None, front_end: FrontEnd, settings: ScoreSettings
+    sound: Iterator[np.ndarray],
+    sample_rate: int,
+    voice: Voice | None,
+    front_end: FrontEnd,
+    settings: ScoreSettings,
+    clock: Clock,
 ) -> Iterator[Sequence[Piece]]:
-    samples = frontend.resample(sound, sample_rate=sample_rate, target_rate=front_end.sample_rate)
-    power = frontend.mel_power_stream(samples if voice is None else voice.listen(samples), front_end)
+    resampled = frontend.resample(sound, sample_rate=sample_rate, target_rate=front_end.sample_rate)
+    samples = clock.of("resample", resampled)
+    if voice is not None:
+        samples = clock.of("voice", voice.listen(samples))
+    power = clock.of("mel", frontend.mel_power_stream(samples, front_end))
     if voice is None or settings.segments == "windows":
         for window in cut_windows(power, front_end):
             yield (Piece(window.start_frame, len(window.power), (window,)),)

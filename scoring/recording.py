@@ -1,23 +1,25 @@
 """Score one recording: the plain function under everything else."""
 
+import contextlib
 import dataclasses
 import datetime
 import functools
 import io
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO
 
 import numpy as np
 
 import storage
 from audio import frontend, speech
-from audio.decode import DecodeError, open_audio
+from audio.decode import DecodeError, Decoder, open_audio
 from audio.windows import aggregate
 from schemas.contract import FrontEnd, ModelContract
 from schemas.labels import EMOTIONS
 from schemas.settings import ScoreSettings
+from scoring.clock import Clock
 from scoring.hearing import Channel, Heard, hear
 from scoring.model import Model
 from storage import Found, StorageError
@@ -38,10 +40,13 @@ class FileResult:
         Rows of the files table, column by name: one, or one for each channel where channels are split.
     segments : tuple of mapping
         Rows of the segments table, by channel and time; none where there is no answer.
+    seconds : mapping of str to float
+        Where the time went: by stage, as in `schemas.stages.STAGES`; none where the process died over it.
     """
 
     files: tuple[Mapping[str, Any], ...]
     segments: tuple[Mapping[str, Any], ...] = ()
+    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 def score_recording(
@@ -73,15 +78,24 @@ def score_recording(
     settings = settings or ScoreSettings()
     if settings.voice == "vad":
         speech.network()  # here, so that a detector which cannot be loaded is not held against the recording
+    clock = Clock()
+    result = _attempt(source, model, settings, on_progress or (lambda _: None), clock)
+    clock.turn("other")
+    return dataclasses.replace(result, seconds=clock.seconds)
+
+
+def _attempt(
+    source: Source, model: Model, settings: ScoreSettings, on_progress: Callable[[float], None], clock: Clock
+) -> FileResult:
     found = _found(source)
     common = known(found, model, settings)
     if found.error is not None:
         return failed(common, "list", found.error.code, str(found.error), retryable=found.error.retryable)
     try:
-        with _open(source, found) as file:
+        with _open(source, found, clock) as file:
             opened = storage.as_opened(found, file)
             common = known(opened, model, settings)
-            result = _score(file, model, settings, common, on_progress or (lambda _: None))
+            result = _score(file, model, settings, common, on_progress, clock)
             _check_unchanged(opened, file)
             return result
     except StorageError as error:
@@ -132,8 +146,17 @@ def _found(source: Source) -> Found:
     return storage.stat(storage.canonical(source))
 
 
-def _open(source: Source, found: Found) -> BinaryIO:
-    return io.BytesIO(source) if isinstance(source, bytes) else storage.open_read(found.uri)
+def _open(source: Source, found: Found, clock: Clock) -> BinaryIO:
+    with clock.at("decode"):
+        return io.BytesIO(source) if isinstance(source, bytes) else storage.open_read(found.uri)
+
+
+@contextlib.contextmanager
+def _decoder(file: BinaryIO, clock: Clock) -> Iterator[Decoder]:
+    with contextlib.ExitStack() as stack:
+        with clock.at("decode"):
+            decoder = stack.enter_context(open_audio(file))
+        yield decoder
 
 
 def _check_unchanged(opened: Found, file: BinaryIO) -> None:
@@ -149,13 +172,14 @@ def _score(
     settings: ScoreSettings,
     common: Mapping[str, Any],
     on_progress: Callable[[float], None],
+    clock: Clock,
 ) -> FileResult:
-    with open_audio(file) as decoder:
-        heard = hear(decoder, model, settings, on_progress)
+    with _decoder(file, clock) as decoder:
+        heard = hear(decoder, model, settings, on_progress, clock)
     if settings.segments == "pauses" and any(channel.unspoken(settings) for channel in heard.channels):
         # No voice in all of it, which is rare, and known only at its end: then windows answer, from the start.
-        with open_audio(file) as decoder:
-            windows = hear(decoder, model, dataclasses.replace(settings, segments="windows"), on_progress)
+        with _decoder(file, clock) as decoder:
+            windows = hear(decoder, model, dataclasses.replace(settings, segments="windows"), on_progress, clock)
         pairs = zip(heard.channels, windows.channels, strict=True)
         heard.channels = [other if channel.unspoken(settings) else channel for channel, other in pairs]
     return _result(heard, model, settings, common)

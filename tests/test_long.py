@@ -18,6 +18,7 @@ from audio.windows import cut_windows
 from schemas.contract import FrontEnd
 from schemas.settings import ScoreSettings
 from scoring import score_recording
+from scoring.clock import Clock
 from scoring.hearing import hear
 
 HOURS_12 = 12 * 3600
@@ -88,7 +89,7 @@ def test_an_hours_segments_begin_and_end_on_samples(tiny):
     rate, seconds = 44_100, 3600
     model, front_end = tiny, tiny.contract.front_end
     decoder = Streamed(rate, seconds, (b[:, None] for b in silence_with_bursts(rate, seconds, (1800.0, 3599.0))))
-    heard = hear(decoder, model, ScoreSettings(voice="energy"), lambda _: None)
+    heard = hear(decoder, model, ScoreSettings(voice="energy"), lambda _: None, Clock())
     (channel,) = heard.channels
     assert heard.columns["duration_s"] == seconds
     sounding = np.flatnonzero(np.array(channel.levels_db) > -90)

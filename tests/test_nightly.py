@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -308,8 +309,12 @@ def test_a_limit_on_file_sizes_is_one_clear_line(archive, tiny_path, tmp_path):
     assert list((tmp_path / "out").iterdir()) == []
 
 
-def test_a_run_that_loses_its_lock_says_so_in_a_line(night, monkeypatch, tmp_path):
+@pytest.mark.parametrize("when", ["while it works", "when it has worked"])
+def test_a_run_that_loses_its_lock_says_so_in_a_line(night, monkeypatch, tmp_path, when):
     def lost(_):
+        for thread in threading.enumerate():
+            if thread.name == "pipeline" and when == "when it has worked":
+                thread.join()
         raise StorageError("lock_lost", "the lease was taken over")
 
     monkeypatch.setattr(storage.Lock, "check", lost)
