@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import storage
 from pipelines import gate
 from pipelines.run import Run, Table
+from pipelines.sums import sum_of_uris, total
 from schemas import tables
 from schemas.labels import EMOTIONS
 from scoring import FileResult
@@ -36,6 +37,8 @@ class Counts:
     file_rows, segment_rows : int
     audio_s : float
         Seconds of sound decoded, each recording once.
+    uris_sum : int
+        See `pipelines.sums`.
     """
 
     uris: int = 0
@@ -44,6 +47,7 @@ class Counts:
     file_rows: int = 0
     segment_rows: int = 0
     audio_s: float = 0.0
+    uris_sum: int = 0
 
     @classmethod
     def of(cls, results: Iterable[FileResult]) -> "Counts":
@@ -73,6 +77,7 @@ class Counts:
             file_rows=file_rows,
             segment_rows=segment_rows,
             audio_s=sum(audio_s.values()),
+            uris_sum=sum_of_uris(statuses),
         )
 
     @classmethod
@@ -91,6 +96,7 @@ class Counts:
             file_rows=sum(each.file_rows for each in counts),
             segment_rows=sum(each.segment_rows for each in counts),
             audio_s=sum(each.audio_s for each in counts),
+            uris_sum=total(each.uris_sum for each in counts),
         )
 
     def columns(self) -> dict[str, Any]:
@@ -144,7 +150,13 @@ class PartWriter:
         return None
 
     def seal(self) -> Part | None:
-        """Write what is gathered; return the part, or None where there is nothing."""
+        """Write what is gathered; return the part, or None where there is nothing.
+
+        Raises
+        ------
+        gate.GivenUpError
+        storage.StorageError
+        """
         if not self._results:
             return None
         # A name of its own for each attempt: a bundle that Beam tries again must not overwrite what the first wrote.
@@ -154,6 +166,9 @@ class PartWriter:
             "files": to_parquet([row for result in self._results for row in result.files], tables.FILES),
         }
         with gate.passing(self._run.run_id):
+            # The gate is shut in one process; on a cluster, that of the driver, which then throws the plan away.
+            if not storage.exists(self._run.plan):
+                raise gate.GivenUpError(f"run {self._run.run_id} was given up")
             for table, data in made.items():
                 storage.write(self._run.staged_part(table, part.name), data)
         self._results, self._rows = [], 0
