@@ -37,13 +37,15 @@ def _parser() -> argparse.ArgumentParser:
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
+        fromfile_prefix_chars="@",
     )
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     score = commands.add_parser(
         "score",
         help="score recordings into Parquet tables",
         description="Score recordings into Parquet tables. What is done already is skipped. Options that are not\n"
-        "listed here are Beam's, such as --runner and --direct_num_workers (default: all cores).",
+        "listed here are Beam's, such as --runner and --direct_num_workers (default: all cores). @FILE stands\n"
+        "for the options in a file, one a line.",
         epilog=_EXIT_CODES,
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,

@@ -75,6 +75,11 @@ def seal(run: Run, parts: Sequence[Part], tally: Tally) -> None:
             f"{tally.listed} recordings were listed, {tally.skipped} skipped, and {counts.uris} have rows; "
             "nothing was committed. Please report this"
         )
+    if counts.uris_sum != tally.uris_sum:
+        raise CommitError(
+            f"{counts.uris} recordings have rows, but not all are those that were to be scored: the archive changed "
+            "while a part of the work was done twice. Nothing was committed; run again"
+        )
     row = {
         "files_listed": tally.listed,
         "files_skipped": tally.skipped,

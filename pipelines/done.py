@@ -24,6 +24,7 @@ import pyarrow.parquet as pq
 
 import storage
 from pipelines.run import Run
+from pipelines.sums import sum_of_uris, total
 from storage import Found, StorageError
 
 BUCKETS = 256
@@ -63,6 +64,8 @@ class Tally:
         Skipped.
     size_bytes : int
         Of those to be scored.
+    uris_sum : int
+        Of those to be scored: see `pipelines.sums`.
     """
 
     listed: int = 0
@@ -74,6 +77,7 @@ class Tally:
     done: int = 0
     forgotten: int = 0
     size_bytes: int = 0
+    uris_sum: int = 0
 
     @property
     def skipped(self) -> int:
@@ -87,7 +91,7 @@ class Tally:
         for tally in tallies:
             for name in sums:
                 sums[name] += getattr(tally, name)
-        return cls(**sums)
+        return cls(**sums | {"uris_sum": total([sums["uris_sum"]])})
 
 
 class Forgotten:
@@ -236,7 +240,12 @@ def decide(
         if what not in ("hidden", "forgotten", "done"):
             to_score.append(one)
     size_bytes = sum(one.size_bytes or 0 for one in to_score)
-    return to_score, Tally(listed=len(names) - counts.get("hidden", 0), size_bytes=size_bytes, **counts)
+    return to_score, Tally(
+        listed=len(names) - counts.get("hidden", 0),
+        size_bytes=size_bytes,
+        uris_sum=sum_of_uris(one.uri for one in to_score),
+        **counts,
+    )
 
 
 def _what(one: Found, answer: Attempt | None, seen: bool, forgotten: bool, rescore: bool) -> str:

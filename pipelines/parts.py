@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import storage
 from pipelines import gate
 from pipelines.run import Run, Table
+from pipelines.sums import sum_of_uris, total
 from schemas import tables
 from schemas.labels import EMOTIONS
 from schemas.stages import STAGES, WRITE
@@ -44,6 +45,8 @@ class Counts:
         Seconds of sound decoded, each recording once.
     size_bytes : int
         Of the recordings, each once.
+    uris_sum : int
+        See `pipelines.sums`.
     """
 
     uris: int = 0
@@ -53,6 +56,7 @@ class Counts:
     segment_rows: int = 0
     audio_s: float = 0.0
     size_bytes: int = 0
+    uris_sum: int = 0
 
     @classmethod
     def of(cls, results: Iterable[FileResult]) -> "Counts":
@@ -85,6 +89,7 @@ class Counts:
             segment_rows=segment_rows,
             audio_s=sum(audio_s.values()),
             size_bytes=sum(size_bytes.values()),
+            uris_sum=sum_of_uris(statuses),
         )
 
     @classmethod
@@ -104,6 +109,7 @@ class Counts:
             segment_rows=sum(each.segment_rows for each in counts),
             audio_s=sum(each.audio_s for each in counts),
             size_bytes=sum(each.size_bytes for each in counts),
+            uris_sum=total(each.uris_sum for each in counts),
         )
 
     def columns(self) -> dict[str, Any]:
@@ -170,7 +176,13 @@ class PartWriter:
         return None
 
     def seal(self) -> Part | None:
-        """Write what is gathered; return the part, or None where there is nothing."""
+        """Write what is gathered; return the part, or None where there is nothing.
+
+        Raises
+        ------
+        gate.GivenUpError
+        storage.StorageError
+        """
         if not self._results:
             return None
         # A name of its own for each attempt: a bundle that Beam tries again must not overwrite what the first wrote.
@@ -181,6 +193,9 @@ class PartWriter:
             "files": to_parquet([row for result in self._results for row in result.files], tables.FILES),
         }
         with gate.passing(self._run.run_id):
+            # The gate is shut in one process; on a cluster, that of the driver, which then throws the plan away.
+            if not storage.exists(self._run.plan):
+                raise gate.GivenUpError(f"run {self._run.run_id} was given up")
             for table, data in made.items():
                 storage.write(self._run.staged_part(table, name), data)
         seconds = {WRITE: time.perf_counter() - started}

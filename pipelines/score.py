@@ -12,6 +12,7 @@ import json
 import logging
 import os
 import platform
+import signal
 import sys
 import threading
 import time
@@ -179,7 +180,7 @@ def local_runner(flags: Sequence[str]) -> tuple[Any, Any]:
         Where a flag is nobody's.
     """
     runner, options = _runner_and_options(flags)
-    return _runner_and_options(()) if isinstance(runner, str) else (runner, options)
+    return _runner_and_options(()) if _is_cluster(runner) else (runner, options)
 
 
 def _unknown_flags(flags: Sequence[str]) -> list[str]:
@@ -205,16 +206,17 @@ def _run(run: Run, model_bytes: bytes, runner: Any, options: Any, check: Callabl
         told = (StorageError, commit.CommitError, ChildError)
         # Beam wraps what a worker raises; and workers fail, too, once the run is given up for another reason.
         cause = error if isinstance(error, told) else progress.board.error
-        if not isinstance(cause, told):
+        if not isinstance(cause, told) and not _is_cluster(runner):
             raise
-        raise ScoreError(f"{cause}{_what_is_left(run)}") from error
+        why = str(cause) if isinstance(cause, told) else _job_error(error, options)
+        raise ScoreError(f"{why}{_what_is_left(run)}") from error
     with storage.open_read(run.runs_object) as file:
         row: dict[str, Any] = pq.ParquetFile(file).read().to_pylist()[0]
     return {"run_id": run.run_id, "run_date": run.run_date, "output": run.output, **row, "measured": measured}
 
 
 def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Mapping[str, Any]:
-    """Run the pipeline in a thread, so that this one can be interrupted, and sees when the lock is lost.
+    """Run the pipeline, and wait for it in a thread, so that this one can be interrupted, and sees a lost lock.
 
     Return what Beam measured.
     """
@@ -226,14 +228,15 @@ def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Map
 
     sdk_worker.print = lambda *_, **__: None  # a worker prints its error at length, besides logging and raising it
 
-    errors: list[BaseException] = []
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    pipeline | "ScoreArchive" >> ScoreArchive(run)
+    job = _submit(pipeline) if _is_cluster(runner) else None
     results: list[Any] = []
+    errors: list[BaseException] = []
 
     def work() -> None:
         try:
-            pipeline = beam.Pipeline(runner=runner, options=options)
-            pipeline | "ScoreArchive" >> ScoreArchive(run)
-            results.append(pipeline.run())
+            results.append(job or pipeline.run())
             results[0].wait_until_finish()
         except BaseException as error:
             errors.append(error)
@@ -246,15 +249,48 @@ def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Map
                 thread.join(1.0)
                 check()
         except BaseException:
-            if results:
-                # On a cluster. A local run has no such thing, and has a result only when it has ended; the gate stops
-                # it before. Whether it can be cancelled or not, the first error is the one to tell.
+            if job is not None:  # a local run is stopped by the gate
+                # Whether it can be cancelled or not, the first error is the one to tell.
                 with contextlib.suppress(Exception):
-                    results[0].cancel()
+                    job.cancel()
+                thread.join(_CANCEL_S)  # what it staged is thrown away next: let it write no more
             raise
     if errors:
         raise errors[0]
     return measures.told(results[0])
+
+
+#: Seconds that a cluster may take to cancel a job.
+_CANCEL_S = 60.0
+
+
+def _is_cluster(runner: Any) -> bool:
+    return isinstance(runner, str)
+
+
+def _submit(pipeline: Any) -> Any:
+    """Hand a pipeline to a cluster, from the main thread, as Beam wants where it starts a job server.
+
+    The handler of Ctrl-C that Beam sets then would end that server, and with it the way to cancel the job.
+    """
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        return pipeline.run()
+    finally:
+        if signal.getsignal(signal.SIGINT) is not handler:
+            signal.signal(signal.SIGINT, handler)
+
+
+def _job_error(error: Exception, options: Any) -> str:
+    """Return, in a line, why a cluster's job failed; Beam tells it as text, Java's and Python's traces in one."""
+    from apache_beam.options.pipeline_options import PortableOptions
+
+    if type(error).__name__ == "FutureTimeoutError":  # gRPC's, which has no text
+        endpoint = options.view_as(PortableOptions).job_endpoint
+        return f"no job server answers at {endpoint}; start the cluster, or name another with --job_endpoint"
+    lines = [line for line in str(error).splitlines() if line and not line[0].isspace()] or [type(error).__name__]
+    traced = any(line.startswith("Traceback") for line in lines)
+    return f"the job failed on the cluster: {lines[-1] if traced else lines[0]}"
 
 
 def _what_is_left(run: Run) -> str:

@@ -19,12 +19,13 @@ from apache_beam.testing.util import assert_that, equal_to
 from conftest import ROOT
 
 import storage
-from pipelines import staging
+from pipelines import gate, staging
 from pipelines.commit import CommitError, seal
 from pipelines.done import Tally
 from pipelines.parts import Counts, Part, PartWriter
 from pipelines.run import Run
 from pipelines.score import ScoreError, UsageError, score
+from pipelines.sums import sum_of_uris
 from pipelines.transforms import TALLY, LargestFirst, ToScore
 from schemas import tables
 from schemas.labels import EMOTIONS
@@ -270,6 +271,11 @@ def a_run(output, **changes):
     return Run(**{**values, **changes})
 
 
+def tally_of(indices):
+    uris = [f"bytes:{index}" for index in indices]
+    return Tally(listed=len(uris), new=len(uris), uris_sum=sum_of_uris(uris))
+
+
 def staged(run, tiny, count=3):
     storage.write(run.plan, run.to_json().encode())
     writer = PartWriter(run)
@@ -288,7 +294,7 @@ def test_a_commit_can_be_repeated_at_any_point(tmp_path, tiny):
     storage.write(run.staged_part("files", "part-orphan.parquet"), b"")
     storage.move(run.staged_part("files", parts[0].name), run.part("files", parts[0].name))
     for _ in range(2):
-        seal(run, parts, Tally(listed=3, new=3))
+        seal(run, parts, tally_of(range(3)))
     manifest = storage.read(staging.manifest(run.output, run.run_id))
     for _ in range(2):
         storage.write(staging.manifest(run.output, run.run_id), manifest)
@@ -301,12 +307,33 @@ def test_a_commit_can_be_repeated_at_any_point(tmp_path, tiny):
 def test_a_run_that_does_not_add_up_is_not_committed(tmp_path, tiny):
     run = a_run(tmp_path)
     with pytest.raises(CommitError, match="4 recordings were listed, 0 skipped, and 3 have rows"):
-        seal(run, staged(run, tiny), Tally(listed=4, new=4))
+        seal(run, staged(run, tiny), tally_of(range(4)))
     assert not (tmp_path / "files").exists()
 
 
+def test_a_run_that_scored_others_than_it_should_is_not_committed(tmp_path, tiny):
+    """As many, but one of them twice in place of another."""
+    run = a_run(tmp_path)
+    with pytest.raises(CommitError, match="not all are those that were to be scored"):
+        seal(run, staged(run, tiny), tally_of((0, 1, 3)))
+    assert not (tmp_path / "files").exists()
+
+
+def test_a_worker_writes_nothing_for_a_run_that_was_given_up(tmp_path, tiny):
+    run = a_run(tmp_path)
+    storage.write(run.plan, run.to_json().encode())
+    writer = PartWriter(run)
+    writer.add(score_recording(b"bad", tiny))
+    staging.discard(run.output, run.run_id)
+    with pytest.raises(gate.GivenUpError):
+        writer.seal()
+    assert staging.staged(run.output) == []
+
+
 def test_parts_are_rolled_by_age(tmp_path, tiny):
-    writer = PartWriter(a_run(tmp_path, part_age_s=0.0))
+    run = a_run(tmp_path, part_age_s=0.0)
+    storage.write(run.plan, run.to_json().encode())
+    writer = PartWriter(run)
     assert isinstance(writer.add(score_recording(b"bad", tiny)), Part)
     assert writer.seal() is None
 

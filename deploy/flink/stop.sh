@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Stops what start.sh started. A job that runs on it fails, and the next scoring run settles what that left.
+set -euo pipefail
+source "$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/common.sh"
+
+for signal in TERM KILL; do
+    for pid in $(running); do
+        kill -s "$signal" "$pid" 2>/dev/null || true
+    done
+    for _ in $(seq 40); do
+        [ -n "$(running)" ] || { rm -rf "$state"; echo "the Flink cluster is stopped"; exit 0; }
+        sleep 0.25
+    done
+done
+echo "stop.sh: these processes do not end: $(running | tr '\n' ' ')" >&2
+exit 1
