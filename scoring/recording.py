@@ -50,6 +50,7 @@ def score_recording(
     settings: ScoreSettings | None = None,
     *,
     on_progress: Callable[[float], None] | None = None,
+    open_read: Callable[[str], BinaryIO] | None = None,
 ) -> FileResult:
     """Score one recording.
 
@@ -65,6 +66,8 @@ def score_recording(
     settings : ScoreSettings, optional
     on_progress : callable, optional
         Called with the seconds of sound of every block decoded.
+    open_read : callable, optional
+        Opens a uri in the place of `storage.open_read`.
 
     Returns
     -------
@@ -78,7 +81,7 @@ def score_recording(
     if found.error is not None:
         return failed(common, "list", found.error.code, str(found.error), retryable=found.error.retryable)
     try:
-        with _open(source, found) as file:
+        with _open(source, found, open_read or storage.open_read) as file:
             opened = storage.as_opened(found, file)
             common = known(opened, model, settings)
             result = _score(file, model, settings, common, on_progress or (lambda _: None))
@@ -132,8 +135,8 @@ def _found(source: Source) -> Found:
     return storage.stat(storage.canonical(source))
 
 
-def _open(source: Source, found: Found) -> BinaryIO:
-    return io.BytesIO(source) if isinstance(source, bytes) else storage.open_read(found.uri)
+def _open(source: Source, found: Found, open_read: Callable[[str], BinaryIO]) -> BinaryIO:
+    return io.BytesIO(source) if isinstance(source, bytes) else open_read(found.uri)
 
 
 def _check_unchanged(opened: Found, file: BinaryIO) -> None:

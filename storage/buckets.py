@@ -1,19 +1,41 @@
-"""Buckets by obstore. A uri is ``scheme://bucket/key``; obstore reads credentials from the environment."""
+"""Buckets by obstore. A uri is ``scheme://bucket/key``; obstore reads credentials from the environment.
 
+A request that fails in a way that may pass (no connection, a reset, 408, 429, 5xx) is sent again, after 0.1 s at first
+and up to 5 s later, until `RETRY_S` have gone by since the first; no request lasts longer than `REQUEST_S`. Both
+together are less than the minute after which a scoring process is taken to stand still, so that the row says what
+the bucket said.
+"""
+
+import datetime
 import functools
-import io
+import os
 import re
 from collections.abc import Collection, Iterator
-from typing import Any, BinaryIO, cast
+from typing import Any, Literal, cast
 from urllib.parse import quote, unquote
 
 from storage import changes
 from storage.found import Found, StorageError
 
+REQUEST_S = 20
+RETRY_S = 35
+
 #: What tells one writing of an object from the next: S3 and Azure go by the etag, Google by the version.
 Version = dict[str, str]
 
 _MAGIC = re.compile(r"[*?[]")
+
+#: How the environment's names of settings begin, by scheme.
+_PREFIXES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
+
+#: obstore takes these from the environment only where it is given no such option at all.
+_CLIENT = ("allow_http", "allow_invalid_certificates", "proxy_url", "proxy_ca_certificate", "proxy_excludes")
+
+#: Of errors that obstore knows by no class of their own: what services say of credentials that are no longer good.
+_REFUSED = re.compile(r"<Code>(ExpiredToken|TokenRefreshRequired|InvalidToken|RequestExpired|AuthenticationFailed)<")
+
+#: Objects in the making side by side, where one is written in several pieces.
+_PIECES_AT_ONCE = 4
 
 
 def _split(uri: str) -> tuple[Any, str, str]:
@@ -28,7 +50,19 @@ def _split(uri: str) -> tuple[Any, str, str]:
 def _store(root: str) -> Any:
     from obstore.store import from_url  # 50 ms that a run on folders does not owe
 
-    return from_url(root.replace("memory://", "memory:///", 1))
+    scheme = root.partition("://")[0]
+    if scheme == "memory":
+        return from_url(root.replace("memory://", "memory:///", 1))
+    client: dict[str, Any] = {"timeout": f"{REQUEST_S}s"}
+    for name in _CLIENT:
+        if value := os.environ.get(_PREFIXES[scheme] + name.upper()):
+            client[name] = value
+    retry: Any = {
+        "max_retries": 12,
+        "retry_timeout": datetime.timedelta(seconds=RETRY_S),
+        "backoff": {"max_backoff": datetime.timedelta(seconds=5)},
+    }
+    return from_url(root, client_options=cast(Any, client), retry_config=retry)
 
 
 def _uri(root: str, key: str) -> str:
@@ -48,23 +82,28 @@ def list_input(pattern: str, extensions: Collection[str]) -> Iterator[Found]:
     matches = _glob_regex(key) if magic else re.compile(".*", re.DOTALL)
     ending = re.search(r"\.[^./*?\[\]]+$", key) if magic else None
     anything = False
-    for chunk in store.list(prefix or None):
-        for meta in chunk:
-            path = meta["path"]
-            if not matches.fullmatch(path):
-                continue
-            anything = True
-            name = path.rpartition("/")[2]
-            if ending or name[name.rfind(".") :].lower() in extensions:
-                yield Found(
-                    _uri(root, path),
-                    "hidden" if name.startswith(".") else "recording",
-                    meta["size"],
-                    meta["last_modified"],
-                    meta["e_tag"],
-                )
+    for meta in _listed(store, prefix, pattern):
+        path = meta["path"]
+        if not matches.fullmatch(path):
+            continue
+        anything = True
+        name = path.rpartition("/")[2]
+        if ending or name[name.rfind(".") :].lower() in extensions:
+            yield _found(_uri(root, path), meta, "hidden" if name.startswith(".") else "recording")
     if not anything and not magic:
         raise StorageError("not_found", f"nothing is at {pattern}", retryable=False)
+
+
+def _listed(store: Any, prefix: str, pattern: str) -> Iterator[Any]:
+    try:
+        for chunk in store.list(prefix or None, chunk_size=1_000):
+            yield from chunk
+    except Exception as error:
+        raise reading_error(pattern, error) from error
+
+
+def _found(uri: str, meta: Any, kind: Literal["recording", "hidden"] = "recording") -> Found:
+    return Found(uri, kind, meta["size"], meta["last_modified"], meta["e_tag"])
 
 
 def _glob_regex(key: str) -> re.Pattern[str]:
@@ -94,47 +133,43 @@ def stat(uri: str) -> Found:
     try:
         meta = store.head(key)
     except Exception as error:
-        return Found(uri, "broken", error=_reading_error(uri, error))
-    return Found(uri, "recording", meta["size"], meta["last_modified"], meta["e_tag"])
+        return Found(uri, "broken", error=reading_error(uri, error))
+    return _found(uri, meta)
 
 
-class _RangedReader(io.RawIOBase):
-    """obstore's reader as a raw file object: its reads give buffers where Python's decoders want bytes."""
+def fetch(uri: str, start: int, end: int, etag: str | None) -> tuple[bytes, Found]:
+    """Fetch bytes of an object, and what it is; fewer where it ends before `end`.
 
-    def __init__(self, uri: str) -> None:
-        import obstore
+    Parameters
+    ----------
+    uri : str
+    start, end : int
+        The first byte, and the one after the last.
+    etag : str or None
+        The version that it must be.
 
-        store, key, _ = _split(uri)
-        self._uri = uri
+    Raises
+    ------
+    StorageError
+        ``changed`` where it is another version; else as `storage.open_read`.
+    """
+    from obstore.exceptions import GenericError
+
+    store, key, _ = _split(uri)
+    options: dict[str, Any] = {"range": (start, end)}
+    if etag is not None:
+        options["if_match"] = etag
+    try:
         try:
-            self._reader = obstore.open_reader(store, key)
-        except Exception as error:
-            raise _reading_error(uri, error) from error
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            data = self._reader.read(len(buffer))
-        except Exception as error:
-            raise _reading_error(self._uri, error) from error
-        buffer[: len(data)] = memoryview(data)
-        return len(data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return int(self._reader.seek(offset, whence))
-
-    def tell(self) -> int:
-        return int(self._reader.tell())
-
-
-def open_read(uri: str) -> BinaryIO:
-    """Open an object for reading by ranges; see `storage.open_read`."""
-    return cast(BinaryIO, io.BufferedReader(_RangedReader(uri), buffer_size=1 << 20))
+            got = store.get(key, options=options)
+        except GenericError as error:
+            # No range of an object of no bytes can be had.
+            if start or "range" not in str(error).lower() or (meta := store.head(key))["size"]:
+                raise
+            return b"", _found(uri, meta)
+        return bytes(got.bytes()), _found(uri, got.meta)
+    except Exception as error:
+        raise reading_error(uri, error) from error
 
 
 def exists(uri: str) -> bool:
@@ -145,7 +180,7 @@ def exists(uri: str) -> bool:
     except FileNotFoundError:
         return False
     except Exception as error:
-        raise _reading_error(uri, error) from error
+        raise reading_error(uri, error) from error
     return True
 
 
@@ -157,9 +192,9 @@ def write(uri: str, data: bytes, *, if_absent: bool) -> None:
     store, key, _ = _split(uri)
     changes.watch("write", uri)
     try:
-        store.put(key, data)
+        store.put(key, data, max_concurrency=_PIECES_AT_ONCE)
     except Exception as error:
-        raise StorageError("unwritable", f"cannot write {uri}: {_first_line(error)}") from error
+        raise StorageError("unwritable", f"cannot write {uri}: {_said(error)}") from error
     changes.watch("written", uri)
 
 
@@ -180,7 +215,7 @@ def put_if(uri: str, data: bytes, version: Version | None) -> Version:
     except (AlreadyExistsError, PreconditionError) as error:
         raise StorageError("exists", f"{uri} is there already", retryable=False) from error
     except Exception as error:
-        raise StorageError("unwritable", f"cannot write {uri}: {_first_line(error)}") from error
+        raise StorageError("unwritable", f"cannot write {uri}: {_said(error)}") from error
     changes.watch("written", uri)
     return _version(put)
 
@@ -198,7 +233,7 @@ def get(uri: str) -> tuple[bytes, Version] | None:
     except FileNotFoundError:
         return None
     except Exception as error:
-        raise _reading_error(uri, error) from error
+        raise reading_error(uri, error) from error
 
 
 def move(source: str, target: str) -> None:
@@ -213,7 +248,7 @@ def move(source: str, target: str) -> None:
             raise StorageError("not_found", f"{source} is gone, and {target} is not there") from error
         return
     except Exception as error:
-        raise StorageError("unwritable", f"cannot copy {source} to {target}: {_first_line(error)}") from error
+        raise StorageError("unwritable", f"cannot copy {source} to {target}: {_said(error)}") from error
     remove(source)
 
 
@@ -226,7 +261,7 @@ def remove(uri: str) -> None:
     except FileNotFoundError:
         return
     except Exception as error:
-        raise StorageError("unwritable", f"cannot remove {uri}: {_first_line(error)}") from error
+        raise StorageError("unwritable", f"cannot remove {uri}: {_said(error)}") from error
     changes.watch("removed", uri)
 
 
@@ -236,7 +271,7 @@ def names(prefix: str) -> list[str]:
     try:
         result = store.list_with_delimiter(key.rstrip("/") or None)
     except Exception as error:
-        raise _reading_error(prefix, error) from error
+        raise reading_error(prefix, error) from error
     paths = [*result["common_prefixes"], *(meta["path"] for meta in result["objects"])]
     return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
 
@@ -249,17 +284,30 @@ def remove_tree(prefix: str) -> None:
             changes.watch("remove", prefix)
             store.delete([meta["path"] for meta in chunk])
     except Exception as error:
-        raise StorageError("unwritable", f"cannot remove {prefix}: {_first_line(error)}") from error
+        raise StorageError("unwritable", f"cannot remove {prefix}: {_said(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
-    """Return an error of obstore's without the pages of debugging below it."""
-    return str(error).partition("\n")[0]
+def _said(error: Exception) -> str:
+    """Return what obstore says without the pages below it, and without what may hold a signature.
+
+    Azure's shared access signatures stand in the query, and some services repeat the key in their answer.
+    """
+    answer = str(error).partition("Debug source:")[0]
+    line = re.sub(r"\?\S*", "", answer.partition("\n")[0].partition(": <")[0]).rstrip(": ")
+    code = re.search(r"<Code>(\w+)</Code>", answer)
+    return f"{line} ({code[1]})" if code else line
 
 
-def _reading_error(uri: str, error: Exception) -> StorageError:
+def reading_error(uri: str, error: Exception) -> StorageError:
+    """Return what an error of obstore's in reading an object is to everyone else."""
+    from obstore.exceptions import PermissionDeniedError, PreconditionError, UnauthenticatedError
+
     if isinstance(error, FileNotFoundError):
         return StorageError("not_found", f"{uri} is not there (any more); it was named or listed")
-    if isinstance(error, PermissionError):
-        return StorageError("permission_denied", f"{uri} may not be read with these credentials")
-    return StorageError("unreadable", f"{uri} cannot be read: {_first_line(error)}")
+    if isinstance(error, PreconditionError):
+        return StorageError("changed", f"{uri} changed while it was read; score it again when it is complete")
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _REFUSED.search(str(error)):
+        return StorageError(
+            "permission_denied", f"{uri} may not be read with these credentials: {_said(error)}; renew or change them"
+        )
+    return StorageError("unreadable", f"{uri} cannot be read: {_said(error)}; see to the bucket, then score it again")
