@@ -8,9 +8,11 @@ the bucket said.
 
 import datetime
 import functools
+import itertools
 import os
 import re
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Callable, Collection, Iterator
 from typing import Any, Literal, cast
 from urllib.parse import quote, unquote
 
@@ -33,6 +35,9 @@ _CLIENT = ("allow_http", "allow_invalid_certificates", "proxy_url", "proxy_ca_ce
 
 #: Of errors that obstore knows by no class of their own: what services say of credentials that are no longer good.
 _REFUSED = re.compile(r"<Code>(ExpiredToken|TokenRefreshRequired|InvalidToken|RequestExpired|AuthenticationFailed)<")
+
+#: Times that an answer may break off before it counts as failed.
+_BREAKS = 5
 
 #: Objects in the making side by side, where one is written in several pieces.
 _PIECES_AT_ONCE = 4
@@ -94,12 +99,43 @@ def list_input(pattern: str, extensions: Collection[str]) -> Iterator[Found]:
         raise StorageError("not_found", f"nothing is at {pattern}", retryable=False)
 
 
-def _listed(store: Any, prefix: str, pattern: str) -> Iterator[Any]:
-    try:
-        for chunk in store.list(prefix or None, chunk_size=1_000):
-            yield from chunk
-    except Exception as error:
-        raise reading_error(pattern, error) from error
+def _listed(store: Any, prefix: str, place: str) -> Iterator[Any]:
+    last, broken_off = None, 0
+    while True:
+        try:
+            for chunk in store.list(prefix or None, offset=last, chunk_size=1_000):
+                yield from chunk
+                last, broken_off = chunk[-1]["path"], 0
+        except Exception as error:
+            broken_off += 1
+            if not _broke_off(error, broken_off):
+                raise reading_error(place, error) from error
+        else:
+            return
+
+
+def _ask(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Ask a bucket for what may be done twice."""
+    for times in itertools.count(1):
+        try:
+            return call(*arguments, **options)
+        except Exception as error:
+            if not _broke_off(error, times):
+                raise
+    raise AssertionError
+
+
+def _broke_off(error: Exception, times: int) -> bool:
+    """Tell, after a wait, whether to ask again.
+
+    obstore itself does, where a service answers that it cannot now. Where a connection ends before the answer does, it
+    goes on only with what it knows to be harmless; a deletion, a copy and a page of a listing are not among that.
+    """
+    line = str(error).partition("\n")[0]
+    if "HTTP error: " not in line or ", after " in line or times > _BREAKS:
+        return False
+    time.sleep(0.1 * 2**times)
+    return True
 
 
 def _found(uri: str, meta: Any, kind: Literal["recording", "hidden"] = "recording") -> Found:
@@ -162,14 +198,15 @@ def fetch(uri: str, start: int, end: int, etag: str | None) -> tuple[bytes, Foun
     try:
         try:
             got = store.get(key, options=options)
+            data, meta = bytes(got.bytes()), got.meta
         except GenericError as error:
             # No range of an object of no bytes can be had.
             if start or "range" not in str(error).lower() or (meta := store.head(key))["size"]:
                 raise
-            return b"", _found(uri, meta)
-        return bytes(got.bytes()), _found(uri, got.meta)
+            data = b""
     except Exception as error:
         raise reading_error(uri, error) from error
+    return data, _found(uri, meta)
 
 
 def exists(uri: str) -> bool:
@@ -192,7 +229,7 @@ def write(uri: str, data: bytes, *, if_absent: bool) -> None:
     store, key, _ = _split(uri)
     changes.watch("write", uri)
     try:
-        store.put(key, data, max_concurrency=_PIECES_AT_ONCE)
+        _ask(store.put, key, data, max_concurrency=_PIECES_AT_ONCE)
     except Exception as error:
         raise StorageError("unwritable", f"cannot write {uri}: {_said(error)}") from error
     changes.watch("written", uri)
@@ -200,6 +237,8 @@ def write(uri: str, data: bytes, *, if_absent: bool) -> None:
 
 def put_if(uri: str, data: bytes, version: Version | None) -> Version:
     """Put an object where the one there is of this version, or where there is none; return the new version.
+
+    One that was put, and whose answer was lost, is put again and found to be there: who needs to know must look at it.
 
     Raises
     ------
@@ -211,7 +250,7 @@ def put_if(uri: str, data: bytes, version: Version | None) -> Version:
     store, key, _ = _split(uri)
     changes.watch("write", uri)
     try:
-        put = store.put(key, data, mode="create" if version is None else version)
+        put = _ask(store.put, key, data, mode="create" if version is None else version)
     except (AlreadyExistsError, PreconditionError) as error:
         raise StorageError("exists", f"{uri} is there already", retryable=False) from error
     except Exception as error:
@@ -242,7 +281,7 @@ def move(source: str, target: str) -> None:
     target_key = _split(target)[1]
     changes.watch("copy", target)
     try:
-        store.copy(source_key, target_key)
+        _ask(store.copy, source_key, target_key)
     except FileNotFoundError as error:
         if not exists(target):
             raise StorageError("not_found", f"{source} is gone, and {target} is not there") from error
@@ -257,7 +296,7 @@ def remove(uri: str) -> None:
     store, key, _ = _split(uri)
     changes.watch("remove", uri)
     try:
-        store.delete(key)
+        _ask(store.delete, key)
     except FileNotFoundError:
         return
     except Exception as error:
@@ -269,7 +308,7 @@ def names(prefix: str) -> list[str]:
     """Return the names directly under a prefix; see `storage.names`."""
     store, key, _ = _split(prefix)
     try:
-        result = store.list_with_delimiter(key.rstrip("/") or None)
+        result = _ask(store.list_with_delimiter, key.rstrip("/") or None)
     except Exception as error:
         raise reading_error(prefix, error) from error
     paths = [*result["common_prefixes"], *(meta["path"] for meta in result["objects"])]
@@ -279,12 +318,13 @@ def names(prefix: str) -> list[str]:
 def remove_tree(prefix: str) -> None:
     """Delete every object under a prefix; see `storage.remove_tree`."""
     store, key, _ = _split(prefix)
-    try:
-        for chunk in store.list(key.rstrip("/") or None):
-            changes.watch("remove", prefix)
-            store.delete([meta["path"] for meta in chunk])
-    except Exception as error:
-        raise StorageError("unwritable", f"cannot remove {prefix}: {_said(error)}") from error
+    paths = [meta["path"] for meta in _listed(store, key.rstrip("/"), prefix)]
+    for first in range(0, len(paths), 1_000):
+        changes.watch("remove", prefix)
+        try:
+            _ask(store.delete, paths[first : first + 1_000])
+        except Exception as error:
+            raise StorageError("unwritable", f"cannot remove {prefix}: {_said(error)}") from error
 
 
 def _said(error: Exception) -> str:
@@ -293,7 +333,8 @@ def _said(error: Exception) -> str:
     Azure's shared access signatures stand in the query, and some services repeat the key in their answer.
     """
     answer = str(error).partition("Debug source:")[0]
-    line = re.sub(r"\?\S*", "", answer.partition("\n")[0].partition(": <")[0]).rstrip(": ")
+    line = answer.partition("\n")[0].partition(": <")[0]
+    line = re.sub(r"\?\S*|(?<=//)\S*@|^Generic \w+ error: ", "", line).rstrip(": ")
     code = re.search(r"<Code>(\w+)</Code>", answer)
     return f"{line} ({code[1]})" if code else line
 

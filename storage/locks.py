@@ -169,7 +169,7 @@ class _Lease(Lock):
                 continue  # given back between the two
             who, version = lease
             if who.get("nonce") == self._who["nonce"]:
-                return version  # it was put, its answer lost, and put again
+                return version  # it was put, and the answer was lost
             if not _expired(who):
                 raise _busy(
                     self._uri, who, f"wait for it to end; should it be dead, its lease ends within {LEASE_S:g} s"

@@ -6,7 +6,7 @@
 
 port="${EMOBEAM_S3_PORT:-7070}"
 place="${TMPDIR:-/tmp}/emobeam-s3-$port"
-key=loopback
+key=loopback-key
 secret=loopback-secret-that-nobody-should-read
 
 server="$(go_program versitygw github.com/versity/versitygw/cmd/versitygw v1.8.0)"
