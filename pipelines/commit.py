@@ -99,7 +99,7 @@ def _seal(run: Run, names: Sequence[str], counts: Counts, row: dict[str, Any], e
     times_real_time = counts.audio_s / wall_s if wall_s > 0 else 0.0
     values = {**run.row(), **counts.columns(), "wall_s": wall_s, "times_real_time": times_real_time, **row}
     storage.write(run.staged_part("runs", "part-0.parquet"), to_parquet([values], tables.RUNS))
-    pairs = [(table, name) for name in sorted(names) for table in PAIR]
+    pairs = [(table, name) for table in PAIR for name in sorted(names)]
     steps = [
         staging.move(run.run_id, f"{table}/{name}", f"{partition(table, run.run_date, run.run_id)}/{name}")
         for table, name in (*pairs, ("runs", "part-0.parquet"))

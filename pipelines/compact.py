@@ -180,9 +180,9 @@ def _steps(
     newest = runs[0]
     rows = [run.row() for run in runs]
     replaced: list[str] = sorted({run_id for run, row in zip(runs, rows, strict=True) for run_id in _names(run, row)})
-    for rank in ranks:
-        for name in rank.parts:
-            for table in PAIR:
+    for table in PAIR:
+        for rank in ranks:
+            for name in rank.parts:
                 target = f"{partition(table, newest.run_date, rank.run_id)}/{name}"
                 yield staging.move(change_id, f"{table}/{name}", target)
     for rank in ranks:
@@ -207,10 +207,11 @@ def _steps(
         storage.write(staging.place(output, change_id, "runs", name), to_parquet([values], tables.RUNS))
         target = f"{partition('runs', newest.run_date, rank.run_id)}/part-0.parquet"
         yield staging.move(change_id, f"runs/{name}", target)
-    for run, row in zip(runs, rows, strict=True):
-        for table in PAIR:
+    for table in PAIR:
+        for run in runs:
             for part in getattr(run, table):
                 yield staging.remove(run.path(table, part))
+    for run, row in zip(runs, rows, strict=True):
         if row.get("outcome") == "compacted":
             for part in run.runs:
                 yield staging.remove(run.path("runs", part))

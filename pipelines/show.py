@@ -3,17 +3,18 @@
 import argparse
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 import storage
+from pipelines.committed import runs_of
+from storage import StorageError
 
 _HEADINGS = ("file", "channel", "emotion", "confidence", "gender", "seconds")
 _NUMBERS = {"confidence", "seconds"}
-_COLUMNS = ["uri", "channel", "status", "emotion", "confidence", "gender", "duration_s", "error_message", "run_id"]
+_COLUMNS = ["uri", "channel", "status", "emotion", "confidence", "gender", "duration_s", "error_message"]
 
 
 def latest(output: str) -> pa.Table:
@@ -25,20 +26,19 @@ def latest(output: str) -> pa.Table:
     ------
     FileNotFoundError
         If there are no tables.
-    ValueError
-        If the output is in a bucket.
+    StorageError
+        If they cannot be read.
     """
-    if storage.is_bucket(output):
-        raise ValueError(f"show reads folders; ask DuckDB, pandas or pyarrow for the tables at {output}")
-    folder = Path(storage.path_of(output)) / "files"
-    if not any(folder.rglob("*.parquet")):
-        raise FileNotFoundError(
-            f"no tables at {folder.parent}; give the --output of an `emobeam score` that ended well"
-        )
-    files = ds.dataset(folder, format="parquet", partitioning="hive")
-    table = files.to_table(columns=_COLUMNS)
-    # Partitions come as dictionaries or strings, by how many there are.
-    table = table.set_column(table.schema.get_field_index("run_id"), "run_id", table["run_id"].cast(pa.string()))
+    parts = []
+    for run in runs_of(output):
+        for found in run.files.values():
+            with storage.open_read(found.uri) as file:
+                rows = pq.ParquetFile(file).read(_COLUMNS)
+            parts.append(rows.append_column("run_id", pa.repeat(run.run_id, len(rows))))
+    if not parts:
+        place = output if storage.is_bucket(output) else storage.path_of(output)
+        raise FileNotFoundError(f"no tables at {place}; give the --output of an `emobeam score` that ended well")
+    table = pa.concat_tables(parts)
     newest = table.group_by("uri").aggregate([("run_id", "max")]).rename_columns({"run_id_max": "run_id"})
     return table.join(newest, keys=["uri", "run_id"], join_type="inner").sort_by(
         [("uri", "ascending"), ("channel", "ascending")]
@@ -75,11 +75,11 @@ def main(arguments: argparse.Namespace) -> int:
     try:
         output = storage.canonical(arguments.output)
         table = latest(output)
-    except (FileNotFoundError, ValueError) as error:
+    except (FileNotFoundError, StorageError, ValueError) as error:
         print(f"emobeam show: {error}", file=sys.stderr)
         return 1
     print(as_table(table.slice(0, arguments.limit).to_pylist()))
     if table.num_rows > arguments.limit:
         print(f"... and {table.num_rows - arguments.limit:,} more rows; --limit N shows more")
-    print(f"tables: {storage.path_of(output)}")
+    print(f"tables: {output if storage.is_bucket(output) else storage.path_of(output)}")
     return 0

@@ -42,7 +42,7 @@ import psutil
 from schemas.settings import ScoreSettings
 from scoring.model import Model, load_model
 from scoring.recording import FileResult, failed, known, score_recording
-from storage import Found, is_bucket
+from storage import Found, is_bucket, opening
 
 #: Recordings a batch, and batches under way: enough to hide the way to the child, few enough to lose little.
 BATCH_SIZE = 16
@@ -363,8 +363,9 @@ def _die_with_parent() -> None:
 
 def _score_batch(batch: Sequence[Found]) -> list[FileResult]:
     results = []
+    open_read = opening(found.uri for found in batch if found.error is None)
     for found in batch:
-        results.append(_options.score(found, _model, _options.settings, on_progress=_count))
+        results.append(_options.score(found, _model, _options.settings, on_progress=_count, open_read=open_read))
         _shared.recordings += 1
     return results
 

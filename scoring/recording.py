@@ -55,6 +55,7 @@ def score_recording(
     settings: ScoreSettings | None = None,
     *,
     on_progress: Callable[[float], None] | None = None,
+    open_read: Callable[[str], BinaryIO] | None = None,
 ) -> FileResult:
     """Score one recording.
 
@@ -70,6 +71,8 @@ def score_recording(
     settings : ScoreSettings, optional
     on_progress : callable, optional
         Called with the seconds of sound of every block decoded.
+    open_read : callable, optional
+        Opens a uri in the place of `storage.open_read`.
 
     Returns
     -------
@@ -79,20 +82,25 @@ def score_recording(
     if settings.voice == "vad":
         speech.network()  # here, so that a detector which cannot be loaded is not held against the recording
     clock = Clock()
-    result = _attempt(source, model, settings, on_progress or (lambda _: None), clock)
+    result = _attempt(source, model, settings, on_progress or (lambda _: None), open_read or storage.open_read, clock)
     clock.turn("other")
     return dataclasses.replace(result, seconds=clock.seconds)
 
 
 def _attempt(
-    source: Source, model: Model, settings: ScoreSettings, on_progress: Callable[[float], None], clock: Clock
+    source: Source,
+    model: Model,
+    settings: ScoreSettings,
+    on_progress: Callable[[float], None],
+    open_read: Callable[[str], BinaryIO],
+    clock: Clock,
 ) -> FileResult:
     found = _found(source)
     common = known(found, model, settings)
     if found.error is not None:
         return failed(common, "list", found.error.code, str(found.error), retryable=found.error.retryable)
     try:
-        with _open(source, found, clock) as file:
+        with _open(source, found, open_read, clock) as file:
             opened = storage.as_opened(found, file)
             common = known(opened, model, settings)
             result = _score(file, model, settings, common, on_progress, clock)
@@ -146,9 +154,9 @@ def _found(source: Source) -> Found:
     return storage.stat(storage.canonical(source))
 
 
-def _open(source: Source, found: Found, clock: Clock) -> BinaryIO:
+def _open(source: Source, found: Found, open_read: Callable[[str], BinaryIO], clock: Clock) -> BinaryIO:
     with clock.at("decode"):
-        return io.BytesIO(source) if isinstance(source, bytes) else storage.open_read(found.uri)
+        return io.BytesIO(source) if isinstance(source, bytes) else open_read(found.uri)
 
 
 @contextlib.contextmanager

@@ -6,10 +6,11 @@ name that a system allows is plain text. Folders go through the standard library
 """
 
 import io
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import BinaryIO
 
-from storage import buckets, folders
+from storage import buckets, folders, ranges
 from storage.found import Found, StorageError
 from storage.locks import Lock, hold, holder
 from storage.uris import canonical, is_bucket, join, name_of, path_of
@@ -20,6 +21,7 @@ __all__ = [
     "StorageError",
     "as_opened",
     "canonical",
+    "each",
     "exists",
     "hold",
     "holder",
@@ -30,6 +32,7 @@ __all__ = [
     "name_of",
     "names",
     "open_read",
+    "opening",
     "path_of",
     "read",
     "remove",
@@ -83,19 +86,29 @@ def open_read(uri: str) -> BinaryIO:
     Raises
     ------
     StorageError
-        ``not_found``, ``permission_denied``, ``not_a_file`` or ``unreadable``.
+        ``not_found``, ``permission_denied``, ``not_a_file`` or ``unreadable``. Reading a bucket's file raises it, too,
+        and ``changed`` where the object is no longer the one that was opened.
     """
-    return buckets.open_read(uri) if is_bucket(uri) else folders.open_read(path_of(uri))
+    return ranges.open_read(uri) if is_bucket(uri) else folders.open_read(path_of(uri))
+
+
+def opening(uris: Iterable[str]) -> Callable[[str], BinaryIO]:
+    """Return what opens these objects, in this order, as `open_read` does.
+
+    From buckets the next ones are on their way while one is read; what is wrong with one is raised when it is opened.
+    """
+    ahead = ranges.Ahead(uri for uri in uris if is_bucket(uri))
+    return lambda uri: ahead.open_read(uri) if is_bucket(uri) else open_read(uri)
 
 
 def as_opened(found: Found, file: BinaryIO) -> Found:
-    """Return what was found with the size and time that its open file has now: a listing may be hours old.
+    """Return what was found as its open file is now: a listing may be hours old.
 
-    An object in a bucket comes back as it is: it is replaced whole, and its etag tells.
+    A file of a folder may still grow. An object of a bucket is replaced whole: it is what it was when it was opened.
     """
-    if is_bucket(found.uri) or isinstance(file, io.BytesIO):
+    if isinstance(file, io.BytesIO):
         return found
-    return folders.as_opened(found, file)
+    return ranges.as_opened(found, file) if is_bucket(found.uri) else folders.as_opened(found, file)
 
 
 def read(uri: str) -> bytes:
@@ -135,6 +148,25 @@ def move(source: str, target: str) -> None:
         buckets.move(source, target)
     else:
         folders.move(path_of(source), path_of(target))
+
+
+def each(act: Callable[..., None], places: Sequence[Sequence[str]]) -> None:
+    """Do the same to several objects of one storage: `move` or `remove` them, in no order that could be relied on.
+
+    In a folder one after the other, in a bucket, whose every answer is waited for, all at once.
+
+    Raises
+    ------
+    StorageError
+        The first; the others are done, or failed likewise.
+    """
+    if len(places) < 2 or not is_bucket(places[0][0]):
+        for uris in places:
+            act(*uris)
+        return
+    with ThreadPoolExecutor(len(places)) as pool:
+        for done in [pool.submit(act, *uris) for uris in places]:
+            done.result()
 
 
 def names(prefix: str) -> list[str]:

@@ -1,19 +1,46 @@
-"""Buckets by obstore. A uri is ``scheme://bucket/key``; obstore reads credentials from the environment."""
+"""Buckets by obstore. A uri is ``scheme://bucket/key``; obstore reads credentials from the environment.
 
+A request that fails in a way that may pass (no connection, a reset, 408, 429, 5xx) is sent again, after 0.1 s at first
+and up to 5 s later, until `RETRY_S` have gone by since the first; no request lasts longer than `REQUEST_S`. Both
+together are less than the minute after which a scoring process is taken to stand still, so that the row says what
+the bucket said.
+"""
+
+import datetime
 import functools
-import io
+import itertools
+import os
 import re
-from collections.abc import Collection, Iterator
-from typing import Any, BinaryIO, cast
+import time
+from collections.abc import Callable, Collection, Iterator
+from typing import Any, Literal, cast
 from urllib.parse import quote, unquote
 
 from storage import changes
 from storage.found import Found, StorageError
 
+REQUEST_S = 20
+RETRY_S = 35
+
 #: What tells one writing of an object from the next: S3 and Azure go by the etag, Google by the version.
 Version = dict[str, str]
 
 _MAGIC = re.compile(r"[*?[]")
+
+#: How the environment's names of settings begin, by scheme.
+_PREFIXES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
+
+#: obstore takes these from the environment only where it is given no such option at all.
+_CLIENT = ("allow_http", "allow_invalid_certificates", "proxy_url", "proxy_ca_certificate", "proxy_excludes")
+
+#: Of errors that obstore knows by no class of their own: what services say of credentials that are no longer good.
+_REFUSED = re.compile(r"<Code>(ExpiredToken|TokenRefreshRequired|InvalidToken|RequestExpired|AuthenticationFailed)<")
+
+#: Times that an answer may break off before it counts as failed.
+_BREAKS = 5
+
+#: Objects in the making side by side, where one is written in several pieces.
+_PIECES_AT_ONCE = 4
 
 
 def _split(uri: str) -> tuple[Any, str, str]:
@@ -28,7 +55,19 @@ def _split(uri: str) -> tuple[Any, str, str]:
 def _store(root: str) -> Any:
     from obstore.store import from_url  # 50 ms that a run on folders does not owe
 
-    return from_url(root.replace("memory://", "memory:///", 1))
+    scheme = root.partition("://")[0]
+    if scheme == "memory":
+        return from_url(root.replace("memory://", "memory:///", 1))
+    client: dict[str, Any] = {"timeout": f"{REQUEST_S}s"}
+    for name in _CLIENT:
+        if value := os.environ.get(_PREFIXES[scheme] + name.upper()):
+            client[name] = value
+    retry: Any = {
+        "max_retries": 12,
+        "retry_timeout": datetime.timedelta(seconds=RETRY_S),
+        "backoff": {"max_backoff": datetime.timedelta(seconds=5)},
+    }
+    return from_url(root, client_options=cast(Any, client), retry_config=retry)
 
 
 def _uri(root: str, key: str) -> str:
@@ -48,23 +87,59 @@ def list_input(pattern: str, extensions: Collection[str]) -> Iterator[Found]:
     matches = _glob_regex(key) if magic else re.compile(".*", re.DOTALL)
     ending = re.search(r"\.[^./*?\[\]]+$", key) if magic else None
     anything = False
-    for chunk in store.list(prefix or None):
-        for meta in chunk:
-            path = meta["path"]
-            if not matches.fullmatch(path):
-                continue
-            anything = True
-            name = path.rpartition("/")[2]
-            if ending or name[name.rfind(".") :].lower() in extensions:
-                yield Found(
-                    _uri(root, path),
-                    "hidden" if name.startswith(".") else "recording",
-                    meta["size"],
-                    meta["last_modified"],
-                    meta["e_tag"],
-                )
+    for meta in _listed(store, prefix, pattern):
+        path = meta["path"]
+        if not matches.fullmatch(path):
+            continue
+        anything = True
+        name = path.rpartition("/")[2]
+        if ending or name[name.rfind(".") :].lower() in extensions:
+            yield _found(_uri(root, path), meta, "hidden" if name.startswith(".") else "recording")
     if not anything and not magic:
         raise StorageError("not_found", f"nothing is at {pattern}", retryable=False)
+
+
+def _listed(store: Any, prefix: str, place: str) -> Iterator[Any]:
+    last, broken_off = None, 0
+    while True:
+        try:
+            for chunk in store.list(prefix or None, offset=last, chunk_size=1_000):
+                yield from chunk
+                last, broken_off = chunk[-1]["path"], 0
+        except Exception as error:
+            broken_off += 1
+            if not _broke_off(error, broken_off):
+                raise reading_error(place, error) from error
+        else:
+            return
+
+
+def _ask(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
+    """Ask a bucket for what may be done twice."""
+    for times in itertools.count(1):
+        try:
+            return call(*arguments, **options)
+        except Exception as error:
+            if not _broke_off(error, times):
+                raise
+    raise AssertionError
+
+
+def _broke_off(error: Exception, times: int) -> bool:
+    """Tell, after a wait, whether to ask again.
+
+    obstore itself does, where a service answers that it cannot now. Where a connection ends before the answer does, it
+    goes on only with what it knows to be harmless; a deletion, a copy and a page of a listing are not among that.
+    """
+    line = str(error).partition("\n")[0]
+    if "HTTP error: " not in line or ", after " in line or times > _BREAKS:
+        return False
+    time.sleep(0.1 * 2**times)
+    return True
+
+
+def _found(uri: str, meta: Any, kind: Literal["recording", "hidden"] = "recording") -> Found:
+    return Found(uri, kind, meta["size"], meta["last_modified"], meta["e_tag"])
 
 
 def _glob_regex(key: str) -> re.Pattern[str]:
@@ -94,47 +169,44 @@ def stat(uri: str) -> Found:
     try:
         meta = store.head(key)
     except Exception as error:
-        return Found(uri, "broken", error=_reading_error(uri, error))
-    return Found(uri, "recording", meta["size"], meta["last_modified"], meta["e_tag"])
+        return Found(uri, "broken", error=reading_error(uri, error))
+    return _found(uri, meta)
 
 
-class _RangedReader(io.RawIOBase):
-    """obstore's reader as a raw file object: its reads give buffers where Python's decoders want bytes."""
+def fetch(uri: str, start: int, end: int, etag: str | None) -> tuple[bytes, Found]:
+    """Fetch bytes of an object, and what it is; fewer where it ends before `end`.
 
-    def __init__(self, uri: str) -> None:
-        import obstore
+    Parameters
+    ----------
+    uri : str
+    start, end : int
+        The first byte, and the one after the last.
+    etag : str or None
+        The version that it must be.
 
-        store, key, _ = _split(uri)
-        self._uri = uri
+    Raises
+    ------
+    StorageError
+        ``changed`` where it is another version; else as `storage.open_read`.
+    """
+    from obstore.exceptions import GenericError
+
+    store, key, _ = _split(uri)
+    options: dict[str, Any] = {"range": (start, end)}
+    if etag is not None:
+        options["if_match"] = etag
+    try:
         try:
-            self._reader = obstore.open_reader(store, key)
-        except Exception as error:
-            raise _reading_error(uri, error) from error
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        try:
-            data = self._reader.read(len(buffer))
-        except Exception as error:
-            raise _reading_error(self._uri, error) from error
-        buffer[: len(data)] = memoryview(data)
-        return len(data)
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return int(self._reader.seek(offset, whence))
-
-    def tell(self) -> int:
-        return int(self._reader.tell())
-
-
-def open_read(uri: str) -> BinaryIO:
-    """Open an object for reading by ranges; see `storage.open_read`."""
-    return cast(BinaryIO, io.BufferedReader(_RangedReader(uri), buffer_size=1 << 20))
+            got = store.get(key, options=options)
+            data, meta = bytes(got.bytes()), got.meta
+        except GenericError as error:
+            # No range of an object of no bytes can be had.
+            if start or "range" not in str(error).lower() or (meta := store.head(key))["size"]:
+                raise
+            data = b""
+    except Exception as error:
+        raise reading_error(uri, error) from error
+    return data, _found(uri, meta)
 
 
 def exists(uri: str) -> bool:
@@ -145,7 +217,7 @@ def exists(uri: str) -> bool:
     except FileNotFoundError:
         return False
     except Exception as error:
-        raise _reading_error(uri, error) from error
+        raise reading_error(uri, error) from error
     return True
 
 
@@ -157,14 +229,16 @@ def write(uri: str, data: bytes, *, if_absent: bool) -> None:
     store, key, _ = _split(uri)
     changes.watch("write", uri)
     try:
-        store.put(key, data)
+        _ask(store.put, key, data, max_concurrency=_PIECES_AT_ONCE)
     except Exception as error:
-        raise StorageError("unwritable", f"cannot write {uri}: {_first_line(error)}") from error
+        raise StorageError("unwritable", f"cannot write {uri}: {_said(error)}") from error
     changes.watch("written", uri)
 
 
 def put_if(uri: str, data: bytes, version: Version | None) -> Version:
     """Put an object where the one there is of this version, or where there is none; return the new version.
+
+    One that was put, and whose answer was lost, is put again and found to be there: who needs to know must look at it.
 
     Raises
     ------
@@ -176,11 +250,11 @@ def put_if(uri: str, data: bytes, version: Version | None) -> Version:
     store, key, _ = _split(uri)
     changes.watch("write", uri)
     try:
-        put = store.put(key, data, mode="create" if version is None else version)
+        put = _ask(store.put, key, data, mode="create" if version is None else version)
     except (AlreadyExistsError, PreconditionError) as error:
         raise StorageError("exists", f"{uri} is there already", retryable=False) from error
     except Exception as error:
-        raise StorageError("unwritable", f"cannot write {uri}: {_first_line(error)}") from error
+        raise StorageError("unwritable", f"cannot write {uri}: {_said(error)}") from error
     changes.watch("written", uri)
     return _version(put)
 
@@ -198,7 +272,7 @@ def get(uri: str) -> tuple[bytes, Version] | None:
     except FileNotFoundError:
         return None
     except Exception as error:
-        raise _reading_error(uri, error) from error
+        raise reading_error(uri, error) from error
 
 
 def move(source: str, target: str) -> None:
@@ -207,13 +281,13 @@ def move(source: str, target: str) -> None:
     target_key = _split(target)[1]
     changes.watch("copy", target)
     try:
-        store.copy(source_key, target_key)
+        _ask(store.copy, source_key, target_key)
     except FileNotFoundError as error:
         if not exists(target):
             raise StorageError("not_found", f"{source} is gone, and {target} is not there") from error
         return
     except Exception as error:
-        raise StorageError("unwritable", f"cannot copy {source} to {target}: {_first_line(error)}") from error
+        raise StorageError("unwritable", f"cannot copy {source} to {target}: {_said(error)}") from error
     remove(source)
 
 
@@ -222,11 +296,11 @@ def remove(uri: str) -> None:
     store, key, _ = _split(uri)
     changes.watch("remove", uri)
     try:
-        store.delete(key)
+        _ask(store.delete, key)
     except FileNotFoundError:
         return
     except Exception as error:
-        raise StorageError("unwritable", f"cannot remove {uri}: {_first_line(error)}") from error
+        raise StorageError("unwritable", f"cannot remove {uri}: {_said(error)}") from error
     changes.watch("removed", uri)
 
 
@@ -234,9 +308,9 @@ def names(prefix: str) -> list[str]:
     """Return the names directly under a prefix; see `storage.names`."""
     store, key, _ = _split(prefix)
     try:
-        result = store.list_with_delimiter(key.rstrip("/") or None)
+        result = _ask(store.list_with_delimiter, key.rstrip("/") or None)
     except Exception as error:
-        raise _reading_error(prefix, error) from error
+        raise reading_error(prefix, error) from error
     paths = [*result["common_prefixes"], *(meta["path"] for meta in result["objects"])]
     return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
 
@@ -244,22 +318,37 @@ def names(prefix: str) -> list[str]:
 def remove_tree(prefix: str) -> None:
     """Delete every object under a prefix; see `storage.remove_tree`."""
     store, key, _ = _split(prefix)
-    try:
-        for chunk in store.list(key.rstrip("/") or None):
-            changes.watch("remove", prefix)
-            store.delete([meta["path"] for meta in chunk])
-    except Exception as error:
-        raise StorageError("unwritable", f"cannot remove {prefix}: {_first_line(error)}") from error
+    paths = [meta["path"] for meta in _listed(store, key.rstrip("/"), prefix)]
+    for first in range(0, len(paths), 1_000):
+        changes.watch("remove", prefix)
+        try:
+            _ask(store.delete, paths[first : first + 1_000])
+        except Exception as error:
+            raise StorageError("unwritable", f"cannot remove {prefix}: {_said(error)}") from error
 
 
-def _first_line(error: Exception) -> str:
-    """Return an error of obstore's without the pages of debugging below it."""
-    return str(error).partition("\n")[0]
+def _said(error: Exception) -> str:
+    """Return what obstore says without the pages below it, and without what may hold a signature.
+
+    Azure's shared access signatures stand in the query, and some services repeat the key in their answer.
+    """
+    answer = str(error).partition("Debug source:")[0]
+    line = answer.partition("\n")[0].partition(": <")[0]
+    line = re.sub(r"\?\S*|(?<=//)\S*@|^Generic \w+ error: ", "", line).rstrip(": ")
+    code = re.search(r"<Code>(\w+)</Code>", answer)
+    return f"{line} ({code[1]})" if code else line
 
 
-def _reading_error(uri: str, error: Exception) -> StorageError:
+def reading_error(uri: str, error: Exception) -> StorageError:
+    """Return what an error of obstore's in reading an object is to everyone else."""
+    from obstore.exceptions import PermissionDeniedError, PreconditionError, UnauthenticatedError
+
     if isinstance(error, FileNotFoundError):
         return StorageError("not_found", f"{uri} is not there (any more); it was named or listed")
-    if isinstance(error, PermissionError):
-        return StorageError("permission_denied", f"{uri} may not be read with these credentials")
-    return StorageError("unreadable", f"{uri} cannot be read: {_first_line(error)}")
+    if isinstance(error, PreconditionError):
+        return StorageError("changed", f"{uri} changed while it was read; score it again when it is complete")
+    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _REFUSED.search(str(error)):
+        return StorageError(
+            "permission_denied", f"{uri} may not be read with these credentials: {_said(error)}; renew or change them"
+        )
+    return StorageError("unreadable", f"{uri} cannot be read: {_said(error)}; see to the bucket, then score it again")

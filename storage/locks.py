@@ -149,8 +149,8 @@ class _Lease(Lock):
         self._who = _myself() | {"nonce": secrets.token_hex(8)}
         self._stop = threading.Event()
         self._lost = False
-        self._version = self._take()
         self._renewed = time.monotonic()
+        self._version = self._take()
         self._thread = threading.Thread(target=self._renew_for_ever, daemon=True)
         self._thread.start()
 
@@ -168,6 +168,8 @@ class _Lease(Lock):
             if lease is None:
                 continue  # given back between the two
             who, version = lease
+            if who.get("nonce") == self._who["nonce"]:
+                return version  # it was put, and the answer was lost
             if not _expired(who):
                 raise _busy(
                     self._uri, who, f"wait for it to end; should it be dead, its lease ends within {LEASE_S:g} s"
@@ -185,9 +187,10 @@ class _Lease(Lock):
 
     def renew(self) -> None:
         """Put the lease again, if it is still ours."""
+        asked = time.monotonic()  # the lease runs from when it was written down, however long the bucket took
         try:
             self._version = buckets.put_if(self._uri, self._data(), self._version)
-            self._renewed = time.monotonic()
+            self._renewed = asked
         except StorageError as error:
             if error.code != "exists":
                 return  # the bucket does not answer; `check` tells when that has lasted too long

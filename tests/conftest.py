@@ -3,7 +3,8 @@
 import collections
 import os
 import sys
-from collections.abc import Callable, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,10 @@ import factory
 import pytest
 import reliability
 
+import storage
 from pipelines.leave import leave
 from scoring import Model, load_model
+from storage import buckets
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -62,6 +65,24 @@ def corpora() -> Path:
     return Path(folder)
 
 
+@pytest.fixture
+def a_bucket() -> Iterator[Callable[[str], str]]:
+    """Gives a prefix of its own on a server of a kind, or skips where there is none."""
+    prefixes = []
+
+    def on(kind: str) -> str:
+        place = os.environ.get(f"EMOBEAM_TEST_{kind.upper()}")
+        if not place:
+            pytest.skip(f'no server: eval "$(deploy/{kind}/start.sh)" starts one, and says what it lacks')
+        prefixes.append(f"{place}/{uuid.uuid4().hex}")
+        return prefixes[-1]
+
+    yield on
+    for prefix in prefixes:
+        buckets._store.cache_clear()
+        storage.remove_tree(prefix)
+
+
 @pytest.fixture(scope="session")
 def samples() -> list[Path]:
     """The clips in samples/."""
@@ -78,6 +99,10 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "tiny.onnx"
     path.write_bytes(factory.tiny_model())
     return path
+
+
+#: Kinds of buckets: obstore's own in memory, and servers.
+BUCKETS = ["memory", *(pytest.param(kind, marks=getattr(pytest.mark, kind)) for kind in ("s3", "gcs", "az"))]
 
 
 @pytest.fixture

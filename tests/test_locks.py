@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import ROOT
+from conftest import BUCKETS, ROOT
 
 import storage
 from pipelines import staging
@@ -55,9 +55,10 @@ def test_a_lock_taken_on_a_removed_file_counts_for_nothing(tmp_path, monkeypatch
         assert Path(storage.path_of(uri)).exists()
 
 
-@pytest.fixture
-def lease(tmp_path):
-    return f"memory://leases/{tmp_path.name}/_staging/lock"
+@pytest.fixture(params=BUCKETS)
+def lease(request, tmp_path, a_bucket):
+    base = f"memory://leases/{tmp_path.name}" if request.param == "memory" else a_bucket(request.param)
+    return f"{base}/_staging/lock"
 
 
 def test_a_lease_keeps_others_out_and_is_given_back(lease):
@@ -95,6 +96,21 @@ def test_a_renewal_whose_answer_was_lost_loses_no_lease(lease):
         lock.renew()
         lock.renew()
         lock.check()
+
+
+def test_a_lease_is_ours_also_where_the_answer_was_lost(lease, monkeypatch):
+    put_if = locks.buckets.put_if
+
+    def lost(uri, data, version):
+        put_if(uri, data, version)
+        monkeypatch.undo()
+        raise StorageError("exists", "put again, since no answer came")
+
+    monkeypatch.setattr(locks.buckets, "put_if", lost)
+    with storage.hold(lease) as lock:
+        lock.renew()
+        lock.check()
+    assert not storage.exists(lease)
 
 
 def test_a_bucket_out_of_reach_costs_the_lease_in_time(lease, monkeypatch):

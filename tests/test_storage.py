@@ -5,12 +5,12 @@ import sys
 import tempfile
 
 import pytest
-from conftest import ROOT
+from conftest import BUCKETS, ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
 import storage
-from storage import StorageError
+from storage import StorageError, ranges
 
 ENDINGS = {".wav", ".mp3", ".flac", ".ogg", ".m4a"}
 
@@ -40,10 +40,16 @@ def test_any_name_that_the_system_allows_is_listed_and_opens(name):
         assert storage.read(found.uri) == b"sound"
 
 
-@pytest.fixture(params=["folder", "bucket"])
-def base(request, tmp_path):
-    """Both kinds of storage; the bucket is obstore's own, in memory."""
-    uri = storage.canonical(tmp_path) if request.param == "folder" else f"memory://test/{tmp_path.name}"
+@pytest.fixture(params=["folder", *BUCKETS])
+def base(request, tmp_path, a_bucket):
+    """All kinds of storage."""
+    match request.param:
+        case "folder":
+            uri = storage.canonical(tmp_path)
+        case "memory":
+            uri = f"memory://test/{tmp_path.name}"
+        case kind:
+            uri = a_bucket(kind)
     yield uri
     storage.remove_tree(uri)
 
@@ -122,6 +128,57 @@ def test_readers_seek_and_read_ranges(base):
         assert file.tell() == 256 * 4999 + 7
         assert file.read(1) == b"\x07"
         assert len(file.read()) == 248
+
+
+def test_a_long_object_comes_whole_in_any_order(base):
+    data = os.urandom(5 * ranges.BLOCK + 7)
+    storage.write(f"{base}/x", data)
+    assert storage.read(f"{base}/x") == data
+    with storage.open_read(f"{base}/x") as file:
+        for start in (0, 4 * ranges.BLOCK - 3, ranges.BLOCK - 3, 5 * ranges.BLOCK + 6, 17):
+            file.seek(start)
+            assert file.read(9) == data[start : start + 9]
+
+
+def test_an_object_of_no_bytes_opens(base):
+    storage.write(f"{base}/x", b"")
+    assert storage.read(f"{base}/x") == b""
+
+
+def test_what_is_opened_ahead_is_what_is_opened(base):
+    put(base, *map(str, range(30)))
+    uris = [f"{base}/{index}" for index in range(30)]
+    open_read = storage.opening([*uris[:25], f"{base}/gone"])
+    for index in (*range(0, 30, 3), 1, 1):
+        with open_read(uris[index]) as file:
+            assert file.read() == str(index).encode()
+    with pytest.raises(StorageError) as caught:
+        open_read(f"{base}/gone")
+    assert caught.value.code == "not_found"
+
+
+def test_a_file_is_told_as_it_was_opened(base):
+    storage.write(f"{base}/a.wav", b"first")
+    (listed,) = storage.list_input(base, ENDINGS)
+    with storage.open_read(listed.uri) as file:
+        assert storage.as_opened(listed, file) == listed
+    storage.write(listed.uri, b"second")
+    with storage.open_read(listed.uri) as file:
+        opened = storage.as_opened(listed, file)
+        assert opened == storage.as_opened(opened, file)
+    assert opened.size_bytes == 6
+    (again,) = storage.list_input(base, ENDINGS)
+    assert (again.size_bytes, again.etag) == (opened.size_bytes, opened.etag)
+
+
+def test_many_are_moved_and_removed(base):
+    put(base, *map(str, range(20)))
+    storage.each(storage.move, [(f"{base}/{index}", f"{base}/to/{index}") for index in range(20)])
+    assert storage.names(base) == ["to"]
+    storage.each(storage.remove, [(f"{base}/to/{index}",) for index in range(20)])
+    assert storage.names(base) == []
+    with pytest.raises(StorageError):
+        storage.each(storage.move, [(f"{base}/gone", f"{base}/x"), (f"{base}/gone too", f"{base}/y")])
 
 
 def test_writes_are_whole_and_can_be_once_only(base):
