@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from audio.frontend import active_frames, active_level, level_dbfs, log_mel
+from audio.frontend import active_part, level_dbfs, log_mel
 from schemas.contract import FrontEnd
 
 #: A tail past the last whole window gets a window of its own, aligned with the end, from this share of a window on.
@@ -89,11 +89,10 @@ class Seen:
 
 def seen(window: Window, front_end: FrontEnd, *, silence_dbfs: float = -np.inf) -> Seen:
     """Return what a model sees of a window; nothing in digital silence, or below a level in dB."""
-    level = active_level(window.power)
+    level, share = active_part(window.power)
     level_db = level_dbfs(level, front_end)
     if level <= 0 or level_db < silence_dbfs:
         return Seen(level_db, 0.0, None)
-    share = float(active_frames(window.power).mean())
     return Seen(level_db, share, log_mel(window.power, level, front_end))
 
 

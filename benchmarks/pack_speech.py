@@ -4,8 +4,8 @@ usage: pack_speech.py silero_vad-6.2.3-py3-none-any.whl models/speech.onnx
 
 The wheel comes from ``pip download --no-deps silero-vad==6.2.3``. Its ``silero_vad_16k_sequence.onnx`` takes chunks of
 sound: a convolution that is a Fourier transform, four convolutions over the four steps of a chunk, an LSTM, a sigmoid.
-Convolutions over so few steps are slow, so the first is left to a real FFT (`audio.speech`) and each of the others
-becomes one matrix over all steps at once. How far the two networks' probabilities differ is printed.
+Convolutions over so few steps are slow, so the first is left to a real FFT (`audio.speech`), and each step that one of
+the others gives becomes a matrix over the steps that it sees. How far the two networks' probabilities differ is printed.
 """
 
 import argparse
@@ -19,22 +19,9 @@ import soundfile
 from onnx import TensorProto, helper, numpy_helper
 
 SOURCE = "silero_vad/data/silero_vad_16k_sequence.onnx"
-STEPS, BANDS, STATE = 4, 129, 128
+STEPS, BANDS, STATE, WIDTH = 4, 129, 128, 3
 STRIDES = (1, 2, 2, 1)
 SAMPLE = Path(__file__).resolve().parent.parent / "samples" / "en_call_two_channels.flac"
-
-
-def as_matrix(kernel: np.ndarray, steps: int, stride: int) -> tuple[np.ndarray, int]:
-    """Return a convolution over so many steps, one step of padding at either end, as a matrix, and its output steps."""
-    outputs, inputs, width = kernel.shape
-    taken = (steps + 2 - width) // stride + 1
-    matrix = np.zeros((steps, inputs, taken, outputs), dtype=np.float32)
-    for out in range(taken):
-        for tap in range(width):
-            step = out * stride + tap - 1
-            if 0 <= step < steps:
-                matrix[step, :, out] = kernel[:, :, tap].T
-    return matrix.reshape(steps * inputs, taken * outputs), taken
 
 
 def pack(source: onnx.ModelProto) -> onnx.ModelProto:
@@ -44,13 +31,24 @@ def pack(source: onnx.ModelProto) -> onnx.ModelProto:
     weights = dict(zip(("W", "R", "B"), (given[name] for name in lstm.input[1:4]), strict=True))
     weights |= {"time": np.array([1]), "flat": np.array([-1, STATE])}
     weights |= {"w_out": given["output.weight"][0], "b_out": given["output.bias"]}
-    nodes, above, steps = [], "magnitude", STEPS
+    nodes, above, steps, inputs = [], "magnitude", STEPS, BANDS
     for index, stride in enumerate(STRIDES):
-        matrix, steps = as_matrix(given[f"encoder.{index}.weight"], steps, stride)
-        weights |= {f"w{index}": matrix, f"b{index}": np.tile(given[f"encoder.{index}.bias"], steps)}
-        nodes.append(helper.make_node("Gemm", [above, f"w{index}", f"b{index}"], [f"sum{index}"]))
-        nodes.append(helper.make_node("Relu", [f"sum{index}"], [f"out{index}"]))
-        above = f"out{index}"
+        kernel, outs = given[f"encoder.{index}.weight"], []
+        weights |= {f"b{index}": given[f"encoder.{index}.bias"]}
+        for start in range(-1, steps - 1, stride):  # one step of padding at either end
+            first, last = max(0, start), min(steps, start + WIDTH)
+            taps, name = kernel[:, :, first - start : last - start], f"{index}_{len(outs)}"
+            matrix = f"w{index}_{first - start}{last - start}"
+            weights |= {matrix: taps.transpose(2, 1, 0).reshape(-1, len(taps))}
+            weights |= {f"from_{name}": np.array([first * inputs]), f"to_{name}": np.array([last * inputs])}
+            nodes += [
+                helper.make_node("Slice", [above, f"from_{name}", f"to_{name}", "time"], [f"seen{name}"]),
+                helper.make_node("Gemm", [f"seen{name}", matrix, f"b{index}"], [f"sum{name}"]),
+                helper.make_node("Relu", [f"sum{name}"], [f"out{name}"]),
+            ]
+            outs.append(f"out{name}")
+        above, steps, inputs = f"out{index}", len(outs), len(kernel)
+        nodes.append(helper.make_node("Concat", outs, [above], axis=1))
     nodes += [
         helper.make_node("Unsqueeze", [above, "time"], ["sequence"]),
         helper.make_node("LSTM", ["sequence", "W", "R", "B", "", "h", "c"], ["y", "hn", "cn"], hidden_size=STATE),

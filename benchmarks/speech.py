@@ -58,7 +58,7 @@ def packed(samples: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def energy(samples: np.ndarray) -> tuple[np.ndarray, int]:
-    """Decide by what `audio.frontend.active_frames` does, on windows of 4 s: within 10 dB of the mean."""
+    """Decide by what `audio.frontend.active_part` does, on windows of 4 s: within 10 dB of the mean."""
     power = frame_power(samples)
     parts = np.split(power, range(WINDOW, len(power), WINDOW))
     return np.concatenate([part > 0.1 * part.mean() for part in parts]), FRAME

@@ -139,7 +139,15 @@ def run_export(args: argparse.Namespace) -> int:
         from model_export.card import write_card
         from model_export.export import export
 
-        exported = export(args.run, args.out, name=args.name, corpora=args.corpus, results=args.results, report=_report)
+        exported = export(
+            args.run,
+            args.out,
+            name=args.name,
+            corpora=args.corpus,
+            results=args.results,
+            int8=args.int8,
+            report=_report,
+        )
         if args.card:
             _report(f"{write_card(args.run, exported, results=args.results)}: its card")
 

@@ -1,7 +1,8 @@
 """From a trained ``.keras`` file to an ``.onnx`` file that scoring runs: the separate step, with its proof.
 
 The graph ends in probabilities, temperature applied, and carries its `schemas.contract.ModelContract`. It is written
-only where ONNX Runtime answers as Keras does on real clips.
+only where ONNX Runtime answers as Keras does on real clips. In 8 bits it cannot: then the graph in floats is held to
+Keras's answers, and the one in 8 bits to the graph's, as nearly as `model_export.int8` allows.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -16,10 +17,12 @@ from model_export.corpora import read_corpora
 from model_export.errors import ExportError
 from model_export.features import clip_power
 from model_export.graph import open_session, to_onnx, window_ms
+from model_export.int8 import calibration_windows, check_likeness, to_int8
 from model_export.predictions import Predict, clip_windows
 from model_export.predictors import predictor
 from model_export.results import protocol_temperature, read_protocols
 from model_export.runs import corpora_of, read_evaluation, read_run, replacing
+from model_export.splits import Split
 from schemas.contract import (
     EMOTION_OUTPUT,
     GENDER_OUTPUT,
@@ -53,7 +56,9 @@ class Exported:
     clips : int
         Real clips on which both were run.
     difference : float
-        Largest between two probabilities.
+        Largest between two probabilities, Keras's and the graph's in floats.
+    int8_difference : float or None
+        Largest between two probabilities, the graph's in floats and in 8 bits; None where it stays in floats.
     window_ms : float
         Median time of one window on one thread.
     """
@@ -63,6 +68,7 @@ class Exported:
     size_bytes: int
     clips: int
     difference: float
+    int8_difference: float | None
     window_ms: float
 
 
@@ -74,6 +80,7 @@ def export(
     corpora: Sequence[tuple[str, Path]] = (),
     results: Path | None = None,
     clips: int = 64,
+    int8: bool = False,
     report: Callable[[str], None] = print,
 ) -> Exported:
     """Export a run's network.
@@ -92,13 +99,17 @@ def export(
         its contract; without it the temperature is 1.
     clips : int
         How many, taken evenly from the corpora.
+    int8 : bool
+        Put the convolutions into 8 bits (`model_export.int8`), by the ranges that they take on clips of the actors who
+        trained the run.
     report : callable
         Is given lines of text.
 
     Raises
     ------
     ExportError
-        If a probability differs by more than `TOLERANCE`, or `out` cannot be written. Nothing is written then.
+        If a probability differs by more than `TOLERANCE`, or in 8 bits by more than `int8.TOLERANCE`, if 8 bits are
+        asked of a network without convolutions, or `out` cannot be written. Nothing is written then.
     RunError, CorpusError
         If the run or a corpus cannot be read.
     """
@@ -115,15 +126,21 @@ def export(
         run["temperature"], held_out = protocol_temperature(run, results), read_protocols(run, results)
     contract = contract_of(run, name or out.stem, held_out)
     graph = to_onnx(run_folder, run)
+    plain = open_session(graph.SerializeToString())
+    difference = check_parity(plain, predictor(run_folder, temperature=run["temperature"]), sample, contract.front_end)
+    int8_difference = None
+    if int8:
+        trained = Split(**run["split"]).part(table, "train")
+        graph = to_int8(graph, calibration_windows(trained, contract.front_end))
+        windows = calibration_windows(sample, contract.front_end)
+        int8_difference = check_likeness(plain, open_session(graph.SerializeToString()), windows)
+        contract.training["int8"] = {"largest_difference": int8_difference, "clips": len(sample)}
     metadata = graph.metadata_props.add()
     metadata.key, metadata.value = METADATA_KEY, contract.to_json()
     content = graph.SerializeToString()
     session = open_session(content)
     contract.check_graph(
         {i.name: i.shape for i in session.get_inputs()}, {o.name: o.shape for o in session.get_outputs()}
-    )
-    difference = check_parity(
-        session, predictor(run_folder, temperature=run["temperature"]), sample, contract.front_end
     )
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -132,11 +149,13 @@ def export(
     except OSError as error:
         raise ExportError(f"{out} cannot be written: {error}") from error
     exported = Exported(
-        out, contract.name, len(content), len(sample), difference, window_ms(session, contract.front_end)
-    )
+        out, contract.name, len(content), len(sample), difference, int8_difference,
+        window_ms(session, contract.front_end),
+    )  # fmt: skip
+    eight_bits = "" if int8_difference is None else f", and in 8 bits by no more than {int8_difference:.2g}"
     report(
         f"{out}: {exported.size_bytes / 1e6:.2f} MB; on {exported.clips} clips no probability differs from Keras's by "
-        f"more than {exported.difference:.1e}; {exported.window_ms:.2f} ms a window on one thread"
+        f"more than {exported.difference:.1e}{eight_bits}; {exported.window_ms:.2f} ms a window on one thread"
     )
     return exported
 

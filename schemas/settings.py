@@ -6,6 +6,7 @@ Free of Beam, numpy and pyarrow, so that ``--help`` answers at once.
 import argparse
 import dataclasses
 import datetime
+import functools
 import hashlib
 import json
 import math
@@ -82,7 +83,7 @@ class ScoreSettings:
         if not self.max_utterance_s >= 1:
             raise ValueError(f"max_utterance_s is {self.max_utterance_s!r}; it must be 1 or more")
 
-    @property
+    @functools.cached_property
     def hash(self) -> str:
         """Sixteen hexadecimal digits that differ where any field does."""
         text = json.dumps(dataclasses.asdict(self), sort_keys=True)

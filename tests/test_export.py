@@ -14,6 +14,7 @@ from conftest import ROOT
 
 import models
 from model_export import export as exporting
+from model_export import int8
 from model_export.card import write_card
 from model_export.corpora import read_corpus
 from model_export.errors import ExportError, RunError
@@ -96,6 +97,40 @@ def test_exported_file_holds_its_contract_and_answers_in_batches(run):
     logits = keras.models.load_model(run / "model.keras").predict_on_batch(windows)
     np.testing.assert_allclose(emotion, softmax(logits["emotion"], TEMPERATURE), atol=1e-5)
     np.testing.assert_allclose(gender, softmax(logits["gender"]), atol=1e-5)
+
+
+def test_in_8_bits_it_is_smaller_and_answers_nearly_alike(run, corpus):
+    write_run(run, corpus, split={"unit": "actor", "train": ["ravdess_01"], "validation": [], "test": []})
+    plain, small = export(run, run / "plain.onnx"), export(run, run / "small.onnx", int8=True)
+    assert small.size_bytes < plain.size_bytes
+    types = {node.op_type for node in onnx.load(small.path).graph.node}
+    assert {"QuantizeLinear", "DequantizeLinear"} <= types
+    # Seven bits: with eight, sums would saturate on processors without VNNI, and answers differ from machine to machine.
+    weights = [onnx.numpy_helper.to_array(w) for w in onnx.load(small.path).graph.initializer]
+    assert max(np.abs(w.astype(int)).max() for w in weights if w.dtype == np.int8) <= 64
+    assert (plain.difference, plain.int8_difference) == (small.difference, None)
+    assert 0 < small.int8_difference < 0.1
+    row = score_recording(ROOT / "samples" / "en_male.flac", load_model(small.path)).files[0]
+    other = score_recording(ROOT / "samples" / "en_male.flac", load_model(plain.path)).files[0]
+    assert row["p_angry"] == pytest.approx(other["p_angry"], abs=0.1)
+    assert row["model_hash"] != other["model_hash"]
+
+
+def test_in_8_bits_too_far_off_is_refused(run, corpus, monkeypatch):
+    write_run(run, corpus, split={"unit": "actor", "train": ["ravdess_01"], "validation": [], "test": []})
+    monkeypatch.setattr(int8, "TOLERANCE", 1e-6)  # a small network with random weights is never far off
+    with pytest.raises(ExportError, match="in 8 bits probabilities differ by"):
+        export(run, run / "model.onnx", int8=True)
+    assert not (run / "model.onnx").exists()
+
+
+def test_in_8_bits_only_what_has_convolutions_and_was_trained_on_sound(run, corpus):
+    with pytest.raises(ExportError, match="no clip that trained the network has sound"):
+        export(run, run / "model.onnx", int8=True)
+    write_run(run, corpus, split={"unit": "actor", "train": ["ravdess_01"], "validation": [], "test": []})
+    NETWORKS["mlp"](FRONT_END, len(EMOTIONS)).save(run / "model.keras")
+    with pytest.raises(ExportError, match="no convolution to put into 8 bits; export it without --int8"):
+        export(run, run / "model.onnx", int8=True)
 
 
 def test_difference_is_refused_by_name_and_leaves_the_old_file(run, corpus, monkeypatch):

@@ -103,7 +103,8 @@ def test_resampling_keeps_the_length_and_the_pitch(rate):
 
 def test_streaming_resampling_is_one_shot_resampling():
     once = soxr.resample(SOUND, 48_000, 16_000, quality="HQ")
-    stream = np.concatenate(list(frontend.resample([SOUND], sample_rate=48_000, target_rate=16_000)))
+    cut = blocks(SOUND, [0, 70_000, len(SOUND)])
+    stream = np.concatenate(list(frontend.resample(cut, sample_rate=48_000, target_rate=16_000)))
     assert len(once) == len(stream)
     assert np.abs(once - stream).max() < 1e-5
 
@@ -136,8 +137,7 @@ def test_a_pause_does_not_lower_the_level():
 
 def test_digital_silence_has_no_level_and_no_active_frame():
     power = frontend.mel_power(np.zeros(16_000, dtype=np.float32), FRONT_END)
-    assert frontend.active_level(power) == 0.0
-    assert not frontend.active_frames(power).any()
+    assert frontend.active_part(power) == (0.0, 0.0)
     assert frontend.level_dbfs(0.0, FRONT_END) == -np.inf
 
 
