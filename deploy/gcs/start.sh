@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Start a server of Google Cloud Storage's kind on loopback: eval "$(deploy/gcs/start.sh)"
-# fake-gcs-server keeps objects in memory, and is built by Go. It prints what obstore needs to reach it, and what the
-# tests marked gcs look for. EMOBEAM_GCS_PORT names another port than 4443.
+# fake-gcs-server keeps objects in memory, and is built by Go; xml_api.py before it gives it the API that obstore speaks.
+# It prints what obstore needs to reach it, and what the tests marked gcs look for. EMOBEAM_GCS_PORT names another port
+# than 4443; the next one is taken, too.
 . "$(dirname "$0")/../loopback.sh"
 
 port="${EMOBEAM_GCS_PORT:-4443}"
@@ -9,8 +10,9 @@ place="${TMPDIR:-/tmp}/emobeam-gcs-$port"
 
 server="$(go_program fake-gcs-server github.com/fsouza/fake-gcs-server v1.56.1)"
 mkdir -p "$place/buckets/calls" "$place/buckets/warehouse"
-in_background "$place" "$port" "$server" -scheme http -host 127.0.0.1 -port "$port" -backend memory \
-    -data "$place/buckets" -external-url "http://127.0.0.1:$port" -public-host "127.0.0.1:$port" -log-level warn
+in_background "$place/server" "$((port + 1))" "$server" -scheme http -host 127.0.0.1 -port "$((port + 1))" \
+    -backend memory -data "$place/buckets" -public-host "127.0.0.1:$port" -log-level warn
+in_background "$place/xml_api" "$port" python3 "$(dirname "$0")/xml_api.py" "$port" "$((port + 1))"
 cat >"$place/account.json" <<EOF
 {"gcs_base_url": "http://127.0.0.1:$port", "disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": ""}
 EOF

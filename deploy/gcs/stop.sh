@@ -1,5 +1,8 @@
 #!/usr/bin/env bash
-# Stop the server of start.sh, and remove what it held.
+# Stop the servers of start.sh, and remove what they held.
 . "$(dirname "$0")/../loopback.sh"
 
-stopped "${TMPDIR:-/tmp}/emobeam-gcs-${EMOBEAM_GCS_PORT:-4443}"
+place="${TMPDIR:-/tmp}/emobeam-gcs-${EMOBEAM_GCS_PORT:-4443}"
+stopped "$place/xml_api"
+stopped "$place/server"
+rm -rf "$place"
