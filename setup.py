@@ -23,6 +23,7 @@ TEST = [
     "duckdb>=1.2,<3",
     "hypothesis>=6.100,<7",
     "import-linter>=2.1,<3",
+    "kubernetes-validate>=1.31,<2",
     "mypy>=1.15,<3",
     "pandas-stubs>=2.2,<4",
     "pytest>=8.3,<10",
