@@ -214,6 +214,7 @@ def _run(run: Run, model_bytes: bytes, runner: Any, options: Any, check: Callabl
 def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> None:
     """Run the pipeline, and wait for it in a thread, so that this one can be interrupted, and sees a lost lock."""
     import apache_beam as beam
+    from apache_beam.options.pipeline_options import GoogleCloudOptions
     from apache_beam.runners.worker import sdk_worker
 
     from pipelines import progress
@@ -221,6 +222,8 @@ def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Non
 
     sdk_worker.print = lambda *_, **__: None  # a worker prints its error at length, besides logging and raising it
 
+    named = options.view_as(GoogleCloudOptions)  # whose name for a job every runner takes
+    named.job_name = named.job_name or f"emobeam-{run.run_id.lower().replace('.', '-')}"
     pipeline = beam.Pipeline(runner=runner, options=options)
     pipeline | "ScoreArchive" >> ScoreArchive(run)
     job = _submit(pipeline) if _is_cluster(runner) else None
@@ -241,8 +244,9 @@ def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Non
                 check()
         except BaseException:
             if job is not None:  # a local run is stopped by the gate
-                job.cancel()
-                thread.join(_CANCEL_S)  # what it staged is thrown away next: let it write no more
+                # What it staged is thrown away next: let it write no more.
+                _cancel(job, runner, options)
+                thread.join(_CANCEL_S)
             raise
     if errors:
         raise errors[0]
@@ -267,6 +271,26 @@ def _submit(pipeline: Any) -> Any:
     finally:
         if signal.getsignal(signal.SIGINT) is not handler:
             signal.signal(signal.SIGINT, handler)
+
+
+def _cancel(job: Any, runner: str, options: Any) -> None:
+    """Cancel a cluster's job; where that fails, say so, and go on with the cleaning up."""
+    from apache_beam.options.pipeline_options import FlinkRunnerOptions, GoogleCloudOptions
+
+    from pipelines import flink
+
+    name = options.view_as(GoogleCloudOptions).job_name
+    try:
+        job.cancel()
+        if runner.lower() == "flinkrunner":
+            ended = flink.cancel(options.view_as(FlinkRunnerOptions).flink_master, name, patience_s=_CANCEL_S)
+            why = "" if ended else f"it did not end within {_CANCEL_S:g} s"
+        else:
+            why = ""
+    except Exception as error:
+        why = str(error) or type(error).__name__
+    if why:
+        print(f"emobeam score: could not cancel {name} on the cluster ({why}): see whether it runs", file=sys.stderr)
 
 
 def _job_error(error: Exception, options: Any) -> str:
