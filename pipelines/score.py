@@ -5,7 +5,6 @@ module again, and has no use for it.
 """
 
 import argparse
-import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -221,6 +220,7 @@ def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Map
     Return what Beam measured.
     """
     import apache_beam as beam
+    from apache_beam.options.pipeline_options import GoogleCloudOptions
     from apache_beam.runners.worker import sdk_worker
 
     from pipelines import measures, progress
@@ -228,6 +228,8 @@ def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Map
 
     sdk_worker.print = lambda *_, **__: None  # a worker prints its error at length, besides logging and raising it
 
+    named = options.view_as(GoogleCloudOptions)  # whose name for a job every runner takes
+    named.job_name = named.job_name or f"emobeam-{run.run_id.lower().replace('.', '-')}"
     pipeline = beam.Pipeline(runner=runner, options=options)
     pipeline | "ScoreArchive" >> ScoreArchive(run)
     job = _submit(pipeline) if _is_cluster(runner) else None
@@ -250,10 +252,9 @@ def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Map
                 check()
         except BaseException:
             if job is not None:  # a local run is stopped by the gate
-                # Whether it can be cancelled or not, the first error is the one to tell.
-                with contextlib.suppress(Exception):
-                    job.cancel()
-                thread.join(_CANCEL_S)  # what it staged is thrown away next: let it write no more
+                # What it staged is thrown away next: let it write no more.
+                _cancel(job, runner, options)
+                thread.join(_CANCEL_S)
             raise
     if errors:
         raise errors[0]
@@ -279,6 +280,26 @@ def _submit(pipeline: Any) -> Any:
     finally:
         if signal.getsignal(signal.SIGINT) is not handler:
             signal.signal(signal.SIGINT, handler)
+
+
+def _cancel(job: Any, runner: str, options: Any) -> None:
+    """Cancel a cluster's job; where that fails, say so, and go on with the cleaning up."""
+    from apache_beam.options.pipeline_options import FlinkRunnerOptions, GoogleCloudOptions
+
+    from pipelines import flink
+
+    name = options.view_as(GoogleCloudOptions).job_name
+    try:
+        job.cancel()
+        if runner.lower() == "flinkrunner":
+            ended = flink.cancel(options.view_as(FlinkRunnerOptions).flink_master, name, patience_s=_CANCEL_S)
+            why = "" if ended else f"it did not end within {_CANCEL_S:g} s"
+        else:
+            why = ""
+    except Exception as error:
+        why = str(error) or type(error).__name__
+    if why:
+        print(f"emobeam score: could not cancel {name} on the cluster ({why}): see whether it runs", file=sys.stderr)
 
 
 def _job_error(error: Exception, options: Any) -> str:

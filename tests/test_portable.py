@@ -1,0 +1,150 @@
+"""The pipeline as any runner gets it: only what all of them know, and little of it."""
+
+import apache_beam as beam
+import pytest
+from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
+from apache_beam.portability.api import beam_runner_api_pb2 as api
+from apache_beam.runners.runner import PipelineResult, PipelineRunner, PipelineState
+from apache_beam.transforms.environments import Environment
+from conftest import ROOT
+from test_pipeline import a_run, run_score
+
+import storage
+from pipelines import score as score_module
+from pipelines.score import ScoreError
+from pipelines.transforms import ScoreArchive
+
+#: What Flink, Spark and Dataflow carry out themselves; all else is made of these.
+PRIMITIVES = {f"beam:transform:{name}:v1" for name in ("impulse", "pardo", "group_by_key", "flatten")}
+
+
+@pytest.fixture(scope="module")
+def proto(tmp_path_factory):
+    flags = ["--environment_type=PROCESS", '--environment_config={"command": "emobeam-worker"}']
+    options = PipelineOptions(flags)
+    pipeline = beam.Pipeline(options=options)
+    pipeline | ScoreArchive(a_run(tmp_path_factory.mktemp("out")))
+    return pipeline.to_runner_api(default_environment=Environment.from_options(options.view_as(PortableOptions)))
+
+
+def test_the_pipeline_is_made_of_primitives_that_every_runner_has(proto):
+    leaves = [
+        transform
+        for transform in proto.components.transforms.values()
+        # One that hands on what it gets is no step.
+        if not transform.subtransforms and not set(transform.outputs.values()) <= set(transform.inputs.values())
+    ]
+    assert len(leaves) > 20
+    assert {leaf.spec.urn for leaf in leaves} == PRIMITIVES
+    windows = {one.window_fn.urn for one in proto.components.windowing_strategies.values()}
+    assert windows == {"beam:window_fn:global_windows:v1"}
+
+
+def test_the_pipeline_asks_for_nothing_special(proto):
+    assert list(proto.requirements) == []
+    pardos = [
+        api.ParDoPayload.FromString(transform.spec.payload)
+        for transform in proto.components.transforms.values()
+        if transform.spec.urn == "beam:transform:pardo:v1"
+    ]
+    assert pardos
+    for pardo in pardos:
+        assert not pardo.restriction_coder_id, "no splittable DoFn"
+        assert not pardo.state_specs
+        assert not pardo.timer_family_specs
+        assert not pardo.requests_finalization
+        assert not pardo.requires_stable_input
+        assert {side.access_pattern.urn for side in pardo.side_inputs.values()} <= {"beam:side_input:iterable:v1"}
+
+
+def test_the_pipeline_is_small_and_names_its_worker(proto):
+    assert len(proto.SerializeToString()) < 200_000, "no model and no list of files within"
+    (environment,) = proto.components.environments.values()
+    assert environment.urn == "beam:env:process:v1"
+    assert api.ProcessPayload.FromString(environment.payload).command == "emobeam-worker"
+
+
+class Job(PipelineResult):
+    """A cluster's job, which runs until it is cancelled."""
+
+    def __init__(self, told):
+        super().__init__(PipelineState.RUNNING)
+        self._told = told
+
+    def wait_until_finish(self, duration=None):
+        while not self._told:
+            pass
+        raise RuntimeError("Pipeline failed in state CANCELLED")
+
+    def cancel(self):
+        self._told.append("cancelled")
+
+
+class ClusterRunner(PipelineRunner):
+    """As a cluster's: hands over and returns at once."""
+
+    error = ""
+    told: list = []  # noqa: RUF012 - told from the class, since Beam makes the runner by its name
+
+    def run_pipeline(self, pipeline, options):
+        if self.error:
+            raise RuntimeError(self.error)
+        return Job(self.told)
+
+
+def run_there(tmp_path):
+    name = f"{ClusterRunner.__module__}.{ClusterRunner.__qualname__}"
+    return run_score("--input", ROOT / "samples", "--output", tmp_path / "out", "--runner", name)
+
+
+def test_an_interrupt_cancels_a_job_before_its_staging_is_thrown_away(tmp_path, monkeypatch):
+    seen = []
+
+    def lost():
+        seen.append(list(ClusterRunner.told))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(ClusterRunner, "told", [])
+    monkeypatch.setattr(score_module.commit.staging, "discard", lambda *_: seen.append(list(ClusterRunner.told)))
+    hold = storage.hold
+
+    class Held:
+        def __init__(self, uri):
+            self._held = hold(uri)
+
+        def __enter__(self):
+            self._held.__enter__()
+            checks = iter([lost])
+            self.check = lambda: next(checks, lambda: None)()
+            return self
+
+        def __exit__(self, *_):
+            return self._held.__exit__(*_)
+
+    monkeypatch.setattr(storage, "hold", Held)
+    with pytest.raises(KeyboardInterrupt):
+        run_there(tmp_path)
+    assert seen == [[], ["cancelled"]]
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (
+            "Pipeline x failed in state FAILED: java.lang.RuntimeException: Error received from SDK harness: Traceback\n"
+            'Traceback (most recent call last):\n  File "x.py"\nStorageError: the disk is full\n',
+            "the job failed on the cluster: StorageError: the disk is full",
+        ),
+        (
+            "Pipeline x failed in state FAILED: java.io.IOException: Insufficient number of network buffers\n\tat org",
+            "the job failed on the cluster: Pipeline x failed in state FAILED: java.io.IOException: Insufficient",
+        ),
+    ],
+)
+def test_a_job_that_fails_is_told_in_a_line(tmp_path, monkeypatch, error, told):
+    monkeypatch.setattr(ClusterRunner, "error", error)
+    with pytest.raises(ScoreError) as raised:
+        run_there(tmp_path)
+    assert str(raised.value).startswith(told)
+    assert "\n" not in str(raised.value)
+    assert not (tmp_path / "out" / "_staging").exists()
