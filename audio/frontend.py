@@ -2,7 +2,8 @@
 
 `mel_power` gives what ``librosa.feature.melspectrogram(..., center=False)`` gives. It is the project's own because it
 must run on a stream, without librosa's import, and fast: the filters are built once, and frames are transformed
-in blocks that fit the cache. `benchmarks/frontend.py` measures it against librosa.
+in blocks that fit the cache. `benchmarks/frontend.py` measures it against librosa. SciPy is imported where it works:
+that takes a third of a second, and the process that hands out the work has no use for it.
 """
 
 import functools
@@ -12,8 +13,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
-import scipy.fft
-import scipy.sparse
 import soxr
 
 from schemas.contract import FrontEnd
@@ -96,6 +95,8 @@ class _Tables(NamedTuple):
 
 @functools.lru_cache(maxsize=8)
 def _tables(front_end: FrontEnd) -> _Tables:
+    import scipy.sparse
+
     phase = 2 * np.pi * np.arange(front_end.n_fft) / front_end.n_fft
     window = np.asarray(0.5 - 0.5 * np.cos(phase), dtype=np.float32)
     # Sparse, since a filter covers few bins; and never by BLAS, whose threads wait for each other when several
@@ -117,6 +118,8 @@ def mel_power(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     np.ndarray, shape (frames, n_mels)
         float32, at least 0; ``frames = 1 + (n - n_fft) // hop_length``, or 0 where n < n_fft.
     """
+    import scipy.fft
+
     n_fft, hop = front_end.n_fft, front_end.hop_length
     if len(samples) < n_fft:
         return np.zeros((0, front_end.n_mels), dtype=np.float32)

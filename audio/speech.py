@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import scipy.fft
 import soxr
 
 import models
@@ -109,6 +108,8 @@ class Voice:
 
     def _decide(self, samples: np.ndarray) -> None:
         """Decide the chunks of a stretch, or of what is left at the end."""
+        import scipy.fft  # as in `audio.frontend`
+
         number = len(samples) // CHUNK
         if not number:
             return

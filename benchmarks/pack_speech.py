@@ -5,7 +5,7 @@ usage: pack_speech.py silero_vad-6.2.3-py3-none-any.whl models/speech.onnx
 The wheel comes from ``pip download --no-deps silero-vad==6.2.3``. Its ``silero_vad_16k_sequence.onnx`` takes chunks of
 sound: a convolution that is a Fourier transform, four convolutions over the four steps of a chunk, an LSTM, a sigmoid.
 Convolutions over so few steps are slow, so the first is left to a real FFT (`audio.speech`), and each step that one of
-the others gives becomes a matrix over the steps that it sees. How far the two networks' probabilities differ is printed.
+the others gives becomes a matrix over the steps that it sees. How far the networks' probabilities differ is printed.
 """
 
 import argparse

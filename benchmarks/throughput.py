@@ -1,30 +1,40 @@
 """Files a second: the plain loop, the pipeline, and what one would write by hand, in one run on the same files.
 
-usage: throughput.py --archive DIR [--json FILE] [--model FILE]
+usage: throughput.py --archive DIR [--sizes N ..] [--rounds N] [--json FILE] [--model FILE]
 
-The plain loop is `score_recording` in one process, one file after the other: the limit of one core. The pipeline is
-the command, timed from outside, start-up included. By hand is librosa.load, librosa.feature.melspectrogram and Keras
-predict, file by file, with the same network; audonnx is audeering's audinterface and audonnx with two workers,
-librosa's mel and the same graph. Both ask about windows as the loop does, but for the one at a recording's end, and
-neither tells speech from other sound. The loop runs before and after the pipelines, on files taken evenly from
-the archive, and its two times are added, so that a machine that grows slower or faster does so for all. Every file is
-read once beforehand: what is measured is not the disk.
+The plain loop is `score_recording` in one process, one file after the other: the limit of one core. Two loops are two
+such processes side by side, each with its own files: the limit of two cores that share memory and what else runs. The
+pipeline is the command with two workers, timed from outside, start-up included, on so many files; those past the
+archive's own number are hard links to them. By hand is librosa.load, librosa.feature.melspectrogram and Keras predict,
+file by file, with the same network; audonnx is audeering's audinterface and audonnx with two workers, librosa's mel and
+the same graph. Both ask about windows as the loop does, but for the one at a recording's end, and neither tells speech
+from other sound.
+
+All take turns, in each round, and each is a process of its own; told are the medians over the rounds, of times and of
+ratios within a round. Every file is read once beforehand: what is measured is not the disk. Beside the files a second
+stand the milliseconds of processor time a file, which say more where others work on the machine, too.
 """
 
 import argparse
+import concurrent.futures
+import itertools
 import json
+import multiprocessing
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402 - the path above comes first
+import psutil  # noqa: E402
 
 import models  # noqa: E402
 import storage  # noqa: E402
@@ -34,30 +44,53 @@ from scoring import load_model, score_recording  # noqa: E402
 from storage import Found  # noqa: E402
 
 
-def plain_loop(files: Sequence[Found], model_name: str) -> float:
-    """Return the seconds of the loop over files."""
+class Took(NamedTuple):
+    """What some files took: seconds by the clock, and of processors."""
+
+    files: int
+    seconds: float
+    cpu_s: float
+
+
+def timed(work: Callable[[], object], files: int) -> Took:
+    """Do the work and return what it took in this process."""
+    started, cpu = time.perf_counter(), time.process_time()
+    work()
+    return Took(files, time.perf_counter() - started, time.process_time() - cpu)
+
+
+def plain_loop(files: Sequence[Found], model_name: str) -> Took:
+    """Loop over files."""
     model = load_model(model_name)
     score_recording(files[0], model)
-    started = time.perf_counter()
-    for found in files:
-        score_recording(found, model)
-    return time.perf_counter() - started
+    return timed(lambda: [score_recording(found, model) for found in files], len(files))
 
 
-def pipeline(archive: Path, model_name: str, workers: int) -> tuple[int, float]:
-    """Return the files and the seconds of the command."""
+def pipeline(archive: Path, model_name: str, workers: int) -> Took:
+    """Run the command."""
     with tempfile.TemporaryDirectory() as out:
         command = [
             sys.executable, "-m", "emobeam", "score", "--input", str(archive), "--output", out, "--model", model_name,
             "--direct_num_workers", str(workers),
         ]  # fmt: skip
         started = time.perf_counter()
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-        return json.loads(done.stdout)["files_taken_up"], time.perf_counter() - started
+        process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+        cpu: dict[int, float] = {}
+        while process.poll() is None:
+            for one in [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]:
+                try:
+                    cpu[one.pid] = sum(one.cpu_times()[:2])
+                except psutil.NoSuchProcess:
+                    continue
+            time.sleep(0.05)
+        seconds = time.perf_counter() - started
+        if process.returncode or process.stdout is None:
+            raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
+        return Took(json.loads(process.stdout.read())["files_taken_up"], seconds, sum(cpu.values()))
 
 
-def audonnx_rate(files: Sequence[Found], model_name: str, workers: int) -> float:
-    """Return the seconds of audeering's audinterface and audonnx with the same graph and librosa's mel."""
+def audonnx_workers(files: Sequence[Found], model_name: str, workers: int) -> Took:
+    """Run audeering's audinterface and audonnx with the same graph and librosa's mel."""
     import audinterface
     import audonnx
 
@@ -85,9 +118,7 @@ def audonnx_rate(files: Sequence[Found], model_name: str, workers: int) -> float
     )
     paths = [storage.path_of(found.uri) for found in files]
     feature.process_files(paths[:2])
-    started = time.perf_counter()
-    feature.process_files(paths)
-    return time.perf_counter() - started
+    return timed(lambda: feature.process_files(paths), len(paths))
 
 
 def librosa_windows(sound: np.ndarray, front_end: FrontEnd) -> np.ndarray:
@@ -110,8 +141,8 @@ def librosa_windows(sound: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     return np.stack([frames[start : start + length] for start in starts])
 
 
-def by_hand(files: Sequence[Found], model_name: str) -> float:
-    """Return the seconds of the loop that one would write by hand."""
+def by_hand(files: Sequence[Found], model_name: str) -> Took:
+    """Run the loop that one would write by hand."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import librosa
 
@@ -126,10 +157,34 @@ def by_hand(files: Sequence[Found], model_name: str) -> float:
         network.predict(librosa_windows(sound, front_end), verbose=0)
 
     score(storage.path_of(files[0].uri))
-    started = time.perf_counter()
-    for found in files:
-        score(storage.path_of(found.uri))
-    return time.perf_counter() - started
+    return timed(lambda: [score(storage.path_of(found.uri)) for found in files], len(files))
+
+
+def alone(work: Callable[..., Took], *arguments: object) -> Took:
+    """Run one of the above in a fresh process."""
+    with _processes(1) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def side_by_side(work: Callable[..., Took], *arguments: tuple[object, ...]) -> Took:
+    """Run several in fresh processes at a time; what they took together, by the slowest."""
+    with _processes(len(arguments)) as pool:
+        took = [future.result() for future in [pool.submit(work, *each) for each in arguments]]
+    return Took(sum(t.files for t in took), max(t.seconds for t in took), sum(t.cpu_s for t in took))
+
+
+def _processes(number: int) -> concurrent.futures.ProcessPoolExecutor:
+    return concurrent.futures.ProcessPoolExecutor(number, mp_context=multiprocessing.get_context("spawn"))
+
+
+def link(files: Sequence[Found], number: int, folder: Path) -> Path:
+    """Return a folder of so many recordings, hard links to files, over and over."""
+    for index, found in enumerate(itertools.islice(itertools.cycle(files), number)):
+        path = Path(storage.path_of(found.uri))
+        place = folder / str(number) / f"{index // len(files)}" / path.parent.name
+        place.mkdir(parents=True, exist_ok=True)
+        (place / path.name).hardlink_to(path)
+    return folder / str(number)
 
 
 def evenly(files: Sequence[Found], number: int) -> Sequence[Found]:
@@ -144,37 +199,67 @@ def main() -> None:
     parser.add_argument("--archive", type=Path, required=True, help="folder of recordings")
     parser.add_argument("--json", type=Path, help="file for the figures")
     parser.add_argument("--model", default="default")
-    parser.add_argument("--loop-files", type=int, default=1000, help="files of each of the two plain loops")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[1_000, 10_000, 20_000], help="files of the pipeline")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--loop-files", type=int, default=1_000, help="files of each plain loop")
+    parser.add_argument("--hand-files", type=int, default=100, help="files of the loop by hand")
     arguments = parser.parse_args()
 
-    files = [f for f in storage.list_input(str(arguments.archive), EXTENSIONS) if f.kind == "recording"]
-    files.sort(key=lambda found: found.uri)
+    listed = storage.list_input(str(arguments.archive), EXTENSIONS)
+    files = sorted((f for f in listed if f.kind == "recording"), key=lambda found: found.uri)
     for found in files:
         storage.read(found.uri)
     few = evenly(files, arguments.loop_files)
-    loop_s = plain_loop(few, arguments.model)
-    rates = {}
-    for workers in (1, 2):
-        number, seconds = pipeline(arguments.archive, arguments.model, workers)
-        rates[f"pipeline_{workers}"] = number / seconds
-    loop_s += plain_loop(few, arguments.model)
-    rates = {"loop": 2 * len(few) / loop_s, **rates}
-    hundred = evenly(files, 100)
-    rates["by_hand"] = len(hundred) / by_hand(hundred, arguments.model)
-    rates["audonnx_2"] = len(few) / audonnx_rate(few, arguments.model, 2)
-
-    figures = {
-        **rates,
-        "pipeline_2_of_twice_loop": rates["pipeline_2"] / (2 * rates["loop"]),
-        "pipeline_2_of_by_hand": rates["pipeline_2"] / rates["by_hand"],
-        "pipeline_2_of_audonnx_2": rates["pipeline_2"] / rates["audonnx_2"],
-        "files": len(files),
-        "cores": os.cpu_count(),
-    }
+    halves, model = (few[::2], few[1::2]), arguments.model
+    rounds: list[dict[str, Took]] = []
+    with tempfile.TemporaryDirectory(dir=arguments.archive.parent) as folder:
+        sizes = {n: link(files, n, Path(folder)) for n in (1, *arguments.sizes)}
+        for number in range(arguments.rounds):
+            took = {
+                "loop": alone(plain_loop, few, model),
+                "two_loops": side_by_side(plain_loop, *((half, model) for half in halves)),
+                **{f"pipeline_{n}": pipeline(archive, model, 2) for n, archive in sizes.items()},
+                "loop_again": alone(plain_loop, few, model),
+                "audonnx": alone(audonnx_workers, few, model, 2),
+                "by_hand": alone(by_hand, evenly(files, arguments.hand_files), model),
+            }
+            rounds.append(took)
+            for name, t in took.items():
+                told = f"{t.files / t.seconds:9.1f} files/s {1e3 * t.cpu_s / t.files:9.2f} ms of processor a file"
+                print(f"round {number + 1}  {name:16s} {told}", flush=True)
+    figures = medians([figures_of(took) for took in rounds])
+    figures["cores"], figures["rounds"] = os.cpu_count(), arguments.rounds
     for name, value in figures.items():
-        print(f"{name:26s} {value:10,.2f}")
+        print(f"{name:40s} {value:10,.2f}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
+        raw = [{name: t._asdict() for name, t in took.items()} for took in rounds]
+        arguments.json.write_text(json.dumps(figures | {"each_round": raw}, indent=1) + "\n")
+
+
+def figures_of(took: dict[str, Took]) -> dict[str, float]:
+    """Return a round's rates and ratios."""
+    rate = {name: t.files / t.seconds for name, t in took.items()}
+    loop = (rate["loop"] + rate["loop_again"]) / 2
+    figures = {"loop": loop, "two_loops": rate["two_loops"], "two_loops_of_twice_loop": rate["two_loops"] / 2 / loop}
+    start_s = took["pipeline_1"].seconds
+    figures |= {"pipeline_start_s": start_s, "audonnx": rate["audonnx"], "by_hand": rate["by_hand"]}
+    for name, t in took.items():
+        figures[f"{name}_cpu_ms"] = 1e3 * t.cpu_s / t.files
+        if name.startswith("pipeline_") and t.files > 1:
+            figures |= {
+                name: rate[name],
+                f"{name}_once_started": (t.files - 1) / (t.seconds - start_s),
+                f"{name}_of_twice_loop": rate[name] / 2 / loop,
+                f"{name}_of_two_loops": rate[name] / rate["two_loops"],
+                f"{name}_of_audonnx": rate[name] / rate["audonnx"],
+                f"{name}_of_by_hand": rate[name] / rate["by_hand"],
+            }
+    return figures
+
+
+def medians(rounds: Sequence[dict[str, float]]) -> dict[str, Any]:
+    """Return the median of each figure over the rounds."""
+    return {name: statistics.median(each[name] for each in rounds) for name in rounds[0]}
 
 
 if __name__ == "__main__":

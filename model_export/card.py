@@ -302,7 +302,8 @@ def _commands(run: Mapping[str, Any], exported: Exported) -> list[str]:
         int8 = " --int8"
         eight_bits = (
             "Its convolutions are in 8 bits: on the windows of these clips no probability moved by more than "
-            f"{exported.int8_difference:.2f} from that in floats; what this costs in right answers is in docs/model.md. "
+            f"{exported.int8_difference:.2f} from that in floats; what this costs in right answers is in "
+            "docs/model.md. "
         )
     return [
         "",

@@ -26,7 +26,7 @@ from pipelines.cores import cores
 from pipelines.leave import as_process
 from pipelines.run import Run, new_run_id
 from schemas.settings import add_score_arguments, score_settings
-from scoring.child import ChildError
+from scoring.child import ChildError, prepare
 from scoring.model import Model, ModelError, load_model, read_model
 from storage import StorageError
 
@@ -72,6 +72,7 @@ def score(arguments: argparse.Namespace, beam_flags: Sequence[str], **plan: Any)
     ------
     ScoreError
     """
+    prepare()  # before Beam is imported, which takes as long
     model_bytes, model, output = checked(arguments)
     runner, options = _runner_and_options(beam_flags)
     try:

@@ -1,6 +1,6 @@
 """A child process that scores: native decoders may crash, hang or leak in it, and cost one recording.
 
-Audio is untrusted input to native code. A Beam worker thread therefore owns one `ScoringChild`, a pool of one spawned
+Audio is untrusted input to native code. A Beam worker thread therefore owns one `ScoringChild`, a pool of one
 process (pebble's), which takes recordings in batches, two batches ahead. When the process dies, makes no progress for
 a while or grows without bounds, the batch it was at is scored again one recording at a time, and a recording at which
 a process fresh from its start dies becomes a ``failed`` row: what an earlier one left behind is not held against it.
@@ -14,6 +14,10 @@ all that is reserved and never used (glibc's arenas, the stacks of OpenBLAS's th
 what is resident, and different on every machine), and where it is met, native code that does not expect it crashes in
 its own way. Between two looks a process may outgrow the limit by some hundred megabytes; the kernel is told to take
 the child first, should memory end before the next look.
+
+On Linux children are forked from multiprocessing's server, a process of one thread that has imported the libraries
+they need and nothing else happened in: `prepare` has it import them while the caller imports its own, and a child that
+replaces another is there in a fraction of a second. Elsewhere, where a fork is not safe, each is spawned.
 
 A pool whose process died is replaced whole: one that is killed while it holds pebble's locks would leave them to the
 next for ever.
@@ -32,7 +36,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
+from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +51,10 @@ from storage import Found, is_bucket, opening
 #: Recordings a batch, and batches under way: enough to hide the way to the child, few enough to lose little.
 BATCH_SIZE = 16
 BATCHES_AHEAD = 2
+
+#: What the server of children imports: libraries that start no thread, which a fork would not take along.
+_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+_FOR_CHILDREN = ["pebble", "psutil", "scipy.fft", "scipy.sparse", "soundfile", "soxr"]
 
 #: Seconds between two looks at a child that owes an answer.
 _LOOK_S = 0.2
@@ -106,8 +114,8 @@ class ScoringChild:
         self._options = options
         # Loaded here too: rows of recordings that kill the child name it, and a bad model is told before any work.
         self._model = load_model(options.model)
-        self._context = multiprocessing.get_context("spawn")
-        _start_tracker()
+        self._context = multiprocessing.get_context(_METHOD)
+        prepare()
         self._shared = self._context.RawValue(_Shared)
         self._under_way: collections.deque[tuple[list[Found], Any]] = collections.deque()
         self._batch: list[Found] = []
@@ -266,18 +274,29 @@ class ScoringChild:
         return failed(common, "child", death.code, f"{death}; {cure}", retryable=retryable)
 
 
-def _start_tracker() -> None:
-    """Start multiprocessing's own helper, which removes what processes leave behind.
-
-    Now: when it starts by itself it unblocks SIGINT, in the midst of `ScoringChild._schedule`. And without its warning
-    of what it removes, which is nothing to tell a user who pressed Ctrl-C.
-    """
-    kept = sys.warnoptions[:]
+def prepare() -> None:
+    """Start what starts children, which need not be waited for; called again, it does nothing."""
+    # Threads and processes inherit the mask: Ctrl-C is the caller's to answer. When multiprocessing's own helper, which
+    # removes what processes leave behind, starts by itself, it unblocks SIGINT; and it warns of what it removes, which
+    # is nothing to tell a user who pressed Ctrl-C.
+    kept, threads = sys.warnoptions[:], os.environ.get("OPENBLAS_NUM_THREADS")
     sys.warnoptions.append("ignore:resource_tracker:UserWarning")
     try:
         resource_tracker.ensure_running()
+        held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            if _METHOD == "forkserver":
+                os.environ["OPENBLAS_NUM_THREADS"] = "1"
+                forkserver.set_forkserver_preload(_FOR_CHILDREN)
+                forkserver.ensure_running()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, held)
     finally:
         sys.warnoptions[:] = kept
+        if threads is None:
+            os.environ.pop("OPENBLAS_NUM_THREADS", None)
+        else:
+            os.environ["OPENBLAS_NUM_THREADS"] = threads
 
 
 class ChildError(Exception):

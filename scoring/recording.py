@@ -26,6 +26,8 @@ from storage import Found, StorageError
 
 Source = str | os.PathLike[str] | bytes | Found
 
+_AS_USUAL = ScoreSettings()
+
 _TELEPHONE_HZ = 4_000.0
 _TELEPHONE_DB = 40.0
 
@@ -78,7 +80,7 @@ def score_recording(
     -------
     FileResult
     """
-    settings = settings or ScoreSettings()
+    settings = settings or _AS_USUAL
     if settings.voice == "vad":
         speech.network()  # here, so that a detector which cannot be loaded is not held against the recording
     clock = Clock()

@@ -105,7 +105,7 @@ def test_in_8_bits_it_is_smaller_and_answers_nearly_alike(run, corpus):
     assert small.size_bytes < plain.size_bytes
     types = {node.op_type for node in onnx.load(small.path).graph.node}
     assert {"QuantizeLinear", "DequantizeLinear"} <= types
-    # Seven bits: with eight, sums would saturate on processors without VNNI, and answers differ from machine to machine.
+    # Seven bits: with eight, sums would saturate where there is no VNNI, and answers would differ by machine.
     weights = [onnx.numpy_helper.to_array(w) for w in onnx.load(small.path).graph.initializer]
     assert max(np.abs(w.astype(int)).max() for w in weights if w.dtype == np.int8) <= 64
     assert (plain.difference, plain.int8_difference) == (small.difference, None)
