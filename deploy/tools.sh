@@ -21,7 +21,11 @@ promtool() {
     local package
     package="$(mktemp -d)"
     chmod 755 "$package"
-    (cd "$package" && apt-get download --quiet prometheus && dpkg-deb --extract prometheus_*.deb .)
+    (
+        cd "$package"
+        apt-get download --quiet prometheus || { apt-get update --quiet && apt-get download --quiet prometheus; }
+        dpkg-deb --extract prometheus_*.deb .
+    )
     install "$package/usr/bin/promtool" "$cache/bin/promtool"
     rm -rf "$package"
 }

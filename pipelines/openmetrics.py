@@ -5,7 +5,8 @@ the file says already, so that they rise from run to run, and so does the time o
 file, or none that can be read, they begin at 0. Of a run that is killed the file knows nothing: tell that by the age
 of ``emobeam_last_commit_timestamp_seconds``.
 
-Every sample has the output as a label: the collector refuses one series from two files.
+Every sample has the output as a label, since the collector refuses one series from two files; each output has a file
+of its own.
 """
 
 import types

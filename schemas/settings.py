@@ -142,7 +142,7 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
         "--metrics-file",
         metavar="PATH",
         help="at the end of the run, whatever came of it, write its figures there as OpenMetrics; for node exporter, a "
-        "name in its textfile folder that ends in .prom",
+        "name in its textfile folder that ends in .prom, one for each output",
     )
     parser.add_argument(
         "--channels",

@@ -73,6 +73,8 @@ class Archive:
         That are there.
     lost : list of str
         That were.
+    sizes : list of int
+        How many were there, night by night.
     forgotten : str
         The one that was forgotten, and is there.
     """
@@ -86,6 +88,7 @@ class Archive:
         self._made = 0
         self.names: list[str] = []
         self.lost: list[str] = []
+        self.sizes: list[int] = []
         self.forgotten = ""
 
     def uri(self, name: str) -> str:
@@ -188,27 +191,17 @@ def hooked(hook: str) -> None:
     as_process(emobeam.main)
 
 
-def live(
-    month: Month,
-    archive: Archive,
-    days: int = 30,
-    *,
-    outage_command: Sequence[str],
-    after: Callable[[int], object] = lambda day: None,
-) -> dict[int, list[int]]:
-    """Live through the month; return the exit codes of each night, one for each try and command.
-
-    `after` is called with the day, after its night.
-    """
+def live(month: Month, archive: Archive, days: int = 30, *, outage_command: Sequence[str]) -> dict[int, list[int]]:
+    """Live through the month; return the exit codes of each night, one for each try and command."""
     codes: dict[int, list[int]] = {}
     bad: list[str] = []
     for day in range(1, days + 1):
         if day == 1:
             archive.add(16)
         elif day != NOTHING_NEW:
-            archive.add(2 + day % 3)
-            archive.change(1 + day % 2)
             archive.lose(day % 3 == 0)
+            archive.change(1 + day % 2)
+            archive.add(2 + day % 3)
         if day == KILLED:
             archive.add(24)
         if day == BAD_UPLOAD:
@@ -216,7 +209,7 @@ def live(
         if day == BAD_UPLOAD + 2:
             archive.mend(bad[:4])
         codes[day] = _tries(month, day, outage_command)
-        after(day)
+        archive.sizes.append(len(archive.names))
         if day in COMPACT:
             codes[day].append(_command("compact", "--output", month.output))
         if day == FORGET:

@@ -29,23 +29,20 @@ def newest(output):
 def test_after_a_month_the_tables_are_those_of_one_run(tmp_path):
     place, outage = month.month_in(tmp_path)
     archive = month.Archive(place.archive)
-    sizes = {}
-    codes = month.live(
-        place, archive, outage_command=outage, after=lambda day: sizes.setdefault(day, len(archive.names))
-    )
+    codes = month.live(place, archive, outage_command=outage)
     strange = {
         month.KILLED: [-9, 0],
         month.AWAY_AT_FIRST: [1, 0],
         month.AWAY_WHEN_LISTED: [3],
         month.BAD_UPLOAD: [3],
         month.FORGET: [0, 0],
-        **dict.fromkeys(month.COMPACT, [0, 0]),
+        **{day: [0, 0] for day in month.COMPACT},
     }
     assert codes == {day: strange.get(day, [0]) for day in range(1, 31)}
     assert wrong_in(storage.path_of(place.output)) == []
 
     # One run over the final archive says the same of all that is there.
-    fresh = dataclasses.replace(place, output=storage.canonical(tmp_path / "fresh"))
+    fresh = dataclasses.replace(place, output=storage.canonical(tmp_path / "fresh"), metrics=tmp_path / "fresh.prom")
     assert month.night(fresh, 30) == 0
     wanted, found = newest(fresh.output), newest(place.output)
     forgotten = archive.uri(archive.forgotten)
@@ -67,7 +64,7 @@ def test_after_a_month_the_tables_are_those_of_one_run(tmp_path):
     rows = month.runs(place.output)
     nights = [row for row in rows if row["outcome"] == "complete"]
     assert [row["run_date"] for row in nights] == [f"2026-11-{day:02d}" for day in range(1, 31)]
-    assert [row["files_listed"] for row in nights] == [sizes[day] for day in range(1, 31)]
+    assert [row["files_listed"] for row in nights] == archive.sizes
     (adopted,) = [row for row in rows if row["outcome"] == "adopted"]
     assert adopted["run_date"] == nights[month.KILLED - 1]["run_date"], "of the night meant"
     assert 0 < adopted["files_taken_up"] < nights[month.KILLED - 1]["files_skipped"]
