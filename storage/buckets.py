@@ -139,7 +139,10 @@ def _broke_off(error: Exception, times: int) -> bool:
 
 
 def _found(uri: str, meta: Any, kind: Literal["recording", "hidden"] = "recording") -> Found:
-    return Found(uri, kind, meta["size"], meta["last_modified"], meta["e_tag"])
+    etag = meta["e_tag"]
+    if etag is not None and not etag.endswith('"') and not uri.startswith("memory:"):
+        etag = f'"{etag}"'  # Azure's listings tell it without the quotes that its answers have
+    return Found(uri, kind, meta["size"], meta["last_modified"], etag)
 
 
 def _glob_regex(key: str) -> re.Pattern[str]:
