@@ -33,8 +33,8 @@ _PREFIXES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
 #: obstore takes these from the environment only where it is given no such option at all.
 _CLIENT = ("allow_http", "allow_invalid_certificates", "proxy_url", "proxy_ca_certificate", "proxy_excludes")
 
-#: Of errors that obstore knows by no class of their own: what services say of credentials that are no longer good.
-_REFUSED = re.compile(r"<Code>(ExpiredToken|TokenRefreshRequired|InvalidToken|RequestExpired|AuthenticationFailed)<")
+#: What services say of credentials that are wrong, or no longer good. obstore has classes for some of these errors.
+_REFUSED = re.compile(r"status code: 40[13] |<Code>(ExpiredToken|TokenRefreshRequired|InvalidToken|RequestExpired)<")
 
 #: Times that an answer may break off before it counts as failed.
 _BREAKS = 5
@@ -139,7 +139,10 @@ def _broke_off(error: Exception, times: int) -> bool:
 
 
 def _found(uri: str, meta: Any, kind: Literal["recording", "hidden"] = "recording") -> Found:
-    return Found(uri, kind, meta["size"], meta["last_modified"], meta["e_tag"])
+    etag = meta["e_tag"]
+    if etag is not None and not etag.endswith('"') and not uri.startswith("memory:"):
+        etag = f'"{etag}"'  # Azure's listings tell it without the quotes that its answers have
+    return Found(uri, kind, meta["size"], meta["last_modified"], etag)
 
 
 def _glob_regex(key: str) -> re.Pattern[str]:
@@ -231,7 +234,7 @@ def write(uri: str, data: bytes, *, if_absent: bool) -> None:
     try:
         _ask(store.put, key, data, max_concurrency=_PIECES_AT_ONCE)
     except Exception as error:
-        raise StorageError("unwritable", f"cannot write {uri}: {_said(error)}") from error
+        raise _writing_error(f"cannot write {uri}", error) from error
     changes.watch("written", uri)
 
 
@@ -254,7 +257,7 @@ def put_if(uri: str, data: bytes, version: Version | None) -> Version:
     except (AlreadyExistsError, PreconditionError) as error:
         raise StorageError("exists", f"{uri} is there already", retryable=False) from error
     except Exception as error:
-        raise StorageError("unwritable", f"cannot write {uri}: {_said(error)}") from error
+        raise _writing_error(f"cannot write {uri}", error) from error
     changes.watch("written", uri)
     return _version(put)
 
@@ -281,13 +284,17 @@ def move(source: str, target: str) -> None:
     target_key = _split(target)[1]
     changes.watch("copy", target)
     try:
-        _ask(store.copy, source_key, target_key)
+        if source.startswith("az://"):
+            # Azure may copy later than it answers, and the source goes at once.
+            _ask(store.put, target_key, store.get(source_key).bytes(), max_concurrency=_PIECES_AT_ONCE)
+        else:
+            _ask(store.copy, source_key, target_key)
     except FileNotFoundError as error:
         if not exists(target):
             raise StorageError("not_found", f"{source} is gone, and {target} is not there") from error
         return
     except Exception as error:
-        raise StorageError("unwritable", f"cannot copy {source} to {target}: {_said(error)}") from error
+        raise _writing_error(f"cannot copy {source} to {target}", error) from error
     remove(source)
 
 
@@ -300,7 +307,7 @@ def remove(uri: str) -> None:
     except FileNotFoundError:
         return
     except Exception as error:
-        raise StorageError("unwritable", f"cannot remove {uri}: {_said(error)}") from error
+        raise _writing_error(f"cannot remove {uri}", error) from error
     changes.watch("removed", uri)
 
 
@@ -324,7 +331,7 @@ def remove_tree(prefix: str) -> None:
         try:
             _ask(store.delete, paths[first : first + 1_000])
         except Exception as error:
-            raise StorageError("unwritable", f"cannot remove {prefix}: {_said(error)}") from error
+            raise _writing_error(f"cannot remove {prefix}", error) from error
 
 
 def _said(error: Exception) -> str:
@@ -341,14 +348,21 @@ def _said(error: Exception) -> str:
 
 def reading_error(uri: str, error: Exception) -> StorageError:
     """Return what an error of obstore's in reading an object is to everyone else."""
-    from obstore.exceptions import PermissionDeniedError, PreconditionError, UnauthenticatedError
+    from obstore.exceptions import PreconditionError
 
     if isinstance(error, FileNotFoundError):
         return StorageError("not_found", f"{uri} is not there (any more); it was named or listed")
     if isinstance(error, PreconditionError):
         return StorageError("changed", f"{uri} changed while it was read; score it again when it is complete")
-    if isinstance(error, PermissionDeniedError | UnauthenticatedError) or _REFUSED.search(str(error)):
+    if _REFUSED.search(str(error)):
         return StorageError(
             "permission_denied", f"{uri} may not be read with these credentials: {_said(error)}; renew or change them"
         )
+    if "invalid path" in str(error):
+        return StorageError("unreadable", f"{uri} cannot be listed: {_said(error)}; move that object out of there")
     return StorageError("unreadable", f"{uri} cannot be read: {_said(error)}; see to the bucket, then score it again")
+
+
+def _writing_error(what: str, error: Exception) -> StorageError:
+    cure = "renew or change the credentials" if _REFUSED.search(str(error)) else "see to the bucket"
+    return StorageError("unwritable", f"{what}: {_said(error)}; {cure}, then run the same command again")

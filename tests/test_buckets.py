@@ -134,6 +134,19 @@ def test_from_bucket_to_bucket_as_from_folder_to_folder(kind, a_bucket, archive,
     assert storage.names(f"{base}/out") == ["_forgotten.json", "files", "runs", "segments"]
 
 
+@pytest.mark.s3
+@pytest.mark.gcs
+def test_from_one_service_to_another(a_bucket, archive, tiny_path, tmp_path):
+    source, target = a_bucket("s3"), a_bucket("gcs")
+    fill(source, archive)
+    model = ("--model", tiny_path, "--direct_num_workers", "1")
+    flags = ("--input", f"{source}/in/*.wav", "--output", target, *model)
+    assert run_score(*flags)["files_ok"] == 6
+    assert run_score(*flags)["files_skipped"] == 6
+    run_score("--input", archive, "--output", tmp_path / "out", *model)
+    assert answers(target) == answers(storage.canonical(tmp_path / "out"))
+
+
 @pytest.fixture(scope="module")
 def long_wav():
     """Some blocks of sound."""
@@ -164,7 +177,8 @@ def test_an_object_that_changes_while_it_is_read_fails_and_may_be_tried_again(
 
     (row,) = score_recording(storage.stat(uri), tiny, on_progress=lambda _: change()).files
     assert (row["status"], row["error_stage"], row["retryable"]) == ("failed", "open", True)
-    assert row["error_code"] == ("changed" if what == "replaced" else "not_found")
+    # To Azure, what is gone is no longer what was asked for.
+    assert row["error_code"] == ("changed" if what == "replaced" or kind == "az" else "not_found")
     if what == "replaced":
         assert score_recording(storage.stat(uri), tiny).files[0]["status"] == "ok"
 

@@ -4,15 +4,13 @@ usage: xml_api.py PORT SERVER_PORT
 
 What it stores, lists, versions and refuses is the server's doing: a put on condition of a generation becomes an upload
 on that condition, a copy a rewrite. Two things are done here: a read on condition of an etag, which the server does
-not know, asks for the etag first and then for that generation; and the pieces of a long upload are put together. Etags
-in listings get the quotes that they have elsewhere. One process, loopback only, no credentials: to try things out, not
-to serve.
+not know, asks for the etag first and then for that generation; and the pieces of a long upload are put together. One
+process, loopback only, no credentials: to try things out, not to serve.
 """
 
 import http.client
 import http.server
 import json
-import re
 import sys
 import uuid
 from typing import Any
@@ -74,8 +72,6 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 path += f"{'&' if query else '?'}generation={headers['x-goog-generation']}"
         span = {"range": self.headers["range"]} if "range" in self.headers else {}
         status, headers, data = self.ask(self.command, path, headers=span)
-        if "list-type" in query:
-            data = re.sub(rb"<ETag>([^<]*)</ETag>", rb"<ETag>&quot;\1&quot;</ETag>", data)
         told = {name: headers[name] for name in _KEPT if name in headers}
         length = int(headers.get("content-length", 0)) if self.command == "HEAD" else None
         self.send(status, told, data, length=length)
