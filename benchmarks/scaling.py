@@ -5,8 +5,8 @@ usage: scaling.py [--price PER_CORE_HOUR] [--move-ms MS] [--names-per-s N] [--me
 The cost of a recording, the share of the cores that a run uses, the skip join's time and memory come from
 docs/results/*.json, and so follow whatever is measured there anew. Prices, a bucket's pace and the kinds of machines
 are inputs: those given here are examples and no provider's. `--measure` measures here, and writes into
-docs/results/scaling.json, what no other benchmark tells: the memory of a recording in the step that orders all of them, the
-time to list a name and to promote an object in a folder.
+docs/results/scaling.json, what no other benchmark tells: the memory of a recording in the step that orders all of
+them, the time to list a name and to promote an object in a folder.
 """
 
 import argparse
@@ -102,7 +102,7 @@ def tables(arguments: argparse.Namespace) -> str:
         "|---" * (4 + len(CORES)) + "|",
     ]
     rest = [
-        "| recordings | kind | list | join, local runner | its memory | ordering, one worker's memory | parts | promote |",
+        "| recordings | kind | list | join, local runner | its memory | ordering, its memory | parts | promote |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for files in SIZES:

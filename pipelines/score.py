@@ -64,7 +64,9 @@ def score(arguments: argparse.Namespace, beam_flags: Sequence[str], **plan: Any)
     Returns
     -------
     row : dict
-        With ``run_id``, ``run_date``, ``output``, and in ``settled`` what was done about dead runs, a line each.
+        With ``run_id``, ``run_date``, ``output``, and in ``settled`` what was done about dead runs, a line each. Where
+        ``--template_location`` asks for a job that somebody else starts, and which the next run commits, it has
+        ``template`` in place of the columns of the runs table.
 
     Raises
     ------
@@ -76,7 +78,10 @@ def score(arguments: argparse.Namespace, beam_flags: Sequence[str], **plan: Any)
         with storage.hold(staging.lock_of(output)) as lock:
             settled = commit.settle(output, lock.check)
             run = plan_run(arguments, model, output, beam_flags, after=newest_run_id(output), **plan)
-            row = _run(run, model_bytes, runner, options, lock.check)
+            if _is_cluster(runner) and _template(options):
+                row = _hand_over(run, model_bytes, runner, options)
+            else:
+                row = _run(run, model_bytes, runner, options, lock.check)
     except (StorageError, commit.CommitError, ChildError) as error:
         raise ScoreError(str(error)) from error
     return {**row, "settled": [str(one) for one in settled]}
@@ -213,19 +218,13 @@ def _run(run: Run, model_bytes: bytes, runner: Any, options: Any, check: Callabl
 
 def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> None:
     """Run the pipeline, and wait for it in a thread, so that this one can be interrupted, and sees a lost lock."""
-    import apache_beam as beam
-    from apache_beam.options.pipeline_options import GoogleCloudOptions
     from apache_beam.runners.worker import sdk_worker
 
     from pipelines import progress
-    from pipelines.transforms import ScoreArchive
 
     sdk_worker.print = lambda *_, **__: None  # a worker prints its error at length, besides logging and raising it
 
-    named = options.view_as(GoogleCloudOptions)  # whose name for a job every runner takes
-    named.job_name = named.job_name or f"emobeam-{run.run_id.lower().replace('.', '-')}"
-    pipeline = beam.Pipeline(runner=runner, options=options)
-    pipeline | "ScoreArchive" >> ScoreArchive(run)
+    pipeline = _pipeline(run, runner, options)
     job = _submit(pipeline) if _is_cluster(runner) else None
     errors: list[BaseException] = []
 
@@ -250,6 +249,33 @@ def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Non
             raise
     if errors:
         raise errors[0]
+
+
+def _pipeline(run: Run, runner: Any, options: Any) -> Any:
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import GoogleCloudOptions
+
+    from pipelines.transforms import ScoreArchive
+
+    named = options.view_as(GoogleCloudOptions)  # whose name for a job every runner takes
+    named.job_name = named.job_name or f"emobeam-{run.run_id.lower().replace('.', '-')}"
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    pipeline | "ScoreArchive" >> ScoreArchive(run)
+    return pipeline
+
+
+def _template(options: Any) -> str | None:
+    from apache_beam.options.pipeline_options import GoogleCloudOptions
+
+    location: str | None = options.view_as(GoogleCloudOptions).template_location
+    return location
+
+
+def _hand_over(run: Run, model_bytes: bytes, runner: Any, options: Any) -> dict[str, Any]:
+    """Stage a run and write its job where ``--template_location`` says; it ends with a manifest, and no commit."""
+    commit.stage(run, model_bytes)
+    _submit(_pipeline(run, runner, options))
+    return {"run_id": run.run_id, "run_date": run.run_date, "output": run.output, "template": _template(options)}
 
 
 #: Seconds that a cluster may take to cancel a job.
@@ -332,6 +358,9 @@ def main(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
     except ScoreError as error:
         print(f"emobeam score: {error}", file=sys.stderr)
         return error.exit_code
+    if "template" in row:
+        print(json.dumps(row))
+        return 0
     print(summary.for_people(row) if sys.stdout.isatty() else summary.for_programs(row))
     failed, taken_up = row["files_failed"], row["files_taken_up"]
     if failed > arguments.max_failure_rate * taken_up:
