@@ -12,4 +12,4 @@ manager=$PPID
 ) >/dev/null 2>&1 &
 
 export RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1 # no environment of its own for each worker: emobeam is in this one
-exec beam-boot "$@"
+exec beam-boot "$@" --semi_persist_dir="$(mktemp -d)" # of its own: two that start at once would share /tmp/staged
