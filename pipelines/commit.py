@@ -107,6 +107,12 @@ def _seal(run: Run, names: Sequence[str], counts: Counts, row: dict[str, Any], e
     staging.decide(run.output, run.run_id, steps)
 
 
+def stage(run: Run, model: bytes) -> None:
+    """Stage a run's plan, and the model for its workers."""
+    storage.write(run.plan, run.to_json().encode())
+    storage.write(run.staged_model, model)
+
+
 def run_whole(run: Run, model: bytes, work: Callable[[Run], None], check: Callable[[], None]) -> None:
     """Take a run from its plan to its commit.
 
@@ -126,8 +132,7 @@ def run_whole(run: Run, model: bytes, work: Callable[[Run], None], check: Callab
         Whatever `work` raises. What was sealed by then is left for the next run, unless a person interrupted.
     """
     try:
-        storage.write(run.plan, run.to_json().encode())
-        storage.write(run.staged_model, model)
+        stage(run, model)
         work(run)
     except BaseException as error:
         gate.shut(run.run_id)

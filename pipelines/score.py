@@ -66,7 +66,9 @@ def score(arguments: argparse.Namespace, beam_flags: Sequence[str], **plan: Any)
     -------
     row : dict
         With ``run_id``, ``run_date``, ``output``; in ``measured`` what Beam measured (see `pipelines.measures`); and
-        in ``settled`` what was done about dead runs, a line each.
+        in ``settled`` what was done about dead runs, a line each. Where ``--template_location`` asks for a job that
+        somebody else starts, and which the next run commits, it has ``template`` in place of the columns of the runs
+        table.
 
     Raises
     ------
@@ -79,7 +81,10 @@ def score(arguments: argparse.Namespace, beam_flags: Sequence[str], **plan: Any)
         with storage.hold(staging.lock_of(output)) as lock:
             settled = commit.settle(output, lock.check)
             run = plan_run(arguments, model, output, beam_flags, after=newest_run_id(output), **plan)
-            row = _run(run, model_bytes, runner, options, lock.check)
+            if _is_cluster(runner) and _template(options):
+                row = _hand_over(run, model_bytes, runner, options)
+            else:
+                row = _run(run, model_bytes, runner, options, lock.check)
     except (StorageError, commit.CommitError, ChildError) as error:
         raise ScoreError(str(error)) from error
     return {**row, "settled": [str(one) for one in settled]}
@@ -220,19 +225,13 @@ def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Map
 
     Return what Beam measured.
     """
-    import apache_beam as beam
-    from apache_beam.options.pipeline_options import GoogleCloudOptions
     from apache_beam.runners.worker import sdk_worker
 
     from pipelines import measures, progress
-    from pipelines.transforms import ScoreArchive
 
     sdk_worker.print = lambda *_, **__: None  # a worker prints its error at length, besides logging and raising it
 
-    named = options.view_as(GoogleCloudOptions)  # whose name for a job every runner takes
-    named.job_name = named.job_name or f"emobeam-{run.run_id.lower().replace('.', '-')}"
-    pipeline = beam.Pipeline(runner=runner, options=options)
-    pipeline | "ScoreArchive" >> ScoreArchive(run)
+    pipeline = _pipeline(run, runner, options)
     job = _submit(pipeline) if _is_cluster(runner) else None
     results: list[Any] = []
     errors: list[BaseException] = []
@@ -260,6 +259,33 @@ def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Map
     if errors:
         raise errors[0]
     return measures.told(results[0])
+
+
+def _pipeline(run: Run, runner: Any, options: Any) -> Any:
+    import apache_beam as beam
+    from apache_beam.options.pipeline_options import GoogleCloudOptions
+
+    from pipelines.transforms import ScoreArchive
+
+    named = options.view_as(GoogleCloudOptions)  # whose name for a job every runner takes
+    named.job_name = named.job_name or f"emobeam-{run.run_id.lower().replace('.', '-')}"
+    pipeline = beam.Pipeline(runner=runner, options=options)
+    pipeline | "ScoreArchive" >> ScoreArchive(run)
+    return pipeline
+
+
+def _template(options: Any) -> str | None:
+    from apache_beam.options.pipeline_options import GoogleCloudOptions
+
+    location: str | None = options.view_as(GoogleCloudOptions).template_location
+    return location
+
+
+def _hand_over(run: Run, model_bytes: bytes, runner: Any, options: Any) -> dict[str, Any]:
+    """Stage a run and write its job where ``--template_location`` says; it ends with a manifest, and no commit."""
+    commit.stage(run, model_bytes)
+    _submit(_pipeline(run, runner, options))
+    return {"run_id": run.run_id, "run_date": run.run_date, "output": run.output, "template": _template(options)}
 
 
 #: Seconds that a cluster may take to cancel a job.
@@ -356,6 +382,9 @@ def _score_and_tell(arguments: argparse.Namespace, beam_flags: Sequence[str]) ->
     except ScoreError as error:
         print(f"emobeam score: {error}", file=sys.stderr)
         return error.exit_code, None
+    if "template" in row:
+        print(json.dumps(row))
+        return 0, None
     print(summary.for_people(row) if sys.stdout.isatty() else summary.for_programs(row))
     failed, taken_up = row["files_failed"], row["files_taken_up"]
     if failed > arguments.max_failure_rate * taken_up:

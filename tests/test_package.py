@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -65,6 +66,44 @@ def test_the_wheel_scores_in_an_empty_folder(built, tmp_path):
     assert json.loads(done.stdout)["files_ok"] == 9
     assert sorted(p.name for p in (empty / "scores").iterdir()) == ["files", "runs", "segments"]
     assert done.stderr == ""
+
+
+@pytest.mark.install
+def test_the_sdist_installs_in_an_empty_environment_and_scores(built, tmp_path):
+    """As Beam's workers install it with ``--setup_file``: from the sdist, with what it needs from PyPI."""
+    sdist, _ = built
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "venv")], check=True)
+    binaries = tmp_path / "venv" / "bin"
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    pip = [str(binaries / "python"), "-m", "pip", "install", "--quiet", str(sdist)]
+    subprocess.run(pip, env=environment, check=True)
+
+    def emobeam(*flags):
+        done = subprocess.run(
+            [str(binaries / "emobeam"), *flags],
+            cwd=tmp_path, env=environment, capture_output=True, text=True, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stderr) == (0, "")
+        return done.stdout
+
+    assert "score" in emobeam("--help")
+    assert json.loads(emobeam("score", "--input", str(ROOT / "samples"), "--output", "scores"))["files_ok"] == 9
+
+
+def test_a_flex_template_asks_for_flags_that_there_are():
+    import argparse
+
+    from schemas.settings import add_score_arguments
+
+    parser = argparse.ArgumentParser()
+    add_score_arguments(parser)
+    flags = {flag.removeprefix("--"): action for action in parser._actions for flag in action.option_strings}
+    metadata = json.loads((ROOT / "deploy" / "dataflow" / "metadata.json").read_text())
+    for parameter in metadata["parameters"]:
+        action = flags[parameter["name"]]
+        assert action.required is not parameter.get("isOptional", False)
+        for choice in action.choices or ():
+            assert re.fullmatch(parameter["regexes"][0], choice)
 
 
 def test_scoring_needs_no_training_library():

@@ -11,6 +11,7 @@ from test_pipeline import a_run, run_score
 
 import storage
 from pipelines import score as score_module
+from pipelines.run import Run
 from pipelines.score import ScoreError
 from pipelines.transforms import ScoreArchive
 
@@ -71,7 +72,7 @@ class Job(PipelineResult):
         super().__init__(PipelineState.RUNNING)
         self._told = told
 
-    def wait_until_finish(self, duration=None):
+    def wait_until_finish(self):
         while not self._told:
             pass
         raise RuntimeError("Pipeline failed in state CANCELLED")
@@ -86,15 +87,15 @@ class ClusterRunner(PipelineRunner):
     error = ""
     told: list = []  # noqa: RUF012 - told from the class, since Beam makes the runner by its name
 
-    def run_pipeline(self, pipeline, options):
+    def run_pipeline(self, pipeline, options):  # noqa: ARG002 - as Beam calls it
         if self.error:
             raise RuntimeError(self.error)
         return Job(self.told)
 
 
-def run_there(tmp_path):
+def run_there(tmp_path, *flags):
     name = f"{ClusterRunner.__module__}.{ClusterRunner.__qualname__}"
-    return run_score("--input", ROOT / "samples", "--output", tmp_path / "out", "--runner", name)
+    return run_score("--input", ROOT / "samples", "--output", tmp_path / "out", "--runner", name, *flags)
 
 
 def test_an_interrupt_cancels_a_job_before_its_staging_is_thrown_away(tmp_path, monkeypatch):
@@ -131,7 +132,7 @@ def test_an_interrupt_cancels_a_job_before_its_staging_is_thrown_away(tmp_path, 
     ("error", "told"),
     [
         (
-            "Pipeline x failed in state FAILED: java.lang.RuntimeException: Error received from SDK harness: Traceback\n"
+            "Pipeline x failed in state FAILED: java.lang.RuntimeException: Error received from SDK harness\n"
             'Traceback (most recent call last):\n  File "x.py"\nStorageError: the disk is full\n',
             "the job failed on the cluster: StorageError: the disk is full",
         ),
@@ -148,3 +149,15 @@ def test_a_job_that_fails_is_told_in_a_line(tmp_path, monkeypatch, error, told):
     assert str(raised.value).startswith(told)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "out" / "_staging").exists()
+
+
+def test_a_template_is_handed_over_and_committed_by_the_next_run(tmp_path):
+    row = run_there(tmp_path, "--template_location", "gs://bucket/job")
+    assert row["template"] == "gs://bucket/job"
+    (staged,) = (tmp_path / "out" / "_staging").glob("*/run.json")
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:  # whoever starts the job
+        pipeline | ScoreArchive(Run.from_json(staged.read_text()))
+    assert not (tmp_path / "out" / "files").exists()
+    row = run_score("--input", ROOT / "samples", "--output", tmp_path / "out")
+    assert (row["files_taken_up"], row["files_skipped"]) == (0, 9)
+    assert [line.partition(" had died: ")[2] for line in row["settled"]] == ["finished its commit"]

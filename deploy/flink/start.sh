@@ -38,6 +38,9 @@ ln -s "$here/worker.sh" "$state/bin/emobeam-worker"
 # By name: a TaskManager finds emobeam-worker, that beam-boot, and that `python`.
 export PATH="$state/bin:$(dirname "$("$python" -c 'import sys; print(sys.executable)')"):$PATH"
 
+cd "$state" # workers leave files where they start
+export TMPDIR="$state/tmp"
+
 launch() { # NAME CLASS HEAP ARGUMENTS...: one Java process, its log in $state/NAME.log
     local name="$1" class="$2" heap="$3"
     shift 3
