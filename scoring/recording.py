@@ -73,8 +73,10 @@ def score_recording(
     FileResult
     """
     settings = settings or _AS_USUAL
+    # Here, so that what cannot be loaded is not held against the recording.
+    frontend.prepare(model.contract.front_end)
     if settings.voice == "vad":
-        speech.network()  # here, so that a detector which cannot be loaded is not held against the recording
+        speech.network()
     found = _found(source)
     common = known(found, model, settings)
     if found.error is not None:
