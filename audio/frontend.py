@@ -93,8 +93,14 @@ class _Tables(NamedTuple):
     filters: Any  # scipy.sparse.csr_array, shape (n_mels, n_fft // 2 + 1)
 
 
+def prepare(front_end: FrontEnd) -> None:
+    """Load and make what is else loaded and made at the first sound."""
+    _tables(front_end)
+
+
 @functools.lru_cache(maxsize=8)
 def _tables(front_end: FrontEnd) -> _Tables:
+    import scipy.fft
     import scipy.sparse
 
     phase = 2 * np.pi * np.arange(front_end.n_fft) / front_end.n_fft

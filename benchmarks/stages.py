@@ -3,7 +3,7 @@
 usage: stages.py --archive DIR [--json FILE] [--files N]
 
 Each stage is timed by running the loop up to it, on the same files, turn and turn about; a stage's own time is the
-difference to the one before. Medians over rounds.
+difference to the one before. Medians over rounds, of processor time: others may work on the machine meanwhile.
 """
 
 import argparse
@@ -74,9 +74,9 @@ def main() -> None:
         totals = dict.fromkeys(ways, 0.0)
         for f in found:
             for name, way in ways.items():
-                started = time.perf_counter()
+                started = time.process_time()
                 way(f)
-                totals[name] += time.perf_counter() - started
+                totals[name] += time.process_time() - started
         for name, total in totals.items():
             times[name].append(total / len(found) * 1e3)
     upto = {name: statistics.median(values[1:]) for name, values in times.items()}

@@ -181,9 +181,9 @@ def link(files: Sequence[Found], number: int, folder: Path) -> Path:
     """Return a folder of so many recordings, hard links to files, over and over."""
     for index, found in enumerate(itertools.islice(itertools.cycle(files), number)):
         path = Path(storage.path_of(found.uri))
-        place = folder / str(number) / f"{index // len(files)}" / path.parent.name
+        place = folder / str(number) / f"{index // 1_000:03d}"
         place.mkdir(parents=True, exist_ok=True)
-        (place / path.name).hardlink_to(path)
+        (place / f"{index:06d}-{path.name}").hardlink_to(path)
     return folder / str(number)
 
 

@@ -5,6 +5,7 @@ only where ONNX Runtime answers as Keras does on real clips. In 8 bits it cannot
 Keras's answers, and the one in 8 bits to the graph's, as nearly as `model_export.int8` allows.
 """
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -134,7 +135,8 @@ def export(
         graph = to_int8(graph, calibration_windows(trained, contract.front_end))
         windows = calibration_windows(sample, contract.front_end)
         int8_difference = check_likeness(plain, open_session(graph.SerializeToString()), windows)
-        contract.training["int8"] = {"largest_difference": int8_difference, "clips": len(sample)}
+        told = {"largest_difference": int8_difference, "clips": len(sample)}
+        contract = dataclasses.replace(contract, training={**contract.training, "int8": told})
     metadata = graph.metadata_props.add()
     metadata.key, metadata.value = METADATA_KEY, contract.to_json()
     content = graph.SerializeToString()

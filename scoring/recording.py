@@ -81,8 +81,10 @@ def score_recording(
     FileResult
     """
     settings = settings or _AS_USUAL
+    # Here, so that what cannot be loaded is not held against the recording.
+    frontend.prepare(model.contract.front_end)
     if settings.voice == "vad":
-        speech.network()  # here, so that a detector which cannot be loaded is not held against the recording
+        speech.network()
     clock = Clock()
     result = _attempt(source, model, settings, on_progress or (lambda _: None), open_read or storage.open_read, clock)
     clock.turn("other")
