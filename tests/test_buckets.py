@@ -194,6 +194,29 @@ def test_a_long_recording_is_streamed_by_ranges(proxy, s3, long_wav, tiny):
 
 
 @pytest.mark.s3
+def test_what_comes_next_is_on_its_way_before_it_is_asked_for(proxy, s3, long_wav):
+    uris = [f"{s3}/{name}.wav" for name in "abcdefghijkl"]
+    for uri in uris:
+        storage.write(uri, b"sound")
+    open_read = storage.opening(uris)
+    open_read(uris[0]).close()
+    wait_for(lambda: sum(proxy.count(f"{name}.wav") for name in "abcdefghijkl") == 9, proxy)
+
+    storage.write(f"{s3}/long.wav", long_wav)
+    with storage.open_read(f"{s3}/long.wav") as file:
+        file.seek(ranges.BLOCK)
+        file.read(1)
+        wait_for(lambda: proxy.count("long.wav") == 4, proxy)
+
+
+def wait_for(happened, proxy):
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline, proxy.seen
+        time.sleep(0.01)
+
+
+@pytest.mark.s3
 @pytest.mark.parametrize(
     "fault",
     [Answer(500), Answer(503), Answer(429), Cut(-1), Cut(0), Cut(1_000), Cut(300_000), Slow(200_000, 0.01)],
