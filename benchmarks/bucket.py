@@ -1,23 +1,31 @@
 """Files a second from a folder and from a bucket, in one run on the same files: `emobeam score`, timed from outside.
 
-usage: bucket.py --archive DIR --bucket URI [--rounds N] [--workers N] [--json FILE]
+usage: bucket.py --archive DIR --bucket URI [--server-pid PID] [--rounds N] [--workers N] [--json FILE]
 
 Start the server first: eval "$(deploy/s3/start.sh)"; then URI may be s3://calls/benchmark. The recordings are copied
 there. Folder to folder and bucket to bucket take turns, as often as --rounds says, so that a machine that grows slower
 or faster does so for both; their times are added up, start-up included. The server, on loopback, takes its own share of
 the same cores.
+
+Where other work runs beside, seconds tell who got the processor, and the side with more threads gets more of it: so the
+seconds of processor are told, too, the server's among them if --server-pid names it. Files by these are what a machine
+of its own would give at least, if it were never idle.
 """
 
 import argparse
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
+
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -26,19 +34,37 @@ import storage  # noqa: E402 - the path above comes first
 from audio.decode import EXTENSIONS  # noqa: E402
 
 
-def scored(source: str, output: str, workers: int) -> tuple[int, float]:
-    """Return the files and the seconds of a run."""
+@dataclass(frozen=True)
+class Took:
+    """What a run took: seconds, and seconds of processor of its processes and of the server."""
+
+    files: int
+    seconds: float
+    own_s: float
+    server_s: float
+
+
+def scored(source: str, output: str, workers: int, server: psutil.Process | None) -> Took:
+    """Score, and return what it took."""
     command = [
         sys.executable, "-m", "emobeam", "score", "--input", source, "--output", output,
         "--direct_num_workers", str(workers),
     ]  # fmt: skip
+    own_s, server_s = _processor_s(server)
     started = time.perf_counter()
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     seconds = time.perf_counter() - started
+    after = _processor_s(server)
     row = json.loads(done.stdout)
     if row["files_failed"]:
         raise SystemExit(f"{row['files_failed']} recordings of {source} failed")
-    return row["files_taken_up"], seconds
+    return Took(row["files_taken_up"], seconds, after[0] - own_s, after[1] - server_s)
+
+
+def _processor_s(server: psutil.Process | None) -> tuple[float, float]:
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    times = server.cpu_times() if server else None
+    return ended.ru_utime + ended.ru_stime, times.user + times.system if times else 0.0
 
 
 def copy(archive: Path, bucket: str) -> int:
@@ -57,14 +83,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--archive", type=Path, required=True, help="folder of recordings")
     parser.add_argument("--bucket", required=True, help="uri of a prefix, for recordings and scores")
+    parser.add_argument("--server-pid", type=int)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", type=Path, help="file for the figures")
     arguments = parser.parse_args()
 
     place = f"{arguments.bucket.rstrip('/')}/{uuid.uuid4().hex}"
-    seconds: dict[str, list[float]] = {"folder": [], "bucket": []}
-    files = 0
+    server = psutil.Process(arguments.server_pid) if arguments.server_pid else None
+    took: dict[str, list[Took]] = {"folder": [], "bucket": []}
     try:
         size = copy(arguments.archive, f"{place}/in")
         with tempfile.TemporaryDirectory() as folder:
@@ -74,25 +101,32 @@ def main() -> None:
                     "bucket": (f"{place}/in", f"{place}/out-{number}"),
                 }
                 for side in sorted(sides, reverse=number % 2 == 0):
-                    files, took = scored(*sides[side], arguments.workers)
-                    seconds[side].append(took)
+                    took[side].append(scored(*sides[side], arguments.workers, server))
     finally:
         storage.remove_tree(place)
-    rates = {side: arguments.rounds * files / sum(took) for side, took in seconds.items()}
+    files = {side: sum(run.files for run in runs) for side, runs in took.items()}
+    per_s = {side: files[side] / sum(run.seconds for run in runs) for side, runs in took.items()}
+    per_processor_s = {
+        side: files[side] / sum(run.own_s + (run.server_s if side == "bucket" else 0.0) for run in runs)
+        for side, runs in took.items()
+    }
     figures = {
-        "files": files,
+        "files": files["folder"] // arguments.rounds,
         "mb": round(size / 1e6, 1),
         "rounds": arguments.rounds,
         "workers": arguments.workers,
         "cores": os.cpu_count(),
-        "folder_files_per_s": round(rates["folder"], 2),
-        "bucket_files_per_s": round(rates["bucket"], 2),
-        "bucket_of_folder": round(rates["bucket"] / rates["folder"], 3),
-        "folder_s": [round(took, 2) for took in seconds["folder"]],
-        "bucket_s": [round(took, 2) for took in seconds["bucket"]],
+        "load": [round(load, 1) for load in os.getloadavg()],
+        **{f"{side}_files_per_s": round(rate, 2) for side, rate in per_s.items()},
+        "bucket_of_folder": round(per_s["bucket"] / per_s["folder"], 3),
+        **{f"{side}_files_per_processor_s": round(rate, 2) for side, rate in per_processor_s.items()},
+        "bucket_of_folder_by_processor": round(per_processor_s["bucket"] / per_processor_s["folder"], 3),
+        **{f"{side}_s": [round(run.seconds, 2) for run in runs] for side, runs in took.items()},
+        **{f"{side}_own_processor_s": [round(run.own_s, 2) for run in runs] for side, runs in took.items()},
+        "server_processor_s": [round(run.server_s, 2) for run in took["bucket"]],
     }
     for name, value in figures.items():
-        print(f"{name:20s} {value}")
+        print(f"{name:30s} {value}")
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=1) + "\n")
 

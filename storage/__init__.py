@@ -42,6 +42,10 @@ __all__ = [
 ]
 
 
+#: Questions to a bucket that wait for their answers side by side.
+_AT_ONCE = 16
+
+
 def list_input(pattern: str, extensions: Collection[str]) -> Iterator[Found]:
     """List what an input pattern names.
 
@@ -66,13 +70,21 @@ def list_input(pattern: str, extensions: Collection[str]) -> Iterator[Found]:
         ``not_found`` where nothing has that name.
     """
     if pattern.lower().endswith(".txt"):
-        for line in read(canonical(pattern)).split(b"\n"):
-            name = line.rstrip(b"\r").removeprefix(b"\xef\xbb\xbf")
-            if name.strip():
-                yield stat(canonical(name, base=canonical(pattern).rpartition("/")[0]))
+        base = canonical(pattern).rpartition("/")[0]
+        lines = (line.rstrip(b"\r").removeprefix(b"\xef\xbb\xbf") for line in read(canonical(pattern)).split(b"\n"))
+        yield from _stats([canonical(line, base=base) for line in lines if line.strip()])
         return
     lister = buckets if is_bucket(pattern) else folders
     yield from lister.list_input(pattern, extensions)
+
+
+def _stats(uris: Sequence[str]) -> Iterator[Found]:
+    if not any(map(is_bucket, uris)):
+        yield from map(stat, uris)
+        return
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        for first in range(0, len(uris), 1_000):
+            yield from pool.map(stat, uris[first : first + 1_000])
 
 
 def stat(uri: str) -> Found:

@@ -24,6 +24,8 @@ from pipelines.verify import verify
 from scoring import score_recording
 from storage import StorageError, buckets, ranges
 
+pytestmark = pytest.mark.timeout(900)  # kills cost whole runs, and leases that must end
+
 SERVERS = BUCKETS[1:]
 
 
@@ -191,6 +193,29 @@ def test_a_long_recording_is_streamed_by_ranges(proxy, s3, long_wav, tiny):
     asked = [request for request in proxy.seen if request.method == "GET" and request.key.endswith("a.wav")]
     assert all(request.last - request.first < ranges.BLOCK for request in asked)
     assert len(asked) == -(-len(long_wav) // ranges.BLOCK)
+
+
+@pytest.mark.s3
+def test_what_comes_next_is_on_its_way_before_it_is_asked_for(proxy, s3, long_wav):
+    uris = [f"{s3}/{name}.wav" for name in "abcdefghijkl"]
+    for uri in uris:
+        storage.write(uri, b"sound")
+    open_read = storage.opening(uris)
+    open_read(uris[0]).close()
+    wait_for(lambda: sum(proxy.count(f"{name}.wav") for name in "abcdefghijkl") == 9, proxy)
+
+    storage.write(f"{s3}/long.wav", long_wav)
+    with storage.open_read(f"{s3}/long.wav") as file:
+        file.seek(ranges.BLOCK)
+        file.read(1)
+        wait_for(lambda: proxy.count("long.wav") == 4, proxy)
+
+
+def wait_for(happened, proxy):
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline, proxy.seen
+        time.sleep(0.01)
 
 
 @pytest.mark.s3
@@ -417,3 +442,46 @@ def rerun(archive, output):
             time.sleep(0.1)
         else:
             return
+
+
+COMMAND = """
+import functools, itertools, os, signal, sys
+import emobeam, pipelines.score as s
+from pipelines.leave import as_process
+from storage import changes, locks
+def watch(*_):
+    if next(changed) == at: os.kill(os.getpid(), signal.SIGKILL)
+if __name__ == "__main__":  # the scoring child imports this too
+    at, changed, changes.watch = int(sys.argv.pop(1)), itertools.count(1), watch
+    locks.LEASE_S, locks.RENEW_S = 4.0, 0.5
+    s.plan_run = functools.partial(s.plan_run, part_rows=6)
+    as_process(emobeam.main)
+"""
+
+
+@pytest.mark.s3
+def test_kill_the_command_at_some_changes_of_a_bucket(s3, archive, tiny_path, tmp_path):
+    """The whole command with Beam and its child, while it scores and while it commits."""
+    fill(s3, archive)
+    script = tmp_path / "killed.py"
+    script.write_text(COMMAND)
+
+    def night(output, at=0):
+        while storage.holder(f"{output}/_staging/lock"):
+            time.sleep(0.1)
+        done = subprocess.run(
+            [sys.executable, str(script), str(at), "score", "--input", f"{s3}/in", "--output", output,
+             "--model", str(tiny_path), "--direct_num_workers", "2"],
+            capture_output=True, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False,
+        )  # fmt: skip
+        assert done.returncode == (-signal.SIGKILL if at else 0), done.stderr
+
+    night(f"{s3}/undisturbed")
+    wanted = answers(f"{s3}/undisturbed")
+    assert len(wanted) > 10
+    for at in (9, 17, 27):
+        output = f"{s3}/{at}"
+        night(output, at)
+        night(output)
+        assert walk.check(output, walk.rows(output)) == []
+        assert answers(output) == wanted
