@@ -66,11 +66,19 @@ def kill_as_it_scores(process: Any) -> None:
     lines = (CACHE / "flink-state" / "pids").read_text().splitlines()
     (manager,) = (int(line.split()[0]) for line in lines if line.endswith("taskmanager-2"))
     while process.poll() is None:
-        if any("spawn_main" in " ".join(one.cmdline()) for one in psutil.Process(manager).children(recursive=True)):
+        if any("spawn_main" in command_of(one) for one in psutil.Process(manager).children(recursive=True)):
             time.sleep(2)
             os.kill(manager, signal.SIGKILL)
             return
         time.sleep(0.1)
+
+
+def command_of(process: psutil.Process) -> str:
+    """Return a process's command line; nothing where it has ended by now."""
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:
+        return ""
 
 
 def on_flink(pattern: str, managers: int, **how: Any) -> dict[str, float]:

@@ -121,3 +121,11 @@ def test_the_progress_line_tells_files_rate_and_failures():
         board.count(failed=index < 3)
     board.watch(lambda: 7200.0)
     assert line(board, 10.0) == "500 of 2,000 files (25 %)  50.0 files/s  720 times real time  3 failed"
+
+
+def test_flags_may_stand_in_a_file(tmp_path):
+    options = tmp_path / "options"
+    options.write_text('--runner=FlinkRunner\n--environment_config={"command": "emobeam-worker"}\n')
+    arguments, rest = emobeam._parser().parse_known_args(["score", "--input", "a", f"@{options}", "--output", "b"])
+    assert (arguments.input, arguments.output) == (["a"], "b")
+    assert rest == ["--runner=FlinkRunner", '--environment_config={"command": "emobeam-worker"}']

@@ -92,7 +92,14 @@ def wait_until(happened):
 
 
 def scoring_children(pid):
-    return [child for child in descendants(pid) if "spawn_main" in " ".join(child.cmdline())]
+    return [child for child in descendants(pid) if "spawn_main" in command_of(child)]
+
+
+def command_of(process):
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # by now
+        return ""
 
 
 def runs_still(processes):

@@ -1,5 +1,9 @@
 """The pipeline as any runner gets it: only what all of them know, and little of it."""
 
+import contextlib
+import threading
+from types import SimpleNamespace
+
 import apache_beam as beam
 import pytest
 from apache_beam.options.pipeline_options import PipelineOptions, PortableOptions
@@ -10,7 +14,7 @@ from conftest import ROOT
 from test_pipeline import a_run, run_score
 
 import storage
-from pipelines import score as score_module
+from pipelines import staging
 from pipelines.run import Run
 from pipelines.score import ScoreError
 from pipelines.transforms import ScoreArchive
@@ -68,29 +72,29 @@ def test_the_pipeline_is_small_and_names_its_worker(proto):
 class Job(PipelineResult):
     """A cluster's job, which runs until it is cancelled."""
 
-    def __init__(self, told):
+    def __init__(self):
         super().__init__(PipelineState.RUNNING)
-        self._told = told
+        self.cancelled = threading.Event()
 
     def wait_until_finish(self):
-        while not self._told:
-            pass
+        self.cancelled.wait()
         raise RuntimeError("Pipeline failed in state CANCELLED")
 
     def cancel(self):
-        self._told.append("cancelled")
+        self.cancelled.set()
 
 
 class ClusterRunner(PipelineRunner):
     """As a cluster's: hands over and returns at once."""
 
     error = ""
-    told: list = []  # noqa: RUF012 - told from the class, since Beam makes the runner by its name
+    job: Job  # of the class, since Beam makes the runner by its name
 
     def run_pipeline(self, pipeline, options):  # noqa: ARG002 - as Beam calls it
         if self.error:
             raise RuntimeError(self.error)
-        return Job(self.told)
+        ClusterRunner.job = Job()
+        return self.job
 
 
 def run_there(tmp_path, *flags):
@@ -99,33 +103,29 @@ def run_there(tmp_path, *flags):
 
 
 def test_an_interrupt_cancels_a_job_before_its_staging_is_thrown_away(tmp_path, monkeypatch):
-    seen = []
+    hold, discard, cancelled = storage.hold, staging.discard, []
 
-    def lost():
-        seen.append(list(ClusterRunner.told))
-        raise KeyboardInterrupt
+    @contextlib.contextmanager
+    def hold_and_interrupt(uri):
+        with hold(uri):
+            interrupts = iter([KeyboardInterrupt])
 
-    monkeypatch.setattr(ClusterRunner, "told", [])
-    monkeypatch.setattr(score_module.commit.staging, "discard", lambda *_: seen.append(list(ClusterRunner.told)))
-    hold = storage.hold
+            def check():
+                for interrupt in interrupts:
+                    raise interrupt
 
-    class Held:
-        def __init__(self, uri):
-            self._held = hold(uri)
+            yield SimpleNamespace(check=check)
 
-        def __enter__(self):
-            self._held.__enter__()
-            checks = iter([lost])
-            self.check = lambda: next(checks, lambda: None)()
-            return self
+    def look_and_discard(*what):
+        cancelled.append(ClusterRunner.job.cancelled.is_set())
+        discard(*what)
 
-        def __exit__(self, *_):
-            return self._held.__exit__(*_)
-
-    monkeypatch.setattr(storage, "hold", Held)
+    monkeypatch.setattr(storage, "hold", hold_and_interrupt)
+    monkeypatch.setattr(staging, "discard", look_and_discard)
     with pytest.raises(KeyboardInterrupt):
         run_there(tmp_path)
-    assert seen == [[], ["cancelled"]]
+    assert cancelled == [True]
+    assert not (tmp_path / "out" / "_staging").exists()
 
 
 @pytest.mark.parametrize(
@@ -161,3 +161,10 @@ def test_a_template_is_handed_over_and_committed_by_the_next_run(tmp_path):
     row = run_score("--input", ROOT / "samples", "--output", tmp_path / "out")
     assert (row["files_taken_up"], row["files_skipped"]) == (0, 9)
     assert [line.partition(" had died: ")[2] for line in row["settled"]] == ["finished its commit"]
+
+
+def test_a_job_server_that_is_not_there_is_told_in_a_line(tmp_path):
+    flags = ["--runner", "FlinkRunner", "--job_endpoint", "localhost:1", "--job_server_timeout", "1"]
+    with pytest.raises(ScoreError, match=r"^no job server answers at localhost:1; start the cluster"):
+        run_score("--input", ROOT / "samples", "--output", tmp_path / "out", *flags)
+    assert not (tmp_path / "out" / "_staging").exists()
