@@ -3,7 +3,8 @@
 usage: stages.py --archive DIR [--json FILE] [--files N]
 
 Each stage is timed by running the loop up to it, on the same files, turn and turn about; a stage's own time is the
-difference to the one before. Medians over rounds, of processor time: others may work on the machine meanwhile.
+difference to the one before. Of each file its least processor time over the rounds, and of these the mean: whoever else
+works on the machine only adds.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from audio.speech import Voice
 from audio.windows import cut_windows, seen
 from scoring import load_model, score_recording
 
-ROUNDS = 5
+ROUNDS = 8
 
 
 def main() -> None:
@@ -69,17 +70,14 @@ def main() -> None:
         for stage in ("decode", "resample", "mel", "cnn", "voice")
     }
     ways["all"] = lambda f: score_recording(f, model)
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(ROUNDS + 1):  # the first warms up
-        totals = dict.fromkeys(ways, 0.0)
-        for f in found:
+    least = {name: [float("inf")] * len(found) for name in ways}
+    for _ in range(ROUNDS):
+        for index, f in enumerate(found):
             for name, way in ways.items():
                 started = time.process_time()
                 way(f)
-                totals[name] += time.process_time() - started
-        for name, total in totals.items():
-            times[name].append(total / len(found) * 1e3)
-    upto = {name: statistics.median(values[1:]) for name, values in times.items()}
+                least[name][index] = min(least[name][index], time.process_time() - started)
+    upto = {name: statistics.mean(times) * 1e3 for name, times in least.items()}
     names = list(upto)
     figures = {"decode_ms": upto["decode"]}
     figures |= {f"{b}_ms": upto[b] - upto[a] for a, b in itertools.pairwise(names)}

@@ -82,7 +82,7 @@ def pipeline(archive: Path, model_name: str, workers: int) -> Took:
                     cpu[one.pid] = sum(one.cpu_times()[:2])
                 except psutil.NoSuchProcess:
                     continue
-            time.sleep(0.05)
+            time.sleep(0.25)  # looking costs time, too
         seconds = time.perf_counter() - started
         if process.returncode or process.stdout is None:
             raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
