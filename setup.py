@@ -28,6 +28,7 @@ TEST = [
     "pandas-stubs>=2.2,<4",
     "pytest>=8.3,<10",
     "pytest-timeout>=2.3,<3",
+    "pyyaml>=6,<7",
     "ruff>=0.15,<1",
     "setuptools>=77,<85",
     *TRAIN,
