@@ -25,7 +25,7 @@ in_background() {
         return 1
     fi
     mkdir -p "$folder"
-    setsid "$@" >"$folder/log" 2>&1 </dev/null &
+    nohup "$@" >"$folder/log" 2>&1 </dev/null &
     echo $! >"$folder/pid"
     for _ in $(seq 200); do
         if (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then

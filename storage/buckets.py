@@ -8,7 +8,6 @@ the bucket said.
 
 import datetime
 import functools
-import itertools
 import os
 import re
 import time
@@ -116,13 +115,14 @@ def _listed(store: Any, prefix: str, place: str) -> Iterator[Any]:
 
 def _ask(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
     """Ask a bucket for what may be done twice."""
-    for times in itertools.count(1):
+    times = 0
+    while True:
         try:
             return call(*arguments, **options)
         except Exception as error:
+            times += 1
             if not _broke_off(error, times):
                 raise
-    raise AssertionError
 
 
 def _broke_off(error: Exception, times: int) -> bool:

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO, cast
 
 from storage import buckets
-from storage.found import Found
+from storage.found import Found, StorageError
 
 #: Bytes of a request: half a minute of sound at 16 kHz, and some milliseconds of a network.
 BLOCK = 1 << 20
@@ -67,6 +67,8 @@ class _RangedFile(io.RawIOBase):
             return 0
         number, start = divmod(self._position, BLOCK)
         data = self._block(number)[start : start + len(buffer)]
+        if not data:
+            raise StorageError("unreadable", f"{self._uri} gave less than it was asked for; score it again")
         buffer[: len(data)] = data
         self._position += len(data)
         return len(data)

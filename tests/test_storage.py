@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import storage
-from storage import StorageError, ranges
+from storage import StorageError, buckets, ranges
 
 ENDINGS = {".wav", ".mp3", ".flac", ".ogg", ".m4a"}
 
@@ -138,6 +138,17 @@ def test_a_long_object_comes_whole_in_any_order(base):
         for start in (0, 4 * ranges.BLOCK - 3, ranges.BLOCK - 3, 5 * ranges.BLOCK + 6, 17):
             file.seek(start)
             assert file.read(9) == data[start : start + 9]
+
+
+def test_a_service_that_gives_less_than_it_has_ends_no_file(monkeypatch, tmp_path):
+    uri = f"memory://short/{tmp_path.name}"
+    storage.write(uri, bytes(2 * ranges.BLOCK))
+    fetch = buckets.fetch
+    monkeypatch.setattr(
+        buckets, "fetch", lambda uri, start, *rest: (fetch(uri, start, *rest)[0][:9], fetch(uri, start, *rest)[1])
+    )
+    with storage.open_read(uri) as file, pytest.raises(StorageError, match="gave less"):
+        file.read()
 
 
 def test_an_object_of_no_bytes_opens(base):
