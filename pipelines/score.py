@@ -5,6 +5,7 @@ module again, and has no use for it.
 """
 
 import argparse
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -244,7 +245,8 @@ def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Map
             errors.append(error)
 
     thread = threading.Thread(target=work, name="pipeline", daemon=True)
-    with progress.shown(progress.board):
+    # A cluster's workers count elsewhere.
+    with contextlib.nullcontext() if job else progress.shown(progress.board):
         thread.start()
         try:
             while thread.is_alive():

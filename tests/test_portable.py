@@ -14,7 +14,7 @@ from conftest import ROOT
 from test_pipeline import a_run, run_score
 
 import storage
-from pipelines import staging
+from pipelines import flink, staging
 from pipelines.run import Run
 from pipelines.score import ScoreError
 from pipelines.transforms import ScoreArchive
@@ -168,3 +168,20 @@ def test_a_job_server_that_is_not_there_is_told_in_a_line(tmp_path):
     with pytest.raises(ScoreError, match=r"^no job server answers at localhost:1; start the cluster"):
         run_score("--input", ROOT / "samples", "--output", tmp_path / "out", *flags)
     assert not (tmp_path / "out" / "_staging").exists()
+
+
+@pytest.mark.parametrize("stubborn", [False, True])
+def test_flink_is_asked_once_to_cancel_the_job_of_that_name_alone(monkeypatch, stubborn):
+    jobs = {"1": ["mine", "FINISHED"], "2": ["mine", "RUNNING"], "3": ["other", "RUNNING"]}
+    asked = []
+
+    def request(method, url):
+        assert url.startswith("http://localhost:8081/jobs/")
+        if method == "PATCH":
+            asked.append(url.removeprefix("http://localhost:8081/jobs/"))
+            jobs["2"][1] = "CANCELLING" if stubborn else "CANCELED"
+        return {"jobs": [{"jid": jid, "name": name, "state": state} for jid, (name, state) in jobs.items()]}
+
+    monkeypatch.setattr(flink, "_request", request)
+    assert flink.cancel("localhost:8081", "mine", patience_s=1.0) is not stubborn
+    assert asked == ["2?mode=cancel"]

@@ -7,7 +7,8 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$here/common.sh"
 
 for tool in java mvn go; do
-    command -v "$tool" >/dev/null || { echo "start.sh: $tool is not on the PATH; it needs Java 11 or 17, Maven and Go" >&2; exit 1; }
+    command -v "$tool" >/dev/null ||
+        { echo "start.sh: $tool is not on the PATH; it needs Java 11 or 17, Maven and Go" >&2; exit 1; }
 done
 beam="$("$python" -c 'import importlib.metadata as m; print(m.version("apache-beam"))' 2>/dev/null)" ||
     { echo "start.sh: $python has no apache-beam: activate the environment that has emobeam, or set PYTHON" >&2; exit 1; }
@@ -20,7 +21,8 @@ fi
 lib="$cache/flink-$(sha256sum "$here/pom.xml" | head -c 12)"
 if [ ! -d "$lib" ]; then
     echo "fetching Flink and the job server ..."
-    mvn --batch-mode --quiet --file "$here/pom.xml" dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$lib.part"
+    mvn --batch-mode --quiet --file "$here/pom.xml" \
+        dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory="$lib.part"
     mv "$lib.part" "$lib"
 fi
 boot="$cache/boot-$beam"
@@ -44,8 +46,10 @@ export TMPDIR="$state/tmp"
 launch() { # NAME CLASS HEAP ARGUMENTS...: one Java process, its log in $state/NAME.log
     local name="$1" class="$2" heap="$3"
     shift 3
-    nohup java "-Xmx$heap" -XX:MaxMetaspaceSize=256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 "-Dlog4j.configurationFile=$here/log4j2.properties" \
-        "-Djava.io.tmpdir=$state/tmp" -cp "$lib/*" "$class" "$@" >"$state/$name.log" 2>&1 </dev/null &
+    # Java only passes names and paths on: cheap to start matters more than fast in the long run.
+    nohup java "-Xmx$heap" -XX:MaxMetaspaceSize=256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
+        "-Dlog4j.configurationFile=$here/log4j2.properties" "-Djava.io.tmpdir=$state/tmp" \
+        -cp "$lib/*" "$class" "$@" >"$state/$name.log" 2>&1 </dev/null &
     echo "$! $name" >>"$state/pids"
 }
 
@@ -58,11 +62,12 @@ launch job-server org.apache.beam.runners.flink.FlinkJobServerDriver 384m --flin
     --job-host localhost --job-port 8099 --artifact-port 8098 --expansion-port 0 --artifacts-dir "$state/artifacts"
 
 for _ in $(seq 120); do
-    [ "$(running | wc -l)" = "$(wc -l <"$state/pids")" ] || { echo "start.sh: a process ended; see $state/*.log" >&2; exit 1; }
+    [ "$(running | wc -l)" = "$(wc -l <"$state/pids")" ] ||
+        { echo "start.sh: a process ended; see $state/*.log, then stop.sh" >&2; exit 1; }
     if curl --silent --fail http://localhost:8081/overview 2>/dev/null | grep -q "\"taskmanagers\":${1:-2}," &&
         (exec 3<>/dev/tcp/localhost/8099) 2>/dev/null; then
         echo "Flink: ${1:-2} TaskManagers with 2 slots each, http://localhost:8081, logs in $state"
-        echo "emobeam score --input DIR --output DIR @$here/options"
+        echo "emobeam score --input DIR --output DIR @$(dirname "${BASH_SOURCE[0]}")/options"
         exit 0
     fi
     sleep 1
