@@ -13,7 +13,7 @@ SCRATCH = "scratch"
 _STAGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "cnn": {
         PRETRAIN: {"epochs": 18, "learning_rate": 3e-3, "weight_decay": 1e-2},
-        FINETUNE: {"epochs": 60, "learning_rate": 2e-3},
+        FINETUNE: {"epochs": 24, "learning_rate": 2e-3},
         SCRATCH: {"epochs": 50, "learning_rate": 2e-3},
     },
 }

@@ -75,10 +75,10 @@ def test_statistics_are_of_voiced_frames_alone():
 
 @pytest.mark.parametrize("network", sorted(CLASSIC))
 def test_classic_models_learn_and_come_back_from_their_folder(network, tmp_path):
-    emotion, gender = np.repeat(np.arange(8), 20), np.tile([0, 0, 1, 1], 40)
-    windows = voices(160)
-    windows[np.arange(160), :, emotion * 2] += 6
-    windows[np.arange(160), :, 16 + gender] += 6
+    emotion, gender = np.repeat(np.arange(8), 40), np.tile([0, 0, 1, 1], 80)
+    windows = voices(320)
+    windows[np.arange(320), :, emotion * 2] += 6
+    windows[np.arange(320), :, 16 + gender] += 6
     model = fit_classic(network, windows[::2], emotion[::2], gender[::2], FRONT_END, seed=0, options={})
     with pytest.raises(RunError, match=r"has no model\.joblib"):
         load_classic(tmp_path)
@@ -86,7 +86,7 @@ def test_classic_models_learn_and_come_back_from_their_folder(network, tmp_path)
     run_folder(tmp_path, network)
     assert exported(tmp_path) is None
     found, heard = predictor(tmp_path)(windows)
-    assert found.shape == (160, 8)
+    assert found.shape == (320, 8)
     np.testing.assert_allclose(found.sum(axis=1), 1)
     # On windows that did not train it, far above the eighth that chance gives.
     assert (found.argmax(axis=1) == emotion)[1::2].mean() > 0.5
