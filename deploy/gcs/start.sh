@@ -13,8 +13,11 @@ mkdir -p "$place/buckets/calls" "$place/buckets/warehouse"
 in_background "$place/server" "$((port + 1))" "$server" -scheme http -host 127.0.0.1 -port "$((port + 1))" \
     -backend memory -data "$place/buckets" -public-host "127.0.0.1:$port" -log-level warn
 in_background "$place/xml_api" "$port" python3 "$(dirname "$0")/xml_api.py" "$port" "$((port + 1))"
+cat >"$place/account.json" <<EOF
+{"gcs_base_url": "http://127.0.0.1:$port", "disable_oauth": true, "client_email": "", "private_key": "", "private_key_id": ""}
+EOF
 
 cat <<EOF
-export GOOGLE_BASE_URL=http://127.0.0.1:$port GOOGLE_SKIP_SIGNATURE=true GOOGLE_ALLOW_HTTP=true
+export GOOGLE_SERVICE_ACCOUNT=$place/account.json GOOGLE_ALLOW_HTTP=true
 export EMOBEAM_TEST_GCS=gs://warehouse/tests
 EOF
