@@ -233,7 +233,13 @@ def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Map
     sdk_worker.print = lambda *_, **__: None  # a worker prints its error at length, besides logging and raising it
 
     pipeline = _pipeline(run, runner, options)
-    job = _submit(pipeline) if _is_cluster(runner) else None
+    job = None
+    if _is_cluster(runner):
+        try:
+            job = _submit(pipeline)
+        except KeyboardInterrupt:
+            _cancel(None, runner, options)  # it may be there already
+            raise
     results: list[Any] = []
     errors: list[BaseException] = []
 
@@ -312,14 +318,15 @@ def _submit(pipeline: Any) -> Any:
 
 
 def _cancel(job: Any, runner: str, options: Any) -> None:
-    """Cancel a cluster's job; where that fails, say so, and go on with the cleaning up."""
+    """Cancel a cluster's job, by its name alone where nobody has it in hand; where that fails, say so, and go on."""
     from apache_beam.options.pipeline_options import FlinkRunnerOptions, GoogleCloudOptions
 
     from pipelines import flink
 
     name = options.view_as(GoogleCloudOptions).job_name
     try:
-        job.cancel()
+        if job is not None:
+            job.cancel()
         if runner.lower() == "flinkrunner":
             ended = flink.cancel(options.view_as(FlinkRunnerOptions).flink_master, name, patience_s=_CANCEL_S)
             why = "" if ended else f"it did not end within {_CANCEL_S:g} s"

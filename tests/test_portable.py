@@ -15,6 +15,7 @@ from test_pipeline import a_run, run_score
 
 import storage
 from pipelines import flink, staging
+from pipelines import score as score_module
 from pipelines.run import Run
 from pipelines.score import ScoreError
 from pipelines.transforms import ScoreArchive
@@ -185,3 +186,20 @@ def test_flink_is_asked_once_to_cancel_the_job_of_that_name_alone(monkeypatch, s
     monkeypatch.setattr(flink, "_request", request)
     assert flink.cancel("localhost:8081", "mine", patience_s=1.0) is not stubborn
     assert asked == ["2?mode=cancel"]
+
+
+def test_an_interrupt_while_a_job_is_handed_over_cancels_it_by_name(tmp_path, monkeypatch):
+    cancelled = []
+    monkeypatch.setattr(flink, "cancel", lambda master, name, **_: cancelled.append((master, name)) or True)
+
+    def interrupted(_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(score_module, "_submit", interrupted)
+    flags = ["--runner", "FlinkRunner", "--flink_master", "host:8081"]
+    with pytest.raises(KeyboardInterrupt):
+        run_score("--input", ROOT / "samples", "--output", tmp_path / "out", *flags)
+    ((master, name),) = cancelled
+    assert master == "host:8081"
+    assert name.startswith("emobeam-2")
+    assert not (tmp_path / "out" / "_staging").exists()
