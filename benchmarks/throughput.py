@@ -12,7 +12,8 @@ from other sound.
 
 All take turns, in each round, and each is a process of its own; told are the medians over the rounds, of times and of
 ratios within a round. Every file is read once beforehand: what is measured is not the disk. Beside the files a second
-stand the milliseconds of processor time a file, which say more where others work on the machine, too.
+stand the milliseconds of processor time a file, which say more where others work on the machine, too; of the
+pipeline's, what falls into its last quarter of a second is not seen.
 """
 
 import argparse
