@@ -25,6 +25,7 @@ RESULTS = ROOT / "docs" / "results"
 sys.path.insert(0, str(ROOT))
 
 from pipelines.run import PAIR, PART_AGE_S, PART_ROWS  # noqa: E402 - the path above comes first
+from pipelines.staging import AT_ONCE  # noqa: E402 - likewise
 
 SIZES = (10_000, 1_000_000, 100_000_000)
 CORES = (4, 16, 64, 512)
@@ -76,7 +77,7 @@ def row(files: int, cost_s: float, rows: float, arguments: argparse.Namespace) -
         "join_local_gb": files / 1e6 * per_million_mb / 1000,
         "order_gb": files * here["bytes_a_recording_in_order"] / 1e9,
         "parts": parts,
-        "promote_h": parts * len(PAIR) * arguments.move_ms / 1000 / 3600,
+        "promote_h": parts * len(PAIR) * arguments.move_ms / AT_ONCE / 1000 / 3600,
     }
 
 

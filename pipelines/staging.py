@@ -31,7 +31,7 @@ from pipelines.run import STAGING
 Step = tuple[str, ...]
 
 #: Steps of a kind that follow each other are carried out so many at once, where storage gains by it.
-_AT_ONCE = 16
+AT_ONCE = 16
 
 
 def lock_of(output: str) -> str:
@@ -91,9 +91,9 @@ def carry_out(output: str, change_id: str, check: Callable[[], None]) -> None:
     steps = json.loads(storage.read(manifest(output, change_id)))["steps"]
     for (name, _), alike in itertools.groupby(steps, _kind):
         places = [[f"{output.rstrip('/')}/{path}" for path in paths] for _, *paths in alike]
-        for first in range(0, len(places), _AT_ONCE):
+        for first in range(0, len(places), AT_ONCE):
             check()
-            storage.each(storage.move if name == "move" else storage.remove, places[first : first + _AT_ONCE])
+            storage.each(storage.move if name == "move" else storage.remove, places[first : first + AT_ONCE])
     check()
     discard(output, change_id)
 

@@ -8,7 +8,7 @@ another it goes away when all is listed. Some nights end with `emobeam compact`,
 prints is the runs table, as a reader finds it at the end of the month.
 
 Archive and output are folders in FOLDER unless other uris are given, of buckets too. COMMAND is called with ``down``
-and ``up`` to take away the archive, and with nothing left of it where it is a folder.
+and ``up`` to take away the archive and to bring it back; without it, an archive in a folder leaves an empty one.
 """
 
 import argparse

@@ -9,6 +9,8 @@ from nights import wrong_in
 
 import storage
 
+ROOT = month.ROOT
+
 
 def newest(output):
     """The rows of each recording's newest run, of both tables, by what tells them apart."""
@@ -24,10 +26,20 @@ def newest(output):
     }
 
 
-@pytest.mark.nights
+@pytest.fixture(params=[pytest.param("folder", marks=pytest.mark.nights), pytest.param("s3", marks=pytest.mark.s3)])
+def place_and_outage(request, tmp_path, a_bucket):
+    """An archive in a folder, whose mount goes away, or in a bucket, whose server does not answer."""
+    if request.param == "folder":
+        yield month.month_in(tmp_path)
+        return
+    place, outage = month.month_in(tmp_path, a_bucket("s3"), outage=str(ROOT / "deploy" / "s3" / "outage.sh"))
+    yield place, outage
+    place.outage("up")
+
+
 @pytest.mark.timeout(1500)
-def test_after_a_month_the_tables_are_those_of_one_run(tmp_path):
-    place, outage = month.month_in(tmp_path)
+def test_after_a_month_the_tables_are_those_of_one_run(place_and_outage, tmp_path):
+    place, outage = place_and_outage
     archive = month.Archive(place.archive)
     codes = month.live(place, archive, outage_command=outage)
     strange = {
