@@ -92,7 +92,10 @@ def wait_until(happened):
 
 
 def scoring_children(pid):
-    return [child for child in descendants(pid) if "spawn_main" in command_of(child)]
+    """What the servers of children have forked: it has their command line."""
+    of_a_server = [one for one in descendants(pid) if "multiprocessing.forkserver" in command_of(one)]
+    servers = {one.pid for one in of_a_server}
+    return [one for one in of_a_server if one.ppid() in servers]
 
 
 def command_of(process):
