@@ -95,7 +95,14 @@ def scoring_children(pid):
     """What the servers of children have forked: it has their command line."""
     of_a_server = [one for one in descendants(pid) if "multiprocessing.forkserver" in command_of(one)]
     servers = {one.pid for one in of_a_server}
-    return [one for one in of_a_server if one.ppid() in servers]
+    return [one for one in of_a_server if parent_of(one) in servers]
+
+
+def parent_of(process):
+    try:
+        return process.ppid()
+    except psutil.NoSuchProcess:  # by now
+        return None
 
 
 def command_of(process):
