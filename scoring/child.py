@@ -34,7 +34,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
@@ -132,9 +132,9 @@ class ScoringChild:
         self._shared.starts = self._shared.pid = 0
         self._process: psutil.Process | None = None
         self._answers = 0
-        return pebble.ProcessPool(
-            max_workers=1, context=self._context, initializer=_start, initargs=(self._options, self._shared)
-        )
+        # A forked child has the environment that its server began with, and credentials may have come since.
+        start = (self._options, self._shared, dict(os.environ))
+        return pebble.ProcessPool(max_workers=1, context=self._context, initializer=_start, initargs=start)
 
     def close(self) -> None:
         """Stop the process, whatever it is doing."""
@@ -346,9 +346,10 @@ _options: ChildOptions
 _shared: _Shared
 
 
-def _start(options: ChildOptions, shared: _Shared) -> None:
+def _start(options: ChildOptions, shared: _Shared, environment: Mapping[str, str]) -> None:
     global _model, _options, _shared
     _die_with_parent()
+    os.environ.update(environment)
     with contextlib.suppress(OSError):  # where there is no such file, the kernel chooses by itself
         Path("/proc/self/oom_score_adj").write_text("1000")
     _model, _options, _shared = load_model(options.model), options, shared

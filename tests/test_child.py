@@ -17,6 +17,7 @@ import storage
 from schemas.settings import ScoreSettings
 from scoring import ModelError
 from scoring.child import ChildError, ChildOptions, ScoringChild
+from scoring.recording import failed, known
 
 PROCESS = "The scoring process"
 
@@ -43,6 +44,20 @@ def test_results_come_in_order_and_progress_is_counted(tmp_path, tiny_path):
     assert names(results) == [f"{i:03d}.wav" for i in range(70)]
     assert {result.files[0]["status"] for result in results} == {"ok"}
     assert audio_s == pytest.approx(70.0)
+
+
+def credential_of(found, model, settings, **_):
+    return failed(known(found, model, settings), "open", os.environ["A_CREDENTIAL"], "", retryable=False)
+
+
+def test_a_child_has_the_environment_of_now(tmp_path, tiny_path, monkeypatch):
+    """And not that in which the server of children began: credentials come, and are renewed."""
+    found = archive(tmp_path, ["0.wav"])
+    options = ChildOptions(model=str(tiny_path), settings=ScoreSettings(), score=credential_of)
+    for now in ("first", "second"):
+        monkeypatch.setenv("A_CREDENTIAL", now)
+        results, _ = score_all(options, found)
+        assert results[0].files[0]["error_code"] == now
 
 
 def hostile_options(model, **changes):
