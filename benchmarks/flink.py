@@ -66,9 +66,9 @@ def kill_as_it_scores(process: Any) -> None:
     lines = (CACHE / "flink-state" / "pids").read_text().splitlines()
     (manager,) = (int(line.split()[0]) for line in lines if line.endswith("taskmanager-2"))
     while process.poll() is None:
-        if any(
-            "multiprocessing.forkserver" in command_of(one) for one in psutil.Process(manager).children(recursive=True)
-        ):
+        below = psutil.Process(manager).children(recursive=True)
+        # A scoring process has the command line of the server that forked it.
+        if sum("multiprocessing.forkserver" in command_of(one) for one in below) > 1:
             time.sleep(2)
             os.kill(manager, signal.SIGKILL)
             return
