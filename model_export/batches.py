@@ -9,6 +9,7 @@ import pandas as pd
 
 from model_export.augment import Augmentation, Augmenter
 from model_export.corpora import CORPUS_EMOTIONS
+from model_export.heads import Head
 from schemas.contract import FrontEnd
 from schemas.labels import GENDERS
 
@@ -24,7 +25,7 @@ class Batch:
     ----------
     log_mel : np.ndarray, shape (n, window_frames, n_mels)
         float32.
-    emotion : np.ndarray, shape (n, emotions)
+    emotion : np.ndarray, shape (n, logits)
         float32; shares that sum to the clip's weight, and `NOT_ASKED`.
     gender : np.ndarray, shape (n, 2)
         float32; shares that sum to 1.
@@ -44,8 +45,8 @@ class Batches:
         The training clips.
     powers : sequence of sequences of np.ndarray
         For each speed, each clip's mel power, in the order of `clips`; without frames where silent.
-    emotions : sequence of str
-        The model's labels.
+    heads : sequence of Head
+        What the emotion logits stand for.
     front_end : FrontEnd
     augmentation : Augmentation
     size : int
@@ -62,7 +63,7 @@ class Batches:
         clips: pd.DataFrame,
         powers: Sequence[Sequence[np.ndarray]],
         *,
-        emotions: Sequence[str],
+        heads: Sequence[Head],
         front_end: FrontEnd,
         augmentation: Augmentation,
         size: int,
@@ -81,7 +82,7 @@ class Batches:
             name: (np.flatnonzero((corpora == name) & sounding), corpus_shares.get(name, 1.0))
             for name in sorted(set(corpora))
         }
-        self._emotion, self._asked = _emotion_targets(clips, emotions, label_smoothing)
+        self._emotion, self._asked = _emotion_targets(clips, heads, label_smoothing)
         self._gender = np.eye(len(GENDERS), dtype=np.float32)[[GENDERS.index(name) for name in clips["gender"]]]
 
     @property
@@ -120,11 +121,15 @@ class Batches:
         return Batch(windows, np.where(asked, emotion, np.float32(NOT_ASKED)), gender)
 
 
-def _emotion_targets(clips: pd.DataFrame, emotions: Sequence[str], smoothing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return weighted targets (0 where not asked) and which emotions each clip's corpus asks for."""
+def _emotion_targets(clips: pd.DataFrame, heads: Sequence[Head], smoothing: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return weighted targets (0 where not asked) and which logits each clip's corpus asks for."""
+    logits = [(head, emotion) for head in heads for emotion in head.emotions]
     present = {name: set(rows["emotion"]) for name, rows in clips.groupby("corpus")}
-    asked = np.array([[e in CORPUS_EMOTIONS[c] and e in present[c] for e in emotions] for c in clips["corpus"]])
-    hard = np.array([[e == label for e in emotions] for label in clips["emotion"]], dtype=np.float32)
+    asked_by = {
+        c: [head.is_taught_by(c) and e in CORPUS_EMOTIONS[c] and e in present[c] for head, e in logits] for c in present
+    }
+    asked = np.array([asked_by[c] for c in clips["corpus"]])
+    hard = np.array([[e == label for _, e in logits] for label in clips["emotion"]]) & asked
     soft = (1 - smoothing) * hard + smoothing * asked / asked.sum(axis=1, keepdims=True)
     # Each emotion weighs the same within its corpus: RAVDESS has half as many neutral clips as of any other.
     counts = clips.groupby(["corpus", "emotion"]).size()

@@ -12,6 +12,7 @@ import numpy as np
 
 from model_export.batches import NOT_ASKED, Batch
 from model_export.errors import RunError
+from model_export.heads import Head, joined
 from model_export.networks import NETWORKS
 from model_export.options import TrainOptions
 from model_export.runs import load_network, read_run, replacing
@@ -35,8 +36,8 @@ class Learner:
     Parameters
     ----------
     options : TrainOptions
-    emotions : sequence of str
-        The labels of the emotion logits.
+    heads : sequence of Head
+        What the emotion logits stand for.
     steps : int
         In an epoch.
 
@@ -46,12 +47,14 @@ class Learner:
         The network in training.
     """
 
-    def __init__(self, options: TrainOptions, emotions: Sequence[str], steps: int) -> None:
-        self._emotions = tuple(emotions)
-        build = functools.partial(NETWORKS[options.network], emotions=len(emotions), **options.network_options)
+    def __init__(self, options: TrainOptions, heads: Sequence[Head], steps: int) -> None:
+        self._heads = tuple(heads)
+        logits = sum(len(head.emotions) for head in heads)
+        build = functools.partial(NETWORKS[options.network], emotions=logits, **options.network_options)
         with _precision(options.precision):
             self.model = build(options.front_end)
         self._averaged = build(options.front_end)
+        self._answering = joined(self._averaged, heads)
         self._mean = [np.array(weight) for weight in self.model.get_weights()]
         self._decay = options.averaging
         self._steps = 0
@@ -75,6 +78,8 @@ class Learner:
     def begin_with(self, folder: Path, unheard: Set[str]) -> None:
         """Take the weights of another run, none of whose training actors may be among those that it must not know."""
         before = read_run(folder)
+        if before["options"].get("head_shares"):
+            raise RunError(f"{folder} joins several heads, which cannot go on learning; start from a run with one")
         split = before["split"]
         heard = unheard if split["unit"] != "actor" else unheard & set(split["train"])
         if heard:
@@ -92,16 +97,13 @@ class Learner:
         self._mean = weights
 
     def _relabelled(self, old: np.ndarray, new: np.ndarray, labels: Sequence[str]) -> np.ndarray:
-        """Return the old weights, those of the emotion head in the order of the new labels; unknown ones stay new."""
-        shared = [label for label in self._emotions if label in labels]
-        if old.shape == new.shape and tuple(labels) == self._emotions:
+        """Return the old weights, those of the emotion head for each of the new heads; unknown emotions stay new."""
+        wanted = [emotion for head in self._heads for emotion in head.emotions]
+        if (old.shape[-1], new.shape[-1]) != (len(labels), len(wanted)) or old.shape[:-1] != new.shape[:-1]:
             return old
-        if (old.shape[-1], new.shape[-1]) != (len(labels), len(self._emotions)) or old.shape[:-1] != new.shape[:-1]:
-            return old
+        known = [i for i, emotion in enumerate(wanted) if emotion in labels]
         found = new.copy()
-        found[..., [self._emotions.index(label) for label in shared]] = old[
-            ..., [labels.index(label) for label in shared]
-        ]
+        found[..., known] = old[..., [labels.index(wanted[i]) for i in known]]
         return found
 
     def step(self, batch: Batch) -> float:
@@ -117,9 +119,9 @@ class Learner:
         return float(found["loss"])
 
     def average(self) -> Any:
-        """Return the network with the running mean of its weights."""
+        """Return the network with the running mean of its weights, its heads joined."""
         self._averaged.set_weights(self._mean)
-        return self._averaged
+        return self._answering
 
     def save(self, path: Path, run: Mapping[str, Any]) -> None:
         """Write everything that the next epoch needs."""

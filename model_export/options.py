@@ -43,6 +43,8 @@ class TrainOptions:
         Of the arithmetic in training; weights, and the network kept, are float32.
     corpus_shares : mapping of str to float
         Share of a corpus that an epoch sees, where not all of it.
+    head_shares : mapping of str to float
+        Share of each emotion head in the answer, by the names of `heads.CORPUS_HEADS`; one head where empty.
     batch_size : int
     learning_rate, weight_decay : float
         Of AdamW; the rate rises for an epoch, then falls along a cosine to a hundredth.
@@ -70,6 +72,7 @@ class TrainOptions:
     speeds: tuple[float, ...] = (1.0, 0.93, 1.07)
     precision: str = "mixed_bfloat16"
     corpus_shares: Mapping[str, float] = field(default_factory=dict)
+    head_shares: Mapping[str, float] = field(default_factory=dict)
     batch_size: int = 32
     learning_rate: float = 2e-3
     weight_decay: float = 2e-2

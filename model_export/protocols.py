@@ -26,6 +26,8 @@ _FOLDS = 5
 _VALIDATION_SHARE = 0.1
 _COPY_SPEEDS = (1.0, 0.93, 1.07)
 _LEAK_TEST_SHARE = 0.25
+#: Where it is given it trains beside RAVDESS, whole: it shares no actor with it.
+_BESIDE = "crema_d"
 
 
 @dataclass(frozen=True)
@@ -64,7 +66,7 @@ class Protocol:
     folds : callable
         Takes the table of clips and a seed.
     pretrained : bool
-        Whether training begins with weights from CREMA-D.
+        Whether CREMA-D may train first, and beside, what is tested on RAVDESS.
     seeds : int
         How many the published figures have.
     """
@@ -77,19 +79,19 @@ class Protocol:
 
 
 def _speakers_unheard(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
-    clips = _of(clips, "ravdess", "ravdess_song")
+    clips = _of(clips, "ravdess", "ravdess_song", also=_BESIDE)
     for fold in range(1, 7):
         yield Fold(str(fold), clips, hold_out(clips, fold_actors(fold), seed=_mixed(seed, fold)))
 
 
 def _one_actor_out(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
-    clips = _of(clips, "ravdess", "ravdess_song")
+    clips = _of(clips, "ravdess", "ravdess_song", also=_BESIDE)
     for number, actor in enumerate(sorted(set(clips.loc[clips["corpus"] == "ravdess", "actor"])), start=1):
         yield Fold(actor.removeprefix("ravdess_"), clips, hold_out(clips, [actor], seed=_mixed(seed, number)))
 
 
 def _clips_at_random(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
-    clips = _of(clips, "ravdess", "ravdess_song")
+    clips = _of(clips, "ravdess", "ravdess_song", also=_BESIDE)
     speech = clips[clips["corpus"] == "ravdess"]
     dealer = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
     for number, (rest, test) in enumerate(dealer.split(speech, _joint(speech)), start=1):
@@ -97,7 +99,7 @@ def _clips_at_random(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
 
 
 def _twins_together(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
-    clips = _of(clips, "ravdess", "ravdess_song")
+    clips = _of(clips, "ravdess", "ravdess_song", also=_BESIDE)
     speech = clips[clips["corpus"] == "ravdess"]
     dealer = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
     for number, (rest, test) in enumerate(dealer.split(speech, _joint(speech), twin_groups(speech)), start=1):
@@ -151,11 +153,11 @@ def twin_groups(speech: pd.DataFrame) -> pd.Series:
     return speech[["actor", "emotion", "intensity", "statement"]].agg("-".join, axis=1)
 
 
-def _of(clips: pd.DataFrame, *corpora: str) -> pd.DataFrame:
+def _of(clips: pd.DataFrame, *corpora: str, also: str | None = None) -> pd.DataFrame:
     missing = [name for name in corpora if not (clips["corpus"] == name).any()]
     if missing:
         raise ModelExportError(f"the protocol needs corpus {', '.join(missing)}; add --corpus {missing[0]}=DIR")
-    return clips[clips["corpus"].isin(corpora)].reset_index(drop=True)
+    return clips[clips["corpus"].isin({*corpora, also})].reset_index(drop=True)
 
 
 def _joint(clips: pd.DataFrame) -> pd.Series:
@@ -168,7 +170,7 @@ def _mixed(seed: int, fold: int) -> int:
 
 
 def _by_clip(name: str, clips: pd.DataFrame, rest: pd.DataFrame, test: pd.DataFrame, *, twins: bool, seed: int) -> Fold:
-    """Return a fold whose unit is the clip, a tenth of `rest` validating; songs, where there are any, train."""
+    """Return a fold whose unit is the clip, a tenth of `rest` validating; songs and other corpora, where there are any, train."""
     number = round(1 / _VALIDATION_SHARE)
     dealer = (StratifiedGroupKFold if twins else StratifiedKFold)(number, shuffle=True, random_state=seed)
     _, validation = next(dealer.split(rest, _joint(rest), twin_groups(rest) if twins else None))

@@ -5,7 +5,7 @@ from typing import Any
 
 #: Before all: on CREMA-D, which shares no actor with RAVDESS.
 PRETRAIN = "pretrain"
-#: On RAVDESS, from there.
+#: On RAVDESS and a part of CREMA-D, from there.
 FINETUNE = "finetune"
 #: On whatever is given, from random weights.
 SCRATCH = "scratch"
@@ -13,10 +13,23 @@ SCRATCH = "scratch"
 _STAGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "cnn": {
         PRETRAIN: {"epochs": 18, "learning_rate": 3e-3, "weight_decay": 1e-2},
-        FINETUNE: {"epochs": 24, "learning_rate": 2e-3},
+        FINETUNE: {
+            "epochs": 24,
+            "learning_rate": 2e-3,
+            "corpus_shares": {"crema_d": 0.25},
+            "head_shares": {"ravdess": 0.8, "crema_d": 0.2},
+        },
         SCRATCH: {"epochs": 50, "learning_rate": 2e-3},
     },
+    "gru": {SCRATCH: {"epochs": 60, "learning_rate": 3e-3}},
+    "lstm": {SCRATCH: {"epochs": 60, "learning_rate": 3e-3}},
+    "mlp": {SCRATCH: {"epochs": 60, "learning_rate": 1e-3}},
 }
+
+
+def is_pretrained(network: str) -> bool:
+    """Return whether the network's recipe has a first stage on CREMA-D."""
+    return PRETRAIN in _STAGES.get(network, {})
 
 
 def stage_of(corpora: Iterable[str], *, started: bool) -> str:
@@ -27,5 +40,9 @@ def stage_of(corpora: Iterable[str], *, started: bool) -> str:
 
 
 def recipe(network: str, stage: str) -> dict[str, Any]:
-    """Return the fields of `options.TrainOptions` that the network's recipe sets at this stage."""
-    return dict(_STAGES.get(network, _STAGES["cnn"])[stage])
+    """Return the fields of `options.TrainOptions` that the network's recipe sets at this stage.
+
+    A network with a recipe from random weights alone is trained by that at every stage.
+    """
+    stages = _STAGES.get(network, _STAGES["cnn"])
+    return dict(stages.get(stage, stages[SCRATCH]))

@@ -18,6 +18,7 @@ from model_export.classic import CLASSIC, fit_classic, save_classic
 from model_export.corpora import read_corpora
 from model_export.errors import RunError
 from model_export.features import load_powers
+from model_export.heads import emotions_of, heads_of
 from model_export.learner import Learner
 from model_export.metrics import confusion, fit_temperature, log_loss, unweighted_recall
 from model_export.networks import multiply_adds
@@ -26,7 +27,7 @@ from model_export.predictions import ClipWindows, clip_answers, clip_windows, so
 from model_export.runs import CHECKPOINT_FILE, MODEL_FILE, RUN_FILE, read_run, replacing, write_json
 from model_export.splits import Split, everyone, split_actors
 from schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, FrontEnd
-from schemas.labels import EMOTIONS, GENDERS
+from schemas.labels import GENDERS
 
 _PARTS = {"train": "train", "validate": "validation", "held out": "test"}
 
@@ -84,7 +85,8 @@ def fit(
         As in `train`.
     """
     training, validating = split.part(clips, "train"), _validation_clips(clips, split)
-    emotions = tuple(e for e in EMOTIONS if (training["emotion"] == e).any())
+    heads = heads_of({name: set(rows["emotion"]) for name, rows in training.groupby("corpus")}, options.head_shares)
+    emotions = emotions_of(heads)
     run = _begin(options, clips, split, emotions, command)
     report(f"{len(clips)} clips; " + ", ".join(f"{name}: {_told(split, part)}" for name, part in _PARTS.items()))
     if run["finished"]:
@@ -96,7 +98,7 @@ def fit(
     batches = Batches(
         training,
         powers,
-        emotions=emotions,
+        heads=heads,
         front_end=options.front_end,
         augmentation=options.augmentation,
         size=options.batch_size,
@@ -113,7 +115,7 @@ def fit(
         )
 
     keras.utils.set_random_seed(options.seed)
-    learner = Learner(options, emotions, batches.steps)
+    learner = Learner(options, heads, batches.steps)
     run["network"] = {"parameters": learner.model.count_params(), "multiply_adds": multiply_adds(learner.average())}
     if options.start:
         learner.begin_with(options.start, set(split.part(clips, "validation", "test")["actor"]))

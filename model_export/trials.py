@@ -18,11 +18,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from model_export.classic import CLASSIC
 from model_export.corpora import read_corpora
 from model_export.errors import RunError
 from model_export.protocols import PROTOCOLS
-from model_export.recipes import PRETRAIN, recipe, stage_of
+from model_export.recipes import PRETRAIN, is_pretrained, recipe, stage_of
 from model_export.results import write_tables
 from model_export.runs import ANSWERS_FILE, read_run, replacing, without_places, write_json
 from schemas.labels import EMOTIONS
@@ -82,8 +81,15 @@ class Trials:
 
     @property
     def pretrained(self) -> bool:
-        """Whether trainings begin with weights from CREMA-D."""
-        return PROTOCOLS[self.protocol].pretrained and self.network not in CLASSIC
+        """Whether CREMA-D trains first, and beside."""
+        return PROTOCOLS[self.protocol].pretrained and is_pretrained(self.network)
+
+    def clips(self) -> pd.DataFrame:
+        """Return the table of clips that the protocol deals."""
+        clips = read_corpora(self.corpora)
+        if PROTOCOLS[self.protocol].pretrained and not self.pretrained:
+            return clips[clips["corpus"] != "crema_d"].reset_index(drop=True)
+        return clips
 
     def folder(self, seed: int, fold: str) -> Path:
         """Return a training's folder."""
@@ -109,7 +115,7 @@ def run_trials(trials: Trials, *, report: Callable[[str], None] = print) -> dict
     CorpusError, ModelExportError
         If a corpus cannot be read or the protocol needs one that is not given.
     """
-    clips = read_corpora(trials.corpora)
+    clips = trials.clips()
     names = [fold.name for fold in PROTOCOLS[trials.protocol].folds(clips, trials.seeds[0])]
     unknown = sorted(set(trials.folds) - set(names))
     if unknown:
@@ -271,7 +277,7 @@ def _train_and_answer(job: tuple[Trials, int, str]) -> str:
     from model_export.predictors import exported, predictor
     from model_export.training import fit
 
-    fold = next(f for f in PROTOCOLS[trials.protocol].folds(read_corpora(trials.corpora), seed) if f.name == name)
+    fold = next(f for f in PROTOCOLS[trials.protocol].folds(trials.clips(), seed) if f.name == name)
     training = fold.split.part(fold.clips, "train")
     folder = trials.folder(seed, name)
     options = TrainOptions(

@@ -17,6 +17,7 @@ from model_export.augment import UNCHANGED, Augmentation, Augmenter
 from model_export.batches import NOT_ASKED, Batches
 from model_export.corpora import read_corpora
 from model_export.errors import CorpusError, RunError
+from model_export.heads import Head, heads_of
 from model_export.predictions import clip_windows, softmax
 from model_export.runs import read_run
 from model_export.splits import split_actors
@@ -168,11 +169,11 @@ def test_run_begins_with_the_weights_of_another(tiny_options, tiny_run):
     from model_export.runs import load_network
 
     options = dataclasses.replace(tiny_options, start=tiny_run[0])
-    learner = Learner(options, EMOTIONS, steps=1)
+    learner = Learner(options, (Head(EMOTIONS),), steps=1)
     learner.begin_with(options.start, set())
     for one, two in zip(learner.average().get_weights(), load_network(options.start).get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
-    wide = Learner(dataclasses.replace(options, network_options={"width": 1.0}), EMOTIONS, steps=1)
+    wide = Learner(dataclasses.replace(options, network_options={"width": 1.0}), (Head(EMOTIONS),), steps=1)
     with pytest.raises(RunError, match="another shape"):
         wide.begin_with(options.start, set())
 
@@ -322,7 +323,7 @@ def test_telephone_leaves_its_band_alone():
 
 def batches(clips, powers, **changed):
     options = {
-        "emotions": EMOTIONS,
+        "heads": (Head(EMOTIONS),),
         "front_end": FRONT_END,
         "augmentation": Augmentation(mixup_share=0.0),
         "size": 4,
