@@ -124,9 +124,10 @@ class Batches:
 def _emotion_targets(clips: pd.DataFrame, heads: Sequence[Head], smoothing: float) -> tuple[np.ndarray, np.ndarray]:
     """Return weighted targets (0 where not asked) and which logits each clip's corpus asks for."""
     logits = [(head, emotion) for head in heads for emotion in head.emotions]
-    present = {name: set(rows["emotion"]) for name, rows in clips.groupby("corpus")}
+    present = {str(name): set(rows["emotion"]) for name, rows in clips.groupby("corpus")}
     asked_by = {
-        c: [head.is_taught_by(c) and e in CORPUS_EMOTIONS[c] and e in present[c] for head, e in logits] for c in present
+        c: [head.is_taught_by(c) and e in CORPUS_EMOTIONS[c] and e in held for head, e in logits]
+        for c, held in present.items()
     }
     asked = np.array([asked_by[c] for c in clips["corpus"]])
     hard = np.array([[e == label for _, e in logits] for label in clips["emotion"]]) & asked

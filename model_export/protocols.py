@@ -170,7 +170,7 @@ def _mixed(seed: int, fold: int) -> int:
 
 
 def _by_clip(name: str, clips: pd.DataFrame, rest: pd.DataFrame, test: pd.DataFrame, *, twins: bool, seed: int) -> Fold:
-    """Return a fold whose unit is the clip, a tenth of `rest` validating; songs and other corpora, where there are any, train."""
+    """Return a fold whose unit is the clip, a tenth of `rest` validating; songs and other corpora train."""
     number = round(1 / _VALIDATION_SHARE)
     dealer = (StratifiedGroupKFold if twins else StratifiedKFold)(number, shuffle=True, random_state=seed)
     _, validation = next(dealer.split(rest, _joint(rest), twin_groups(rest) if twins else None))

@@ -85,7 +85,9 @@ def fit(
         As in `train`.
     """
     training, validating = split.part(clips, "train"), _validation_clips(clips, split)
-    heads = heads_of({name: set(rows["emotion"]) for name, rows in training.groupby("corpus")}, options.head_shares)
+    heads = heads_of(
+        {str(name): set(rows["emotion"]) for name, rows in training.groupby("corpus")}, options.head_shares
+    )
     emotions = emotions_of(heads)
     run = _begin(options, clips, split, emotions, command)
     report(f"{len(clips)} clips; " + ", ".join(f"{name}: {_told(split, part)}" for name, part in _PARTS.items()))

@@ -202,12 +202,13 @@ def _unknown_flags(flags: Sequence[str]) -> list[str]:
 def _run(run: Run, model_bytes: bytes, runner: Any, options: Any, check: Callable[[], None]) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    from pipelines import progress
+    from pipelines import backlog, progress
 
     progress.board = progress.Board()
     measured: dict[str, Any] = {}
     try:
-        commit.run_whole(run, model_bytes, lambda run: measured.update(_work(run, runner, options, check)), check)
+        with contextlib.nullcontext() if _is_cluster(runner) else backlog.shared(run.run_id):
+            commit.run_whole(run, model_bytes, lambda run: measured.update(_work(run, runner, options, check)), check)
     except Exception as error:
         told = (StorageError, commit.CommitError, ChildError)
         # Beam wraps what a worker raises; and workers fail, too, once the run is given up for another reason.

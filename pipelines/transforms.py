@@ -11,7 +11,7 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 import storage
 from audio.decode import EXTENSIONS
-from pipelines import done, gate, progress
+from pipelines import backlog, done, gate, progress
 from pipelines.commit import seal
 from pipelines.committed import committed_runs
 from pipelines.done import Forgotten, Tally
@@ -23,6 +23,9 @@ from scoring.child import ChildOptions, ScoringChild
 from storage import Found
 
 TALLY = "tally"
+
+#: Seconds between two looks at whether the run was given up, where a worker waits for others.
+_PATIENCE_S = 0.2
 
 
 @contextlib.contextmanager
@@ -114,25 +117,51 @@ class ScoreToParts(beam.DoFn):
     def start_bundle(self) -> None:
         """Begin with an empty part."""
         self._writer = PartWriter(self._run)
+        self._backlog = backlog.of(self._run.run_id)
+        self._backlog.begin()
+        self._dealt = False
 
     def process(self, found: Found) -> Iterator[Part]:
-        """Score one recording, or rather one of those before it."""
-        with _telling():
-            gate.check(self._run.run_id)
-            if self._child is None:
-                _hide_main()
-                options = ChildOptions(model=self._run.staged_model, settings=self._run.settings)
-                self._child = ScoringChild(options)
-                child = self._child
-                progress.board.watch(lambda: child.audio_s)
-            yield from self._gather(self._child.submit(found))
+        """Take up a recording, and score some of those before it."""
+        with self._dealing(), _telling():
+            self._dealt = True
+            child = self._started()
+            self._backlog.lay(found)
+            while batch := self._backlog.surplus():
+                gate.check(self._run.run_id)
+                yield from self._gather(child.submit(batch))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
-        """Score what is under way and seal the last part."""
+        """Score what is left and seal the last part."""
+        self._backlog.end()
         with _telling():
-            if self._child is not None:
-                yield from map(_in_global_window, self._gather(self._child.finish()))
+            if self._dealt:  # a worker that gets no recording of its own would start a child for one of another's
+                yield from map(_in_global_window, self._rest(self._started()))
             yield from map(_in_global_window, self._sealed(self._writer.seal()))
+
+    def _rest(self, child: ScoringChild) -> Iterator[Part]:
+        while (batch := self._backlog.take(_PATIENCE_S)) != []:
+            gate.check(self._run.run_id)
+            if batch:
+                yield from self._gather(child.submit(batch))
+        yield from self._gather(child.finish())
+
+    @contextlib.contextmanager
+    def _dealing(self) -> Iterator[None]:
+        """Have nobody wait for what this worker would have been dealt, if it fails."""
+        try:
+            yield
+        except BaseException:
+            self._backlog.end()
+            raise
+
+    def _started(self) -> ScoringChild:
+        if self._child is None:
+            _hide_main()
+            child = ScoringChild(ChildOptions(model=self._run.staged_model, settings=self._run.settings))
+            progress.board.watch(lambda: child.audio_s)
+            self._child = child
+        return self._child
 
     def _gather(self, results: Iterable[FileResult]) -> Iterator[Part]:
         for result in results:

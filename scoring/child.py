@@ -48,8 +48,7 @@ from scoring.model import Model, load_model
 from scoring.recording import FileResult, failed, known, score_recording
 from storage import Found, is_bucket, opening
 
-#: Recordings a batch, and batches under way: enough to hide the way to the child, few enough to lose little.
-BATCH_SIZE = 16
+#: Batches under way beside the one that is waited for: enough to hide the way to the child.
 BATCHES_AHEAD = 2
 
 #: What the server of children imports: libraries that start no thread, which a fork would not take along.
@@ -118,7 +117,6 @@ class ScoringChild:
         prepare()
         self._shared = self._context.RawValue(_Shared)
         self._under_way: collections.deque[tuple[list[Found], Any]] = collections.deque()
-        self._batch: list[Found] = []
         self._fruitless_starts = 0
         self._pool = self._new_pool()
 
@@ -147,24 +145,16 @@ class ScoringChild:
         """Seconds of sound decoded so far."""
         return float(self._shared.audio_s)
 
-    def submit(self, found: Found) -> Iterator[FileResult]:
-        """Take up a recording; yield the results that are due, in the order of submission."""
-        self._batch.append(found)
-        if len(self._batch) >= BATCH_SIZE:
-            self._send()
-            while len(self._under_way) > BATCHES_AHEAD:
-                yield from self._collect()
+    def submit(self, batch: list[Found]) -> Iterator[FileResult]:
+        """Take up a batch of recordings; yield the results that are due, in the order of submission."""
+        self._under_way.append((batch, self._schedule(batch)))
+        while len(self._under_way) > BATCHES_AHEAD:
+            yield from self._collect()
 
     def finish(self) -> Iterator[FileResult]:
         """Yield the results of everything submitted and not yet yielded."""
-        if self._batch:
-            self._send()
         while self._under_way:
             yield from self._collect()
-
-    def _send(self) -> None:
-        self._under_way.append((self._batch, self._schedule(self._batch)))
-        self._batch = []
 
     def _schedule(self, batch: list[Found]) -> Any:
         # The child inherits the mask, as do the threads that start the next one: Ctrl-C is the parent's to answer,

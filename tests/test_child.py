@@ -27,9 +27,13 @@ def archive(folder, names):
     return [storage.stat(storage.canonical(factory.write_wav(folder / name, sound))) for name in names]
 
 
+def batches(found):
+    return [found[start : start + 16] for start in range(0, len(found), 16)]
+
+
 def score_all(options, found):
     with ScoringChild(options) as child:
-        results = [result for one in found for result in child.submit(one)]
+        results = [result for batch in batches(found) for result in child.submit(batch)]
         results.extend(child.finish())
         return results, child.audio_s
 
@@ -129,9 +133,9 @@ def test_a_process_killed_from_outside_costs_nothing(tmp_path, tiny_path, tried)
     found = archive(tmp_path, [f"{i:03d}.wav" for i in range(60)])
     with ScoringChild(ChildOptions(model=str(tiny_path), settings=ScoreSettings())) as child:
         results = []
-        for index, one in enumerate(found):
-            results.extend(child.submit(one))
-            if index in (17, 35, 50):
+        for number, batch in enumerate(batches(found)):
+            results.extend(child.submit(batch))
+            if number:
                 for process in multiprocessing.active_children():
                     os.kill(process.pid, signal.SIGKILL)
         results.extend(child.finish())
@@ -142,10 +146,10 @@ def test_a_process_killed_from_outside_costs_nothing(tmp_path, tiny_path, tried)
 def test_a_process_stopped_from_outside_between_two_recordings_costs_nothing(tmp_path, tiny_path, tried):
     found = archive(tmp_path, ["0.wav", "1.wav"])
     with ScoringChild(hostile_options(tiny_path, stall_s=1.0)) as child:
-        results = [*child.submit(found[0]), *child.finish()]
+        results = [*child.submit(found[:1]), *child.finish()]
         for process in multiprocessing.active_children():
             os.kill(process.pid, signal.SIGSTOP)
-        results += [*child.submit(found[1]), *child.finish()]
+        results += [*child.submit(found[1:]), *child.finish()]
     assert [r.files[0]["status"] for r in results] == ["ok", "ok"]
     tried(PROCESS, "a process stopped from outside while it has nothing to do", "all `ok`")
 
@@ -170,7 +174,7 @@ def test_ctrl_c_is_the_parents_alone_from_the_first_moment(tmp_path, tiny_path, 
     found = archive(tmp_path, [f"{i}.wav" for i in range(16)])
     body = """
         with ScoringChild(options) as child:
-            results = [result for one in founds for result in child.submit(one)]
+            results = list(child.submit(founds))
             process, = multiprocessing.active_children()
             for _ in range(200):
                 os.kill(process.pid, signal.SIGINT)  # from before it begins to import
@@ -189,7 +193,7 @@ def test_a_stall_over_a_bucket_may_be_the_networks(tmp_path, tiny_path, tried):
     uri = f"memory://test/{tmp_path.name}/hang.wav"
     options = hostile_options(tiny_path, stall_s=1.0)
     with ScoringChild(options) as child:
-        (result,) = [*child.submit(storage.Found(uri, "recording")), *child.finish()]
+        (result,) = [*child.submit([storage.Found(uri, "recording")]), *child.finish()]
     (row,) = result.files
     assert row["retryable"]
     assert "score it again" in row["error_message"]
@@ -202,8 +206,7 @@ def test_nothing_survives_a_parent_that_is_killed(tmp_path, tiny_path, tried):
     body = """
         children = [ScoringChild(options) for _ in founds]
         for child, found in zip(children, founds):
-            list(child.submit(found))
-            child._send()
+            list(child.submit([found]))
         for child in children:
             _, future = child._under_way[0]
             while not (future.running() or future.done()):
@@ -225,7 +228,7 @@ def test_nothing_survives_a_parent_that_is_killed(tmp_path, tiny_path, tried):
 def test_closing_leaves_no_process(tmp_path, tiny_path):
     found = archive(tmp_path, ["a_hang.wav"])
     with ScoringChild(ChildOptions(model=str(tiny_path), settings=ScoreSettings(), score=hostile.score)) as child:
-        list(child.submit(found[0]))
+        list(child.submit(found))
     assert multiprocessing.active_children() == []
 
 
@@ -240,6 +243,6 @@ def test_a_process_that_cannot_start_is_told(tmp_path, tiny_path):
     found = archive(tmp_path, ["a.wav"])
     with ScoringChild(ChildOptions(model=str(model), settings=ScoreSettings())) as child:
         model.unlink()
-        list(child.submit(found[0]))
+        list(child.submit(found))
         with pytest.raises(ChildError):
             list(child.finish())

@@ -143,7 +143,7 @@ def test_a_bomb_takes_no_memory(tmp_path, tiny_path, tried):
     bomb.write_bytes(BAD["bomb.flac"].make())
     assert bomb.stat().st_size < 100_000
     with ScoringChild(ChildOptions(model=str(tiny_path), settings=ScoreSettings(), max_growth_mb=100)) as child:
-        results = [*child.submit(storage.stat(storage.canonical(bomb))), *child.finish()]
+        results = [*child.submit([storage.stat(storage.canonical(bomb))]), *child.finish()]
     (row,) = results[0].files
     assert (row["status"], row["duration_s"]) == ("silent", 3600)
     tried(BROKEN, "the same in a process that may grow by 100 MB", row)
@@ -158,7 +158,7 @@ def test_what_decoders_print_does_not_come_out(tmp_path, tiny_path, tried, capfd
         score_recording(path, load_model(tiny_path))
         assert getattr(capfd.readouterr(), stream) != "", "else this test is of nothing"
     with ScoringChild(ChildOptions(model=str(tiny_path), settings=ScoreSettings())) as child:
-        results = [r for path in paths for r in child.submit(storage.stat(storage.canonical(path)))]
+        results = list(child.submit([storage.stat(storage.canonical(path)) for path in paths]))
         results += child.finish()
     assert len(results) == 2
     assert capfd.readouterr() == ("", "")

@@ -17,7 +17,7 @@ from model_export.augment import UNCHANGED, Augmentation, Augmenter
 from model_export.batches import NOT_ASKED, Batches
 from model_export.corpora import read_corpora
 from model_export.errors import CorpusError, RunError
-from model_export.heads import Head, heads_of
+from model_export.heads import Head
 from model_export.predictions import clip_windows, softmax
 from model_export.runs import read_run
 from model_export.splits import split_actors

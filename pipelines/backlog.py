@@ -1,0 +1,89 @@
+"""Recordings that wait in this process, for whichever of its workers is free first.
+
+A local runner deals all recordings out to its workers at once, each an equal number. They do not take equally long:
+cores are shared with others, and an hour of MP3 is smaller and slower than an hour of WAV. So a local run's workers lay
+what they are dealt on one pile and take from it, until it is empty and nobody has more to lay there.
+
+A cluster may repeat a worker's bundle where another's stands, so there each bundle keeps to its own recordings.
+"""
+
+import collections
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from storage import Found
+
+#: Most recordings taken at a time: enough to hide the way to the child, few enough to lose little with it.
+BATCH_SIZE = 16
+
+#: How many a worker of a local run leaves on the pile while it is dealt more.
+_KEPT = 1024
+
+
+class Backlog:
+    """A pile of recordings; its methods may be called from any thread.
+
+    Parameters
+    ----------
+    kept : int
+        As long as more are dealt, so many stay on the pile for others.
+    """
+
+    def __init__(self, kept: int = 0) -> None:
+        self._changed = threading.Condition()
+        self._waiting: collections.deque[Found] = collections.deque()
+        self._kept = kept
+        self._workers = self._dealt_to = 0
+
+    def begin(self) -> None:
+        """Count a worker that is dealt recordings from now on."""
+        with self._changed:
+            self._workers += 1
+            self._dealt_to += 1
+
+    def end(self) -> None:
+        """Count it no more: it has been dealt its last, or failed."""
+        with self._changed:
+            self._dealt_to -= 1
+            self._changed.notify_all()
+
+    def lay(self, found: Found) -> None:
+        """Lay a recording on the pile."""
+        with self._changed:
+            self._waiting.append(found)
+            self._changed.notify()
+
+    def surplus(self) -> list[Found]:
+        """Take a batch from what is beyond those to be kept; return none where there is no whole one."""
+        with self._changed:
+            return self._pop(BATCH_SIZE) if len(self._waiting) >= self._kept + BATCH_SIZE else []
+
+    def take(self, timeout_s: float) -> list[Found] | None:
+        """Take a batch, the smaller the fewer are left; return none at the end, None where nothing came in time."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or not self._dealt_to, timeout_s)
+            if not self._waiting and self._dealt_to:
+                return None
+            return self._pop(max(1, min(BATCH_SIZE, len(self._waiting) // (4 * max(1, self._workers)))))
+
+    def _pop(self, most: int) -> list[Found]:
+        return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+
+
+_shared: dict[str, Backlog] = {}
+
+
+@contextlib.contextmanager
+def shared(run_id: str) -> Iterator[None]:
+    """Let the workers that this process has for a run share one backlog within the block."""
+    _shared[run_id] = Backlog(_KEPT)
+    try:
+        yield
+    finally:
+        del _shared[run_id]
+
+
+def of(run_id: str) -> Backlog:
+    """Return the backlog that a run's workers share in this process, or else a new one for the caller alone."""
+    return _shared.get(run_id) or Backlog()

@@ -1,0 +1,106 @@
+"""The pile on which a local run's workers lay what they are dealt: each recording is taken once, by whoever is free."""
+
+import threading
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipelines import backlog
+from pipelines.backlog import BATCH_SIZE, Backlog
+from storage import Found
+
+#: No worker of these tests waits so long for another.
+_NEVER_S = 60.0
+
+
+def recordings(count, first=0):
+    return [Found(f"memory://{number}", "recording") for number in range(first, first + count)]
+
+
+def drain(pile):
+    taken = []
+    while batch := pile.take(_NEVER_S):
+        taken.extend(batch)
+    return taken
+
+
+@settings(max_examples=25, deadline=None)
+@given(dealt=st.lists(st.integers(0, 200), min_size=1, max_size=4), kept=st.integers(0, 64))
+def test_each_recording_is_taken_once(dealt, kept):
+    pile = Backlog(kept)
+    taken, lock = [], threading.Lock()
+
+    def work(found):
+        pile.begin()
+        mine = []
+        for one in found:
+            pile.lay(one)
+            mine += pile.surplus()
+        pile.end()
+        mine += drain(pile)
+        with lock:
+            taken.extend(mine)
+
+    threads = [threading.Thread(target=work, args=(recordings(n, 1000 * i),)) for i, n in enumerate(dealt)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    expected = [found.uri for i, n in enumerate(dealt) for found in recordings(n, 1000 * i)]
+    assert sorted(found.uri for found in taken) == sorted(expected)
+
+
+def test_who_is_free_takes_what_a_slow_worker_was_dealt():
+    pile = Backlog(kept=1024)
+    for found in recordings(100):
+        pile.lay(found)
+    pile.begin()
+    pile.begin()
+    pile.end()
+    pile.end()
+    slow = pile.take(_NEVER_S)
+    assert 0 < len(slow) < BATCH_SIZE
+    assert len(drain(pile)) == 100 - len(slow)  # while the slow one is still at its first batch
+
+
+def test_batches_grow_small_towards_the_end():
+    pile = Backlog(kept=1024)
+    pile.begin()
+    pile.begin()
+    for found in recordings(300):
+        pile.lay(found)
+    pile.end()
+    pile.end()
+    sizes = []
+    while batch := pile.take(_NEVER_S):
+        sizes.append(len(batch))
+    assert sizes == sorted(sizes, reverse=True)
+    assert (sizes[0], sizes[-1]) == (BATCH_SIZE, 1)
+
+
+def test_a_worker_waits_only_as_long_as_another_is_dealt_recordings():
+    pile = Backlog(kept=1024)
+    pile.begin()
+    assert pile.take(0.01) is None
+    pile.end()
+    assert pile.take(_NEVER_S) == []
+
+
+def test_alone_a_worker_keeps_nothing_back():
+    pile = backlog.of("a run that shares nothing")
+    assert pile is not backlog.of("a run that shares nothing")
+    pile.begin()
+    taken = []
+    for found in recordings(50):
+        pile.lay(found)
+        taken += pile.surplus()
+    assert len(taken) == 48
+    pile.end()
+    assert len(drain(pile)) == 2
+
+
+def test_workers_of_one_run_share_one_pile_as_long_as_it_lasts():
+    with backlog.shared("run"):
+        assert backlog.of("run") is backlog.of("run")
+        assert backlog.of("run") is not backlog.of("another")
+    assert backlog.of("run") is not backlog.of("run")
