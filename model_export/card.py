@@ -99,6 +99,7 @@ def card(
         Figures (`evaluation.figures`) by the corpus they are of: the emotions missed most are told from them.
     """
     options, network = run["options"], run["network"]
+    clips = {corpus: number for stage in _stages(run) for corpus, number in stage["clips"].items()}
     return [
         f"# {exported.name}",
         "",
@@ -114,7 +115,7 @@ def card(
         "",
         "| corpus | clips read | terms |",
         "|---|---|---|",
-        *(f"| {_CORPORA[c]} | {n} | {LICENCES[c]} |" for stage in _stages(run) for c, n in stage["clips"].items()),
+        *(f"| {_CORPORA[c]} | {n} | {LICENCES[c]} |" for c, n in clips.items()),
         "",
         *evidence,
         *_use(run, measured),
@@ -155,8 +156,9 @@ def _evaluated(run: Mapping[str, Any], evaluation: Mapping[str, Any]) -> list[st
 def _shown(run: Mapping[str, Any], protocols: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return what a run says of itself that every actor trained: others of its recipe show what it is worth."""
     network = run["options"]["network"]
+    trained = {actor for stage in _stages(run) for actor in stage["split"]["train"]}
     lines = [
-        f"All {sum(len(stage['split']['train']) for stage in _stages(run))} actors of these corpora trained it, so "
+        f"All {len(trained)} actors of these corpora trained it, so "
         "none of them can tell what it is worth. The figures below are of networks of the same recipe that were "
         f"trained without the actors who test them. {_training(run)}",
     ]
@@ -187,11 +189,22 @@ def _shown(run: Mapping[str, Any], protocols: Mapping[str, Mapping[str, Any]]) -
 
 def _training(run: Mapping[str, Any]) -> str:
     minutes = sum(row["seconds"] for stage in _stages(run) for row in stage["history"]) / 60
+    shares = run["options"].get("head_shares") or {}
+    heads = (
+        " Each of the two has an emotion head of its own, since their actors do not mean the same by the same word; "
+        f"the answer is the mean of both heads' probabilities, weighted by {_weights(shares)}."
+        if len(shares) > 1
+        else ""
+    )
     return (
         f"Seed {run['options']['seed']}; {minutes:.0f} minutes of training on the machine that made it. A corpus that "
         "never asked for an emotion (CREMA-D has no calm and no surprised) is no evidence against it: the loss leaves "
-        "that emotion's logit alone."
+        f"that emotion's logit alone.{heads}"
     )
+
+
+def _weights(shares: Mapping[str, float]) -> str:
+    return " and ".join(f"{share:g} ({_CORPORA[name].split()[0]})" for name, share in shares.items())
 
 
 def _stages(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
