@@ -1,7 +1,7 @@
 """The results of all protocols and networks as one page of tables, made from the ``.json`` files beside it."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ _FIGURES = {
 
 #: Splits of RAVDESS's speech, from the one that tells least to the one that tells most.
 _FROM_LEAK = ("p3", "p2i", "p2ii", "p1")
+
+_MINUTES = "minutes to train a fold"
 
 #: The protocols that tell what a network is worth, by whether RAVDESS is among what it learned from; the first is the
 #: headline.
@@ -68,20 +70,13 @@ def networks_table(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
     rows = {network: of for network, of in made.items() if "p1" in of}
     if len(rows) < 2:  # nothing to compare
         return []
-    lines = [
-        "",
-        "## The networks",
-        "",
-        "| network | p1: UA | p1: gender | p2ii: 16 classes | parameters | ms a window | minutes to train a fold |",
-        "|---|---|---|---|---|---|---|",
-    ]
+    cells = []
     for network, of in sorted(rows.items(), key=lambda item: -item[1]["p1"]["ua"]["mean"]):
         p1 = of["p1"]
         twins = in_words(of["p2ii"]["accuracy_16"]) if "p2ii" in of else "-"
-        lines.append(
-            f"| {network} | {in_words(p1['ua'])} | {in_words(p1['gender_accuracy'])} | {twins} | {_cost(p1)} |"
-        )
-    return lines
+        cells.append([network, in_words(p1["ua"]), in_words(p1["gender_accuracy"]), twins, *_cost(p1)])
+    heads = ["network", "p1: UA", "p1: gender", "p2ii: 16 classes", "parameters", "ms a window", _MINUTES]
+    return ["", "## The networks", "", *_table(heads, cells)]
 
 
 def leak_table(of_protocols: Mapping[str, Any]) -> list[str]:
@@ -89,17 +84,13 @@ def leak_table(of_protocols: Mapping[str, Any]) -> list[str]:
     rows = {name: of_protocols[name] for name in _FROM_LEAK if name in of_protocols}
     if len(rows) < 2:  # nothing to compare
         return []
-    lines = [
-        "",
-        "## One network, from a leak to speakers unheard",
-        "",
-        "| split | 16 classes | UA | gender |",
-        "|---|---|---|---|",
+    figures = ("accuracy_16", "ua", "gender_accuracy")
+    cells = [
+        [f"{name}: {PROTOCOLS[name].title}", *(in_words(result[key]) for key in figures)]
+        for name, result in rows.items()
     ]
-    for name, result in rows.items():
-        figures = " | ".join(in_words(result[key]) for key in ("accuracy_16", "ua", "gender_accuracy"))
-        lines.append(f"| {name}: {PROTOCOLS[name].title} | {figures} |")
-    return lines
+    heads = ["split", *(_FIGURES[key] for key in figures)]
+    return ["", "## One network, from a leak to speakers unheard", "", *_table(heads, cells)]
 
 
 def read_results_of(results: Path, network: str) -> dict[str, dict[str, Any]]:
@@ -148,40 +139,25 @@ def protocol_temperature(run: Mapping[str, Any], results: Path) -> float:
 
 def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     best_first = sorted(networks.items(), key=lambda item: -item[1]["ua"]["mean"])
-    lines = [
-        "| network | seeds | folds | clips | "
-        + " | ".join(_FIGURES.values())
-        + " | ECE before | ECE of chance | ONNX |",
-        "|" + "---|" * (len(_FIGURES) + 7),
-    ]
+    cells = []
     for name, result in best_first:
-        figures = " | ".join(in_words(result[key]) for key in _FIGURES)
         before, chance = result["before_temperature"]["ece"]["mean"], result["ece_noise_floor"]["mean"]
         onnx = f"{result['onnx']['ua']['mean']:.3f}" if "onnx" in result else "-"
-        lines.append(
-            f"| {name} | {len(result['seeds'])} | {len(result['folds'])} of {result['of_folds']} | {result['clips']} | "
-            f"{figures} | {before:.3f} | {chance:.3f} | {onnx} |"
-        )
-    lines += [
-        "",
-        "| network | parameters | M multiply-adds | ms a window | minutes to train a fold |",
-        "|---|---|---|---|---|",
-    ]
-    lines += [f"| {name} | {_cost(result, adds=True)} |" for name, result in best_first]
+        size = [str(len(result["seeds"])), f"{len(result['folds'])} of {result['of_folds']}", str(result["clips"])]
+        figures = [in_words(result[key]) for key in _FIGURES]
+        cells.append([name, *size, *figures, f"{before:.3f}", f"{chance:.3f}", onnx])
+    heads = ["network", "seeds", "folds", "clips", *_FIGURES.values(), "ECE before", "ECE of chance", "ONNX"]
+    lines = [*_table(heads, cells), ""]
+    heads = ["network", "parameters", "M multiply-adds", "ms a window", _MINUTES]
+    lines += _table(heads, [[name, *_cost(result, adds=True)] for name, result in best_first])
     for name, result in best_first:
         if len(result["folds"]) > 1:
-            rows = result["by_fold"]
-            lines += [
-                "",
-                f"{name}, fold by fold:",
-                "",
-                "| fold | " + " | ".join(rows) + " |",
-                "|" + "---|" * (len(rows) + 1),
-                *(
-                    f"| {_FIGURES[key]} | " + " | ".join(f"{row[key]['mean']:.3f}" for row in rows.values()) + " |"
-                    for key in ("ua", "gender_accuracy", "accuracy_16")
-                ),
+            folds = result["by_fold"]
+            cells = [
+                [_FIGURES[key], *(f"{fold[key]['mean']:.3f}" for fold in folds.values())]
+                for key in ("ua", "gender_accuracy", "accuracy_16")
             ]
+            lines += ["", f"{name}, fold by fold:", "", *_table(["fold", *folds], cells)]
     for name, result in best_first:
         if name == "cnn":
             lines += [*fairness_table(name, result["fairness"]), *risk_coverage_table(name, result["risk_coverage"])]
@@ -191,69 +167,60 @@ def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 def fairness_table(name: str, fairness: Mapping[str, Any]) -> list[str]:
     """Return what `fairness.fairness` found about a network's answers as lines of Markdown."""
-    lines = [
-        "",
-        f"{name}, by group of speakers (difference: women less men):",
-        "",
-        "| corpus | group | actors | clips | UA | gender | " + " | ".join(EMOTIONS) + " |",
-        "|" + "---|" * (6 + len(EMOTIONS)),
-    ]
+    cells = []
     for corpus, kinds in fairness.items():
         for groups in kinds.values():
             for group, found in groups.items():
-                recalls = " | ".join(_short(found["recall"][emotion]) for emotion in EMOTIONS)
-                lines.append(
-                    f"| {corpus} | {group} | {found.get('actors', '')} | {found.get('clips', '')} | "
-                    f"{in_words(found['ua'])} | {in_words(found['gender_accuracy'])} | {recalls} |"
-                )
-    return lines
+                size = [str(found.get("actors", "")), str(found.get("clips", ""))]
+                figures = [in_words(found["ua"]), in_words(found["gender_accuracy"])]
+                recalls = [_short(found["recall"][emotion]) for emotion in EMOTIONS]
+                cells.append([corpus, group, *size, *figures, *recalls])
+    heads = ["corpus", "group", "actors", "clips", "UA", "gender", *EMOTIONS]
+    return ["", f"{name}, by group of speakers (difference: women less men):", "", *_table(heads, cells)]
 
 
 def risk_coverage_table(name: str, curve: Mapping[str, Sequence[float]]) -> list[str]:
     """Return a `metrics.risk_coverage` curve as lines of Markdown, every tenth part of the clips."""
     points = [point for point in zip(*curve.values(), strict=True) if round(100 * point[0]) % 10 == 0]
-    rows = {
-        "clips answered, the most confident first": [f"{share:.0%}" for share, _, _ in points],
-        "accuracy among them": [f"{accuracy:.3f}" for _, accuracy, _ in points],
-        "least confidence": [f"{confidence:.2f}" for _, _, confidence in points],
-    }
-    (title, heads), *others = rows.items()
-    return [
-        "",
-        f"{name}, if the least confident go unanswered:",
-        "",
-        f"| {title} | {' | '.join(heads)} |",
-        "|" + "---|" * (len(heads) + 1),
-        *(f"| {title} | {' | '.join(cells)} |" for title, cells in others),
+    heads = ["clips answered, the most confident first", *(f"{share:.0%}" for share, _, _ in points)]
+    cells = [
+        ["accuracy among them", *(f"{accuracy:.3f}" for _, accuracy, _ in points)],
+        ["least confidence", *(f"{confidence:.2f}" for _, _, confidence in points)],
     ]
+    return ["", f"{name}, if the least confident go unanswered:", "", *_table(heads, cells)]
 
 
 def degraded_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
     """Return what `robustness.degrade_trials` found as lines of Markdown."""
-    lines = [
-        "",
+    title = (
         f"{name}, seed {degraded['seed']}, on test clips that have suffered ({degraded['clips']} clips, "
-        f"{degraded['folds']} folds; `emobeam evaluate --protocol --degraded`):",
-        "",
-        "| condition | UA | change | gender | emotion answered as when clean | without an answer |",
-        "|---|---|---|---|---|---|",
-    ]
+        f"{degraded['folds']} folds; `emobeam evaluate --protocol --degraded`):"
+    )
+    cells = []
     for row in degraded["conditions"]:
         change = row["ua_change"]
         span = "" if change["low"] is None else f" ({change['low']:+.3f} to {change['high']:+.3f})"
-        lines.append(
-            f"| {row['title']} | {in_words(row['ua'])} | {change['mean']:+.3f}{span} | "
-            f"{row['gender_accuracy']['mean']:.3f} | {row['unchanged']['mean']:.3f} | {row['silent']} |"
-        )
-    return lines
+        shares = [f"{row[key]['mean']:.3f}" for key in ("gender_accuracy", "unchanged")]
+        cells.append([row["title"], in_words(row["ua"]), f"{change['mean']:+.3f}{span}", *shares, str(row["silent"])])
+    heads = ["condition", "UA", "change", "gender", "emotion answered as when clean", "without an answer"]
+    return ["", title, "", *_table(heads, cells)]
 
 
-def _cost(result: Mapping[str, Any], *, adds: bool = False) -> str:
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a table as lines of Markdown."""
+    return [_row(heads), "|" + "---|" * len(heads), *map(_row, rows)]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _cost(result: Mapping[str, Any], *, adds: bool = False) -> list[str]:
     cells = [f"{result['parameters']:,}" if "parameters" in result else "-"]
     if adds:
         cells.append(f"{result['multiply_adds'] / 1e6:.1f}" if "multiply_adds" in result else "-")
     cells.append("-" if result["ms_per_window"] is None else f"{result['ms_per_window']:.2f}")
-    return " | ".join([*cells, f"{result['train_seconds'] / 60:.1f}"])
+    return [*cells, f"{result['train_seconds'] / 60:.1f}"]
 
 
 def _short(figure: Mapping[str, Any] | None) -> str:
