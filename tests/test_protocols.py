@@ -171,6 +171,25 @@ def test_crema_d_alone_is_dealt_by_actors(seed):
     assert sorted(tested) == sorted(clips["clip"])
 
 
+@pytest.mark.parametrize("protocol", ["p1", "p1b", "p2i", "p2ii"])
+def test_crema_d_trains_whole_where_it_is_given_and_nobody_of_it_validates(protocol):
+    for fold in folds(protocol, 0):
+        train, validation, test = (part[part["corpus"] == "crema_d"] for part in parts(fold))
+        assert len(train) == (CLIPS["corpus"] == "crema_d").sum()
+        assert len(validation) == len(test) == 0
+    without = CLIPS[CLIPS["corpus"] != "crema_d"]
+    for alone, beside in zip(PROTOCOLS[protocol].folds(without, 0), folds(protocol, 0), strict=True):
+        assert set(alone.clips["corpus"]) == {"ravdess", "ravdess_song"}
+        assert (alone.split.validation, alone.split.test) == (beside.split.validation, beside.split.test)
+
+
+@pytest.mark.parametrize(("network", "beside"), [("cnn", True), ("gru", False), ("knn", False)])
+def test_networks_that_are_not_pretrained_do_without_crema_d(tmp_path, monkeypatch, network, beside):
+    monkeypatch.setattr("model_export.trials.read_corpora", lambda _: CLIPS)
+    assert ("crema_d" in set(trials(tmp_path, network=network).clips()["corpus"])) == beside
+    assert "crema_d" in set(trials(tmp_path, network=network, protocol="p4").clips()["corpus"])
+
+
 def test_p1_tests_the_published_folds():
     for fold in folds("p1", 3):
         assert set(fold.split.test) == set(fold_actors(int(fold.name)))

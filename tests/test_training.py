@@ -15,14 +15,14 @@ from audio.windows import aggregate
 from model_export import features, metrics
 from model_export.augment import UNCHANGED, Augmentation, Augmenter
 from model_export.batches import NOT_ASKED, Batches
-from model_export.corpora import read_corpora
+from model_export.corpora import CORPUS_EMOTIONS, read_corpora
 from model_export.errors import CorpusError, RunError
-from model_export.heads import Head
+from model_export.heads import Head, heads_of
 from model_export.predictions import clip_windows, softmax
 from model_export.runs import read_run
 from model_export.splits import split_actors
 from schemas.contract import FrontEnd
-from schemas.labels import EMOTIONS, RAVDESS_EMOTIONS
+from schemas.labels import CREMA_D_EMOTIONS, EMOTIONS, RAVDESS_EMOTIONS
 from schemas.settings import ScoreSettings
 
 FRONT_END = FrontEnd(window_frames=64, window_hop_frames=32, n_mels=32)
@@ -176,6 +176,63 @@ def test_run_begins_with_the_weights_of_another(tiny_options, tiny_run):
     wide = Learner(dataclasses.replace(options, network_options={"width": 1.0}), (Head(EMOTIONS),), steps=1)
     with pytest.raises(RunError, match="another shape"):
         wide.begin_with(options.start, set())
+
+
+@pytest.fixture(scope="session")
+def tiny_crema_d(tmp_path_factory):
+    """Return a folder of clips with CREMA-D's names: an emotion is a pitch."""
+    folder = tmp_path_factory.mktemp("crema_d")
+    for actor, (number, code) in itertools.product((1001, 1002, 1003, 1004), enumerate(CREMA_D_EMOTIONS)):
+        write_clip(folder / f"{actor}_DFA_{code}_XX.wav", hz=150 * 1.1**number, seed=actor + number)
+    speakers = "1001,51,Male\n1002,21,Female\n1003,30,Male\n1004,40,Female\n"
+    (folder / "VideoDemographics.csv").write_text("ActorID,Age,Sex\n" + speakers)
+    return folder
+
+
+def test_a_head_for_each_corpus_begins_with_one_for_both(tiny_options, tiny_crema_d, tmp_path):
+    """Pretrained on one corpus, then on both with a head each: the run answers with RAVDESS's eight emotions."""
+    from model_export.learner import Learner
+    from model_export.predictors import predictor
+    from model_export.runs import load_network
+    from model_export.training import train
+
+    crema_d = ("crema_d", tiny_crema_d)
+    first = dataclasses.replace(tiny_options, corpora=(crema_d,), out=tmp_path / "first", fold=None)
+    assert train(first, report=lambda _: None)["emotions"] == list(CORPUS_EMOTIONS["crema_d"])
+    both = dataclasses.replace(
+        tiny_options,
+        corpora=(*tiny_options.corpora, crema_d),
+        out=tmp_path / "both",
+        start=first.out,
+        head_shares={"ravdess": 0.8, "crema_d": 0.2},
+    )
+    heads = heads_of({"ravdess": EMOTIONS, "crema_d": CORPUS_EMOTIONS["crema_d"]}, both.head_shares)
+    learner = Learner(both, heads, steps=1)
+    learner.begin_with(first.out, set())
+    (before,) = (w for w in load_network(first.out).get_weights() if w.shape == (6,))
+    (bias,) = (w for w in learner.model.get_weights() if w.shape == (14,))
+    where = [EMOTIONS.index(emotion) for emotion in heads[1].emotions]
+    np.testing.assert_array_equal(bias[8:], before)
+    np.testing.assert_array_equal(bias[where], before)
+
+    run = train(both, report=lambda _: None)
+    assert run["emotions"] == list(EMOTIONS)
+    emotion, gender = predictor(both.out)(np.zeros((3, FRONT_END.window_frames, FRONT_END.n_mels), dtype=np.float32))
+    assert (emotion.shape, gender.shape) == ((3, 8), (3, 2))
+    np.testing.assert_allclose(emotion.sum(axis=1), 1)
+    with pytest.raises(RunError, match="joins several heads"):
+        train(dataclasses.replace(both, start=both.out, out=tmp_path / "more"), report=lambda _: None)
+
+
+def test_a_corpus_is_no_evidence_in_the_head_of_another():
+    heads = heads_of({name: CORPUS_EMOTIONS[name] for name in ("ravdess", "crema_d")}, {"ravdess": 0.8, "crema_d": 0.2})
+    clips = clip_table(("ravdess", "sad", "male"), ("crema_d", "sad", "female"), ("crema_d", "happy", "female"))
+    powers = [[noise_power(80, seed=i) for i in range(3)]]
+    (batch,) = batches(clips, powers, heads=heads, size=3).epoch(0)
+    for target, gender in zip(batch.emotion, batch.gender, strict=True):
+        own, other = (target[:8], target[8:]) if gender[1] else (target[8:], target[:8])
+        assert (other == NOT_ASKED).all()
+        assert own.max() > 0
 
 
 def test_beginning_with_a_run_that_heard_who_validates_is_refused(tiny_options, tiny_run):
