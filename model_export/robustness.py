@@ -127,8 +127,7 @@ def degrade_trials(
     if len(trials.seeds) > 1:
         raise RunError("degraded clips are asked of one seed's networks; give --seed once")
     seed, tables = trials.seeds[0], []
-    clips = read_corpora(trials.corpora)
-    for fold in PROTOCOLS[trials.protocol].folds(clips, seed):
+    for fold in PROTOCOLS[trials.protocol].folds(trials.clips(), seed):
         folder = trials.folder(seed, fold.name)
         if trials.folds and fold.name not in trials.folds:
             continue
