@@ -2,7 +2,7 @@
 
 usage: int8.py --trials DIR --corpus ravdess=DIR --corpus ravdess_song=DIR [--json FILE]
 
-DIR holds the trainings of `emobeam evaluate --protocol p1 --work DIR`, a folder for each seed and fold. Each network is
+DIR is the folder p1/cnn of `emobeam evaluate --protocol p1 --work`: one of its own for each seed and fold. Each network is
 exported as `emobeam export` and `emobeam export --int8` do it, its ranges taken from clips of its training actors, and
 both graphs answer for the speech of its test actors, as scoring does. Figures are of each seed's six folds together.
 """
