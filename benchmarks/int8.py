@@ -2,9 +2,10 @@
 
 usage: int8.py --trials DIR --corpus ravdess=DIR --corpus ravdess_song=DIR [--json FILE]
 
-DIR is the folder p1/cnn of `emobeam evaluate --protocol p1 --work`: one of its own for each seed and fold. Each network is
-exported as `emobeam export` and `emobeam export --int8` do it, its ranges taken from clips of its training actors, and
-both graphs answer for the speech of its test actors, as scoring does. Figures are of each seed's six folds together.
+DIR is the folder p1/cnn in the --work of `emobeam evaluate --protocol p1`, with a folder for each seed and fold. Each
+network is exported as `emobeam export` and `emobeam export --int8` do it, its ranges taken from clips of its training
+actors, and both graphs answer for the speech of its test actors, as scoring does. Figures are of each seed's six folds
+together.
 """
 
 import argparse
