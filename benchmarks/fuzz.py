@@ -35,6 +35,7 @@ import soundfile  # noqa: E402
 
 import storage  # noqa: E402
 from audio.decode import open_audio  # noqa: E402
+from pipelines.backlog import BATCH_SIZE  # noqa: E402
 from schemas.settings import ScoreSettings  # noqa: E402
 from schemas.tables import STATUSES  # noqa: E402
 from scoring import FileResult, score_recording  # noqa: E402
@@ -220,7 +221,9 @@ def fuzz(count: int, *, seed: int, folder: Path, model: str = "default", stall_s
     with ScoringChild(options) as child:
         for first in range(0, count, 512):
             uris = [_written(folder, seed, index) for index in range(first, min(first + 512, count))]
-            results = [result for uri in uris for result in child.submit(storage.stat(uri))]
+            results = []
+            for start in range(0, len(uris), BATCH_SIZE):
+                results.extend(child.submit([storage.stat(uri) for uri in uris[start : start + BATCH_SIZE]]))
             results.extend(child.finish())
             for index, (uri, result) in enumerate(zip(uris, results, strict=True), first):
                 row = result.files[0]
