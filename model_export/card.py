@@ -6,6 +6,7 @@ from typing import Any
 
 from model_export.errors import RunError
 from model_export.export import LICENCES, Exported
+from model_export.heads import shares_among
 from model_export.results import (
     degraded_lines,
     fairness_table,
@@ -189,11 +190,11 @@ def _shown(run: Mapping[str, Any], protocols: Mapping[str, Mapping[str, Any]]) -
 
 def _training(run: Mapping[str, Any]) -> str:
     minutes = sum(row["seconds"] for stage in _stages(run) for row in stage["history"]) / 60
-    shares = run["options"].get("head_shares") or {}
+    shares = shares_among(run["clips"], run["options"].get("head_shares", {}))
     heads = (
         " Each of the two has an emotion head of its own, since their actors do not mean the same by the same word; "
         f"the answer is the mean of both heads' probabilities, weighted by {_weights(shares)}."
-        if len(shares) > 1
+        if shares
         else ""
     )
     return (

@@ -56,14 +56,21 @@ def heads_of(emotions_by_corpus: Mapping[str, Iterable[str]], shares: Mapping[st
         Of each head in the answer; those of the heads that are there are scaled to sum to 1. Where less than two are,
         there is one head for everything.
     """
+    taught = shares_among(emotions_by_corpus, shares)
+    if not taught:
+        return (Head(_ordered({e for held in emotions_by_corpus.values() for e in held})),)
     held = {
         name: {e for corpus, held in emotions_by_corpus.items() if CORPUS_HEADS[corpus] == name for e in held}
-        for name in shares
+        for name in taught
     }
-    total = sum(shares[name] for name in held if held[name])
-    if sum(bool(emotions) for emotions in held.values()) < 2:
-        return (Head(_ordered({e for held in emotions_by_corpus.values() for e in held})),)
-    return tuple(Head(_ordered(held[name]), shares[name] / total, name) for name in shares if held[name])
+    return tuple(Head(_ordered(held[name]), share, name) for name, share in taught.items())
+
+
+def shares_among(corpora: Iterable[str], shares: Mapping[str, float]) -> dict[str, float]:
+    """Return the shares of the heads that some corpora teach, scaled to sum to 1; none where less than two are."""
+    there = {CORPUS_HEADS[corpus] for corpus in corpora}
+    taught = {name: share for name, share in shares.items() if name in there}
+    return {name: share / sum(taught.values()) for name, share in taught.items()} if len(taught) > 1 else {}
 
 
 def emotions_of(heads: Sequence[Head]) -> tuple[str, ...]:

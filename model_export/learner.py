@@ -12,7 +12,7 @@ import numpy as np
 
 from model_export.batches import NOT_ASKED, Batch
 from model_export.errors import RunError
-from model_export.heads import Head, joined
+from model_export.heads import Head, joined, shares_among
 from model_export.networks import NETWORKS
 from model_export.options import TrainOptions
 from model_export.runs import load_network, read_run, replacing
@@ -78,7 +78,7 @@ class Learner:
     def begin_with(self, folder: Path, unheard: Set[str]) -> None:
         """Take the weights of another run, none of whose training actors may be among those that it must not know."""
         before = read_run(folder)
-        if before["options"].get("head_shares"):
+        if shares_among(before["clips"], before["options"].get("head_shares", {})):
             raise RunError(f"{folder} joins several heads, which cannot go on learning; start from a run with one")
         split = before["split"]
         heard = unheard if split["unit"] != "actor" else unheard & set(split["train"])

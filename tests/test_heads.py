@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model_export.corpora import CORPUS_EMOTIONS
-from model_export.heads import CORPUS_HEADS, Head, emotions_of, heads_of, joined
+from model_export.heads import CORPUS_HEADS, Head, emotions_of, heads_of, joined, shares_among
 from model_export.networks import cnn
 from model_export.predictions import softmax
 from schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, FrontEnd
@@ -67,6 +67,13 @@ def test_one_head_is_the_network_itself():
     network = cnn(FRONT_END, 8, width=0.125)
     assert joined(network, (Head(EMOTIONS),)) is network
     assert heads_of({"crema_d": CORPUS_EMOTIONS["crema_d"]}, SHARES) == (Head(CORPUS_EMOTIONS["crema_d"]),)
+
+
+def test_shares_are_of_the_heads_that_are_taught():
+    assert shares_among(["ravdess", "ravdess_song"], SHARES) == {}
+    assert shares_among(["crema_d", "ravdess_song"], {"ravdess": 0.6, "crema_d": 0.2}) == pytest.approx(
+        {"ravdess": 0.75, "crema_d": 0.25}
+    )
 
 
 def test_every_corpus_has_a_head():
