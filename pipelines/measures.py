@@ -4,6 +4,7 @@ Beam counts again what it tries again. What a run has done is told by the runs t
 watching, and for how times are spread.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,8 +57,9 @@ def told(result: Any) -> Mapping[str, Any]:
     """
     try:
         found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
-    except Exception:
-        return {}  # a runner that keeps them to itself, or cannot be asked any more: the run is done all the same
+    except Exception:  # a runner that keeps them to itself, or cannot be asked any more: the run is done all the same
+        logging.getLogger(__name__).info("the runner tells no metrics", exc_info=True)
+        return {}
     spread = {
         each.key.metric.name: {
             "count": each.result.count,

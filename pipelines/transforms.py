@@ -119,12 +119,10 @@ class ScoreToParts(beam.DoFn):
         self._writer = PartWriter(self._run)
         self._backlog = backlog.of(self._run.run_id)
         self._backlog.begin()
-        self._dealt = False
 
     def process(self, found: Found) -> Iterator[Part]:
         """Take up a recording, and score some of those before it."""
         with self._dealing(), _telling():
-            self._dealt = True
             child = self._started()
             self._backlog.lay(found)
             while batch := self._backlog.surplus():
@@ -135,8 +133,8 @@ class ScoreToParts(beam.DoFn):
         """Score what is left and seal the last part."""
         self._backlog.end()
         with _telling():
-            if self._dealt:  # a worker that gets no recording of its own would start a child for one of another's
-                yield from map(_in_global_window, self._rest(self._started()))
+            if self._child is not None:  # a worker that was dealt nothing starts no child for another's recordings
+                yield from map(_in_global_window, self._rest(self._child))
             yield from map(_in_global_window, self._sealed(self._writer.seal()))
 
     def _rest(self, child: ScoringChild) -> Iterator[Part]:
