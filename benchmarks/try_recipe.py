@@ -1,6 +1,6 @@
 """Try a change of the recipe on actors of the training side of EmoBox fold 1: none of that fold's test actors is heard.
 
-Six of these actors are tested, two validate, twelve train; or with ``--known``, a fifth of the clips of all twenty are
+Six of these actors are tested (``--tested`` says which), two validate, twelve train; or with ``--known``, a fifth of the clips of all twenty are
 tested, a tenth of the others validate and the rest train, as in P2 (i): a narrower look at how closely a network fits.
 A change is given as JSON, fields of `model_export.options.TrainOptions`; ``--stage`` and ``--network`` choose the
 recipe that it changes. Each trial is one line of the file given by ``--json``. Its interval reaches four points and
@@ -17,8 +17,15 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
-#: Of fold 1's training side; they are tested in folds 2 to 6, which is said beside P1.
-TESTED = tuple(f"ravdess_{number:02d}" for number in (4, 5, 12, 13, 18, 23))
+#: Three groups of fold 1's training side; they are tested in folds 2 to 6, which is said beside P1.
+TESTED = {
+    name: tuple(f"ravdess_{number:02d}" for number in numbers)
+    for name, numbers in {
+        "first": (4, 5, 12, 13, 18, 23),
+        "second": (3, 8, 9, 10, 15, 16),
+        "third": (2, 6, 7, 17, 19, 22),
+    }.items()
+}
 _SPLIT_SEED = 7
 
 
@@ -30,6 +37,7 @@ def main() -> None:
     parser.add_argument("--network", default="cnn")
     parser.add_argument("--stage", default="finetune", choices=("finetune", "scratch"))
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tested", default="first", choices=tuple(TESTED), help="which six actors")
     parser.add_argument("--known", action="store_true", help="test clips of actors who train")
     parser.add_argument("--corpora", type=Path, required=True, help="holds ravdess/, ravdess_song/ and crema_d/")
     parser.add_argument("--also", action="append", default=[], help="a corpus to train on beside RAVDESS's two")
@@ -57,7 +65,7 @@ def main() -> None:
     for name, kind in (("augmentation", Augmentation), ("front_end", FrontEnd)):
         if name in change:
             fields[name] = kind(**change[name])
-    tested = "known" if args.known else "unknown"
+    tested = "known" if args.known else "unknown" if args.tested == "first" else args.tested
     options = TrainOptions(
         corpora=corpora,
         out=args.work / "tried" / args.network / f"{args.name.replace(' ', '-')}-{tested}-seed{args.seed}",
@@ -70,7 +78,7 @@ def main() -> None:
     if args.known:
         split = next(PROTOCOLS["p2i"].folds(rest, _SPLIT_SEED)).split
     else:
-        split = hold_out(rest, TESTED, seed=_SPLIT_SEED)
+        split = hold_out(rest, TESTED[args.tested], seed=_SPLIT_SEED)
     # The whole table, so that features come from the corpus's cache; fold 1's test actors are in no part of the split.
     run = fit(options, clips, split)
     heard = split.part(clips, "test")
@@ -88,6 +96,7 @@ def main() -> None:
             "change": change,
             "also": args.also,
             "known": args.known,
+            "tested": args.tested,
             **run["network"],
             "epochs": options.epochs,
             "seconds": round(sum(epoch["seconds"] for epoch in run["history"])),

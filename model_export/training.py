@@ -84,7 +84,8 @@ def fit(
     report, command
         As in `train`.
     """
-    training, validating = split.part(clips, "train"), _validation_clips(clips, split)
+    shares = clips["corpus"].map(lambda name: options.corpus_shares.get(name, 1.0))
+    training, validating = split.part(clips[shares > 0], "train"), _validation_clips(clips, split)
     heads = heads_of(
         {str(name): set(rows["emotion"]) for name, rows in training.groupby("corpus")}, options.head_shares
     )

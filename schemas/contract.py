@@ -47,9 +47,9 @@ class FrontEnd:
     """
 
     sample_rate: int = 16_000
-    n_fft: int = 512
+    n_fft: int = 1_024
     hop_length: int = 256
-    n_mels: int = 64
+    n_mels: int = 96
     fmin: float = 125.0
     fmax: float = 8_000.0
     floor: float = 0.02
