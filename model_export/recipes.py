@@ -17,7 +17,7 @@ _STAGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "cnn": {
         PRETRAIN: {"epochs": 18, "learning_rate": 3e-3, "weight_decay": 1e-2},
         FINETUNE: {
-            "epochs": 50,
+            "epochs": 36,
             "learning_rate": 2e-3,
             "corpus_shares": {**_SPEECH_ALONE, "crema_d": 0.12},
             "head_shares": {"ravdess": 0.8, "crema_d": 0.2},

@@ -260,7 +260,7 @@ def test_default_network_is_small_and_scores_fast():
     model = NETWORKS["cnn"](FrontEnd(), len(EMOTIONS))
     assert model.count_params() < 600_000
     assert multiply_adds(model) < 150e6
-    assert model.input_shape == (None, 144, 64)
+    assert model.input_shape == (None, 144, 96)
 
 
 def test_multiply_adds_by_hand():

@@ -7,7 +7,7 @@ from audio.pauses import cut_utterances
 from audio.speech import CHUNK_S
 from schemas.contract import FrontEnd
 
-FRONT_END = FrontEnd(n_mels=2)  # a chunk is two frames
+FRONT_END = FrontEnd(n_fft=512, n_mels=2)  # a chunk is two frames
 AROUND = 3
 
 

@@ -147,7 +147,7 @@ FRONT_END = dataclasses.asdict(FrontEnd())
         (changed(front_end=FRONT_END | {"fmax": 9000.0}), "front_end.fmax"),
         (changed(front_end=FRONT_END | {"floor": 0.0}), "front_end.floor"),
         (changed(front_end=FRONT_END | {"fmin": "low"}), "front_end.fmin"),
-        (changed(front_end=FRONT_END | {"hop_length": 1024}), "front_end.hop_length"),
+        (changed(front_end=FRONT_END | {"hop_length": 2048}), "front_end.hop_length"),
         (changed(front_end=FRONT_END | {"window_hop_frames": 999}), "front_end.window_hop_frames"),
         (changed(front_end={"n_fft": 512}), "front_end.floor is missing"),
     ],
