@@ -17,9 +17,9 @@ _STAGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "cnn": {
         PRETRAIN: {"epochs": 18, "learning_rate": 3e-3, "weight_decay": 1e-2},
         FINETUNE: {
-            "epochs": 36,
+            "epochs": 32,
             "learning_rate": 2e-3,
-            "corpus_shares": {**_SPEECH_ALONE, "crema_d": 0.12},
+            "corpus_shares": {**_SPEECH_ALONE, "crema_d": 0.1},
             "head_shares": {"ravdess": 0.8, "crema_d": 0.2},
         },
         SCRATCH: {"epochs": 50, "learning_rate": 2e-3, "corpus_shares": _SPEECH_ALONE},
