@@ -42,7 +42,7 @@ class TrainOptions:
     precision : {"float32", "mixed_bfloat16"}
         Of the arithmetic in training; weights, and the network kept, are float32.
     corpus_shares : mapping of str to float
-        Share of a corpus that an epoch sees, where not all of it.
+        Share of a corpus that an epoch sees, where not all of it; a corpus of share 0 trains nothing.
     head_shares : mapping of str to float
         Share of each emotion head in the answer, by the names of `heads.CORPUS_HEADS`; one head where empty.
     batch_size : int

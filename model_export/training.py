@@ -84,14 +84,17 @@ def fit(
     report, command
         As in `train`.
     """
-    shares = clips["corpus"].map(lambda name: options.corpus_shares.get(name, 1.0))
-    training, validating = split.part(clips[shares > 0], "train"), _validation_clips(clips, split)
+    unheard = sorted(name for name in set(clips["corpus"]) if options.corpus_shares.get(name, 1.0) == 0)
+    training = split.part(clips[~clips["corpus"].isin(unheard)], "train")
+    validating = _validation_clips(clips, split)
     heads = heads_of(
         {str(name): set(rows["emotion"]) for name, rows in training.groupby("corpus")}, options.head_shares
     )
     emotions = emotions_of(heads)
     run = _begin(options, clips, split, emotions, command)
     report(f"{len(clips)} clips; " + ", ".join(f"{name}: {_told(split, part)}" for name, part in _PARTS.items()))
+    for name in unheard:
+        report(f"{name} trains nothing: the recipe leaves it out (docs/experiments.md says why)")
     if run["finished"]:
         report(f"{options.out} is finished")
         return run

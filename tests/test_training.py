@@ -108,25 +108,47 @@ def test_where_everyone_trains_nobody_validates_or_is_tested(tiny_options, tmp_p
     assert lines[-1].startswith("epoch 1/1  loss ")
 
 
-def test_clips_of_test_actors_never_reach_a_batch(tiny_options, monkeypatch):
+@pytest.fixture
+def clips_given(monkeypatch):
+    """Return what trains with some options as far as the clips that batches are made of; and gives those."""
     from model_export import training
 
-    given_clips = []
+    def train(options, report):
+        given = []
 
-    class Watched(Batches):
-        def __init__(self, clips, powers, **rest):
-            given_clips.append(clips)
-            super().__init__(clips, powers, **rest)
-            raise InterruptedError
+        class Watched(Batches):
+            def __init__(self, clips, powers, **rest):
+                given.append(clips)
+                super().__init__(clips, powers, **rest)
+                raise InterruptedError
 
-    monkeypatch.setattr(training, "Batches", Watched)
+        monkeypatch.setattr(training, "Batches", Watched)
+        with pytest.raises(InterruptedError):
+            training.train(options, report=report)
+        return given[0]
+
+    return train
+
+
+def test_clips_of_test_actors_never_reach_a_batch(tiny_options, clips_given):
     options = dataclasses.replace(tiny_options, out=tiny_options.out.with_name("watched"))
-    with pytest.raises(InterruptedError):
-        training.train(options, report=lambda _: None)
+    clips = clips_given(options, lambda _: None)
     split = read_json(options.out / "run.json")["split"]
-    (clips,) = given_clips
     assert set(clips["actor"]) == set(split["train"])
     assert set(clips["actor"]).isdisjoint({*split["test"], *split["validation"]})
+
+
+def test_a_corpus_of_share_0_trains_nothing_and_is_told(tiny_options, clips_given, tmp_path):
+    write_clip(tmp_path / "song/Actor_02/03-02-04-01-01-01-02.wav", hz=300)
+    options = dataclasses.replace(
+        tiny_options,
+        corpora=(*tiny_options.corpora, ("ravdess_song", tmp_path / "song")),
+        out=tmp_path / "run",
+        corpus_shares={"ravdess_song": 0.0},
+    )
+    lines = []
+    assert set(clips_given(options, lines.append)["corpus"]) == {"ravdess"}
+    assert any(line.startswith("ravdess_song trains nothing") for line in lines)
 
 
 def read_json(path):
