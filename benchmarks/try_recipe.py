@@ -1,10 +1,10 @@
 """Try a change of the recipe on actors of the training side of EmoBox fold 1: none of that fold's test actors is heard.
 
-Six of these actors are tested (``--tested`` says which), two validate, twelve train; or with ``--known``, a fifth of the clips of all twenty are
-tested, a tenth of the others validate and the rest train, as in P2 (i): a narrower look at how closely a network fits.
-A change is given as JSON, fields of `model_export.options.TrainOptions`; ``--stage`` and ``--network`` choose the
-recipe that it changes. Each trial is one line of the file given by ``--json``. Its interval reaches four points and
-more to either side: a difference of three between two trials means nothing.
+Six of these actors are tested (``--tested`` says which), two validate, twelve train; or with ``--known``, a fifth of
+the clips of all twenty are tested, a tenth of the others validate and the rest train, as in P2 (i): a narrower look at
+how closely a network fits. A change is given as JSON, fields of `model_export.options.TrainOptions`; ``--stage`` and
+``--network`` choose the recipe that it changes. Each trial is one line of the file given by ``--json``. Its interval
+reaches four points and more to either side: a difference of three between two trials means nothing.
 
     python benchmarks/try_recipe.py --corpora DIR --work DIR --cache DIR --json docs/results/recipe-trials.jsonl \
         --name "rate 1e-3" '{"learning_rate": 1e-3}'

@@ -28,6 +28,7 @@ import concurrent.futures
 import contextlib
 import ctypes
 import fcntl
+import gc
 import multiprocessing
 import os
 import select
@@ -348,6 +349,7 @@ def _start(options: ChildOptions, shared: _Shared, environment: Mapping[str, str
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 1)
     os.dup2(nowhere, 2)
+    gc.freeze()  # all that is here stays: no search for garbage need go through it
     _shared.loaded_bytes = psutil.Process().memory_info().rss
     _shared.pid = os.getpid()
     _shared.starts += 1
