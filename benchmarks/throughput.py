@@ -8,7 +8,7 @@ pipeline is the command with two workers, timed from outside, start-up included,
 archive's own number are hard links to them. By hand is librosa.load, librosa.feature.melspectrogram and Keras predict,
 file by file, with the same network; audonnx is audeering's audinterface and audonnx with two workers, librosa's mel and
 the same graph. Both ask about windows as the loop does, but for the one at a recording's end, and neither tells speech
-from other sound.
+from other sound: beside them stands the pipeline with ``--voice energy``, which does not either.
 
 All take turns, in each round, and each is a process of its own; told are the medians over the rounds, of times and of
 ratios within a round. Every file is read once beforehand: what is measured is not the disk. Beside the files a second
@@ -67,12 +67,12 @@ def plain_loop(files: Sequence[Found], model_name: str) -> Took:
     return timed(lambda: [score_recording(found, model) for found in files], len(files))
 
 
-def pipeline(archive: Path, model_name: str, workers: int) -> Took:
+def pipeline(archive: Path, model_name: str, workers: int, *flags: str) -> Took:
     """Run the command."""
     with tempfile.TemporaryDirectory() as out:
         command = [
             sys.executable, "-m", "emobeam", "score", "--input", str(archive), "--output", out, "--model", model_name,
-            "--direct_num_workers", str(workers),
+            "--direct_num_workers", str(workers), *flags,
         ]  # fmt: skip
         started = time.perf_counter()
         process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
@@ -215,11 +215,13 @@ def main() -> None:
     rounds: list[dict[str, Took]] = []
     with tempfile.TemporaryDirectory(dir=arguments.archive.parent) as folder:
         sizes = {n: link(files, n, Path(folder)) for n in (1, *arguments.sizes)}
+        most = max(sizes)
         for number in range(arguments.rounds):
             took = {
                 "loop": alone(plain_loop, few, model),
                 "two_loops": side_by_side(plain_loop, *((half, model) for half in halves)),
                 **{f"pipeline_{n}": pipeline(archive, model, 2) for n, archive in sizes.items()},
+                f"pipeline_{most}_energy": pipeline(sizes[most], model, 2, "--voice", "energy"),
                 "loop_again": alone(plain_loop, few, model),
                 "audonnx": alone(audonnx_workers, few, model, 2),
                 "by_hand": alone(by_hand, evenly(files, arguments.hand_files), model),
