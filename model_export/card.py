@@ -10,6 +10,7 @@ from model_export.heads import shares_among
 from model_export.results import (
     degraded_lines,
     fairness_table,
+    markdown_table,
     protocol_temperature,
     read_protocols,
     risk_coverage_table,
@@ -114,9 +115,9 @@ def card(
         "",
         "## Data and protocol",
         "",
-        "| corpus | clips read | terms |",
-        "|---|---|---|",
-        *(f"| {_CORPORA[c]} | {n} | {LICENCES[c]} |" for c, n in clips.items()),
+        *markdown_table(
+            ["corpus", "clips read", "terms"], ([_CORPORA[c], str(n), LICENCES[c]] for c, n in clips.items())
+        ),
         "",
         *evidence,
         *_use(run, measured),
@@ -231,16 +232,12 @@ def _figures(figures: Mapping[str, Any]) -> list[str]:
         figure = figures[key]
         mean = f"**{figure['mean']:.3f}**" if key == "ua" else f"{figure['mean']:.3f}"
         span = "" if figure["low"] is None else f"{figure['low']:.3f} to {figure['high']:.3f}"
-        rows.append(f"| {title} | {mean} | {span} |")
+        rows.append([title, mean, span])
     occurring = {emotion: recall for emotion, recall in figures["recall"].items() if recall is not None}
     return [
-        "| figure | value | interval |",
-        "|---|---|---|",
-        *rows,
+        *markdown_table(["figure", "value", "interval"], rows),
         "",
-        f"| recall | {' | '.join(occurring)} |",
-        f"|---|{'---|' * len(occurring)}",
-        f"| | {' | '.join(f'{recall:.2f}' for recall in occurring.values())} |",
+        *markdown_table(["recall", *occurring], [["", *(f"{recall:.2f}" for recall in occurring.values())]]),
     ]
 
 

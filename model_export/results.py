@@ -59,6 +59,11 @@ def write_tables(results: Path) -> Path:
     return path
 
 
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a table as lines of Markdown."""
+    return [_row(heads), "|" + "---|" * len(heads), *map(_row, rows)]
+
+
 def networks_table(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the networks beside each other as lines of Markdown: what they are worth, and what they cost.
 
@@ -76,7 +81,7 @@ def networks_table(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
         twins = in_words(of["p2ii"]["accuracy_16"]) if "p2ii" in of else "-"
         cells.append([network, in_words(p1["ua"]), in_words(p1["gender_accuracy"]), twins, *_cost(p1)])
     heads = ["network", "p1: UA", "p1: gender", "p2ii: 16 classes", "parameters", "ms a window", _MINUTES]
-    return ["", "## The networks", "", *_table(heads, cells)]
+    return ["", "## The networks", "", *markdown_table(heads, cells)]
 
 
 def leak_table(of_protocols: Mapping[str, Any]) -> list[str]:
@@ -90,7 +95,7 @@ def leak_table(of_protocols: Mapping[str, Any]) -> list[str]:
         for name, result in rows.items()
     ]
     heads = ["split", *(_FIGURES[key] for key in figures)]
-    return ["", "## One network, from a leak to speakers unheard", "", *_table(heads, cells)]
+    return ["", "## One network, from a leak to speakers unheard", "", *markdown_table(heads, cells)]
 
 
 def read_results_of(results: Path, network: str) -> dict[str, dict[str, Any]]:
@@ -147,9 +152,9 @@ def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
         figures = [in_words(result[key]) for key in _FIGURES]
         cells.append([name, *size, *figures, f"{before:.3f}", f"{chance:.3f}", onnx])
     heads = ["network", "seeds", "folds", "clips", *_FIGURES.values(), "ECE before", "ECE of chance", "ONNX"]
-    lines = [*_table(heads, cells), ""]
+    lines = [*markdown_table(heads, cells), ""]
     heads = ["network", "parameters", "M multiply-adds", "ms a window", _MINUTES]
-    lines += _table(heads, [[name, *_cost(result, adds=True)] for name, result in best_first])
+    lines += markdown_table(heads, [[name, *_cost(result, adds=True)] for name, result in best_first])
     for name, result in best_first:
         if len(result["folds"]) > 1:
             folds = result["by_fold"]
@@ -157,7 +162,7 @@ def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 [_FIGURES[key], *(f"{fold[key]['mean']:.3f}" for fold in folds.values())]
                 for key in ("ua", "gender_accuracy", "accuracy_16")
             ]
-            lines += ["", f"{name}, fold by fold:", "", *_table(["fold", *folds], cells)]
+            lines += ["", f"{name}, fold by fold:", "", *markdown_table(["fold", *folds], cells)]
     for name, result in best_first:
         if name == "cnn":
             lines += [*fairness_table(name, result["fairness"]), *risk_coverage_table(name, result["risk_coverage"])]
@@ -176,7 +181,7 @@ def fairness_table(name: str, fairness: Mapping[str, Any]) -> list[str]:
                 recalls = [_short(found["recall"][emotion]) for emotion in EMOTIONS]
                 cells.append([corpus, group, *size, *figures, *recalls])
     heads = ["corpus", "group", "actors", "clips", "UA", "gender", *EMOTIONS]
-    return ["", f"{name}, by group of speakers (difference: women less men):", "", *_table(heads, cells)]
+    return ["", f"{name}, by group of speakers (difference: women less men):", "", *markdown_table(heads, cells)]
 
 
 def risk_coverage_table(name: str, curve: Mapping[str, Sequence[float]]) -> list[str]:
@@ -187,7 +192,7 @@ def risk_coverage_table(name: str, curve: Mapping[str, Sequence[float]]) -> list
         ["accuracy among them", *(f"{accuracy:.3f}" for _, accuracy, _ in points)],
         ["least confidence", *(f"{confidence:.2f}" for _, _, confidence in points)],
     ]
-    return ["", f"{name}, if the least confident go unanswered:", "", *_table(heads, cells)]
+    return ["", f"{name}, if the least confident go unanswered:", "", *markdown_table(heads, cells)]
 
 
 def degraded_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
@@ -203,12 +208,7 @@ def degraded_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
         shares = [f"{row[key]['mean']:.3f}" for key in ("gender_accuracy", "unchanged")]
         cells.append([row["title"], in_words(row["ua"]), f"{change['mean']:+.3f}{span}", *shares, str(row["silent"])])
     heads = ["condition", "UA", "change", "gender", "emotion answered as when clean", "without an answer"]
-    return ["", title, "", *_table(heads, cells)]
-
-
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """Return a table as lines of Markdown."""
-    return [_row(heads), "|" + "---|" * len(heads), *map(_row, rows)]
+    return ["", title, "", *markdown_table(heads, cells)]
 
 
 def _row(cells: Sequence[str]) -> str:
