@@ -112,7 +112,7 @@ def decide(output: str, rows: int) -> dict[str, Any]:
     _ = (
         decided.to_score
         | beam.GroupByKey()
-        | beam.ParDo(transforms.LargestFirst())
+        | beam.ParDo(transforms.LargestFirst(""))
         | beam.Reshuffle()
         | beam.Map(lambda _: progress.board.count(failed=False))
     )

@@ -20,6 +20,9 @@ BATCH_SIZE = 16
 #: How many a worker of a local run leaves on the pile while it is dealt more.
 _KEPT = 1024
 
+#: Handfuls that are dealt at least, so that every worker gets some.
+_LEAST_HANDFULS = 64
+
 
 class Backlog:
     """A pile of recordings; its methods may be called from any thread.
@@ -87,3 +90,12 @@ def shared(run_id: str) -> Iterator[None]:
 def of(run_id: str) -> Backlog:
     """Return the backlog that a run's workers share in this process, or else a new one for the caller alone."""
     return _shared.get(run_id) or Backlog()
+
+
+def handful(run_id: str, recordings: int) -> int:
+    """Return how many of a run's recordings to deal at a time.
+
+    An element costs Beam more than a recording costs here. Where the workers share a backlog it matters little which
+    of them is dealt what; where bundles keep to their own, each is dealt one at a time.
+    """
+    return max(1, min(BATCH_SIZE, recordings // _LEAST_HANDFULS)) if run_id in _shared else 1

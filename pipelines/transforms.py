@@ -20,7 +20,6 @@ from pipelines.parts import Part, PartWriter
 from pipelines.run import Run
 from scoring import FileResult
 from scoring.child import ChildOptions, ScoringChild
-from storage import Found
 
 TALLY = "tally"
 
@@ -91,20 +90,25 @@ class Decide(beam.DoFn):
 
 
 class LargestFirst(beam.DoFn):
-    """All batches in; recordings out, the largest first.
+    """All batches in; handfuls of recordings out, the largest first.
 
     The local runner deals the work out round and round, once: in order of size, every worker gets its share of it.
     """
 
-    def process(self, batches: tuple[None, Iterable[bytes]]) -> Iterator[Found]:
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+
+    def process(self, batches: tuple[None, Iterable[bytes]]) -> Iterator[bytes]:
         """Sort."""
         found = done.largest_first(batches[1])
         progress.board.expect(len(found))
-        yield from found
+        size = backlog.handful(self._run_id, len(found))
+        for start in range(0, len(found), size):
+            yield done.pack(found[start : start + size])
 
 
 class ScoreToParts(beam.DoFn):
-    """Recordings in; sealed parts out. Reading, decoding, scoring and writing are this one stage."""
+    """Handfuls of recordings in; sealed parts out. Reading, decoding, scoring and writing are this one stage."""
 
     def __init__(self, run: Run) -> None:
         self._run = run
@@ -120,11 +124,12 @@ class ScoreToParts(beam.DoFn):
         self._backlog = backlog.of(self._run.run_id)
         self._backlog.begin()
 
-    def process(self, found: Found) -> Iterator[Part]:
-        """Take up a recording, and score some of those before it."""
+    def process(self, handful: bytes) -> Iterator[Part]:
+        """Take up recordings, and score some of those before them."""
         with self._dealing(), _telling():
             child = self._started()
-            self._backlog.lay(found)
+            for found in done.unpack([handful]):
+                self._backlog.lay(found)
             while batch := self._backlog.surplus():
                 gate.check(self._run.run_id)
                 yield from self._gather(child.submit(batch))
@@ -246,7 +251,7 @@ class ScoreArchive(beam.PTransform):
         parts = (
             decided.to_score
             | "Gather" >> beam.GroupByKey()
-            | "LargestFirst" >> beam.ParDo(LargestFirst())
+            | "LargestFirst" >> beam.ParDo(LargestFirst(self._run.run_id))
             | "SpreadPaths" >> beam.Reshuffle()
             | "ScoreToParts" >> beam.ParDo(ScoreToParts(self._run))
         )

@@ -24,6 +24,16 @@ def drain(pile):
     return taken
 
 
+@given(recordings=st.integers(0, 100_000))
+def test_handfuls_spare_elements_and_leave_every_worker_some(recordings):
+    assert backlog.handful("a run that shares nothing", recordings) == 1
+    with backlog.shared("run"):
+        size = backlog.handful("run", recordings)
+    assert 1 <= size <= BATCH_SIZE
+    assert size * 64 <= max(recordings, 64)
+    assert size == BATCH_SIZE or (size + 1) * 64 > recordings
+
+
 @settings(max_examples=25, deadline=None)
 @given(dealt=st.lists(st.integers(0, 200), min_size=1, max_size=4), kept=st.integers(0, 64))
 def test_each_recording_is_taken_once(dealt, kept):

@@ -19,7 +19,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from conftest import ROOT
 
 import storage
-from pipelines import gate, staging
+from pipelines import done, gate, staging
 from pipelines.commit import CommitError, seal
 from pipelines.done import Tally
 from pipelines.parts import Counts, Part, PartWriter
@@ -355,8 +355,8 @@ def test_listing_yields_each_once_the_largest_first_and_counts(archive, tmp_path
         sizes = (
             decided.to_score
             | beam.GroupByKey()
-            | beam.ParDo(LargestFirst())
-            | beam.Map(lambda found: found.size_bytes)
+            | beam.ParDo(LargestFirst(run.run_id))
+            | beam.FlatMap(lambda handful: [found.size_bytes for found in done.unpack([handful])])
             | beam.combiners.ToList()
         )
         tally = decided[TALLY] | beam.CombineGlobally(Tally.total)
