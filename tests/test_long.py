@@ -101,7 +101,7 @@ def test_an_hours_segments_begin_and_end_on_samples(tiny):
     first = np.array([37_499 * 72 * 10])
     starts, ends = _Answers(channel, ScoreSettings(voice="energy"), model.contract, 1e9).times(first, np.array([144]))
     assert starts[0] == float(Fraction(int(first[0]) * 256, 16_000))
-    assert ends[0] == float(Fraction(int(first[0]) * 256 + 143 * 256 + 512, 16_000))
+    assert ends[0] == float(Fraction(int(first[0]) * 256 + 143 * 256 + front_end.n_fft, 16_000))
 
 
 MEASURE = """
