@@ -154,6 +154,7 @@ def degrade_trials(
         "noise": noise is not None,
         **degraded_table(pd.concat(tables, ignore_index=True)),
     }
+    trials.results.mkdir(parents=True, exist_ok=True)
     path = trials.result.with_name(f"{trials.result.stem}-degraded.json")
     write_json(path, told)
     write_tables(trials.results)

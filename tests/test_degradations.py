@@ -374,10 +374,11 @@ def test_command_measures_a_protocols_networks_each_on_its_own_fold(run, noise, 
     for actor in ("ravdess_01", "ravdess_02"):
         shutil.copytree(run, tmp_path / "work" / "p1" / "cnn" / f"seed0-fold{actor}")
     command = ["evaluate", "--protocol", "p1", "--degraded", "--noise", str(noise), "--work", str(tmp_path / "work")]
+    command += ["--results", str(tmp_path / "results")]  # which is not there yet
     corpora = [f"--corpus=ravdess={tmp_path / 'speech'}", f"--corpus=ravdess_song={tmp_path / 'song'}"]
     assert emobeam.main([*command, *corpora]) == 0
     assert "fold ravdess_02, degraded: 2 of 2 clips" in capsys.readouterr().out
-    told = json.loads((tmp_path / "work" / "p1-cnn-degraded.json").read_text())
+    told = json.loads((tmp_path / "results" / "p1-cnn-degraded.json").read_text())
     assert (told["clips"], told["actors"], told["folds"]) == (4, ["ravdess_01", "ravdess_02"], 2)
     assert [row["condition"] for row in told["conditions"]] == ["clean", *DEGRADATIONS]
     assert emobeam.main([*command, *corpora, "--seed", "0", "--seed", "1"]) == 1
