@@ -10,7 +10,7 @@ FINETUNE = "finetune"
 #: On whatever is given, from random weights.
 SCRATCH = "scratch"
 
-#: An actor who sings a sad line does not do what the same actor does who speaks it: songs teach sad and happy wrongly.
+#: An actor who sings a sad line does not do what the same actor does who speaks it: songs teach sad wrongly.
 _SPEECH_ALONE = {"ravdess_song": 0.0}
 
 _STAGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
