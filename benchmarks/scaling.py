@@ -30,9 +30,9 @@ from pipelines.staging import AT_ONCE  # noqa: E402 - likewise
 SIZES = (10_000, 1_000_000, 100_000_000)
 CORES = (4, 16, 64, 512)
 
-#: Seconds of a call; a row of the segments table for each window, every 1.2 s.
+#: Seconds of a call; a row of the segments table for each window, every 0.77 s.
 CALL_S = 300.0
-WINDOW_S = 1.2
+WINDOW_S = 0.77
 
 
 def results(name: str) -> dict[str, Any]:

@@ -54,7 +54,7 @@ class FrontEnd:
     fmax: float = 8_000.0
     floor: float = 0.02
     window_frames: int = 144
-    window_hop_frames: int = 72
+    window_hop_frames: int = 48
 
     def __post_init__(self) -> None:
         for name in ("sample_rate", "n_fft", "hop_length", "n_mels", "window_frames", "window_hop_frames"):

@@ -135,8 +135,8 @@ def test_an_hour_costs_no_more_memory_than_a_minute(tmp_path, tiny_path, segment
         assert status == "ok"
         peaks_mb.append(int(peak_kb) / 1024)
         speech_s.append(float(spoken))
-        # Ten sentences a minute; a window every 1.2 s.
-        assert int(rows) == pytest.approx(minutes * (10 if segments == "pauses" else 52), abs=minutes + 3)
+        # Ten sentences a minute; a window every 0.77 s.
+        assert int(rows) == pytest.approx(minutes * (10 if segments == "pauses" else 78), abs=minutes + 3)
     assert speech_s[1] == pytest.approx(60 * speech_s[0], rel=0.05)
     assert peaks_mb[1] - peaks_mb[0] < 40
 

@@ -59,10 +59,10 @@ def test_rows_have_every_column_and_say_what_they_should(samples, tiny):
         assert row["duration_s"] - max(ends) <= 0.52
 
 
-def test_a_long_recording_has_a_segment_every_half_window(tiny):
+def test_a_long_recording_has_a_segment_every_third_of_a_window(tiny):
     result = score_recording(wav_bytes(factory.voice(21.0)), tiny)
     starts = [segment["start_s"] for segment in result.segments]
-    assert starts[:9] == pytest.approx(np.arange(9) * 72 * 256 / 16_000)
+    assert starts[:9] == pytest.approx(np.arange(9) * 48 * 256 / 16_000)
     assert result.segments[-1]["end_s"] == pytest.approx(21.0, abs=2.304 / 8 + 0.02)
 
 
@@ -78,7 +78,7 @@ def test_channels_split_are_the_channels_by_themselves(tiny):
     together = one(score_recording(wav_bytes((left + right) / 2, subtype="FLOAT"), tiny))
     assert mixed["channel"] is None
     assert np.allclose(probabilities(mixed), probabilities(together), atol=1e-5)
-    assert [segment["channel"] for segment in split.segments] == [0] * 7 + [1] * 7
+    assert [segment["channel"] for segment in split.segments] == [0] * 10 + [1] * 10
 
 
 def call():
@@ -140,7 +140,7 @@ def test_a_channel_without_voice_is_answered_by_windows_beside_one_by_utterances
     result = score_recording(wav_bytes(sound), tiny, ScoreSettings(channels="split", segments="pauses"))
     assert [row["status"] for row in result.files] == ["ok", "ok", "silent"]
     lengths = [[s["end_s"] - s["start_s"] for s in result.segments if s["channel"] == c] for c in range(3)]
-    assert [len(channel) for channel in lengths] == [3, 14, 0]
+    assert [len(channel) for channel in lengths] == [3, 20, 0]
     assert lengths[1][0] == pytest.approx(2.35, abs=0.03)
 
 
