@@ -14,13 +14,16 @@ from collections.abc import Iterator
 
 from storage import Found
 
-#: Most recordings taken at a time: enough to hide the way to the child, few enough to lose little with it.
-BATCH_SIZE = 16
+#: Most recordings taken at a time, and the bytes after which no more are: enough to hide the way to the child, few
+#: enough to lose little with it. Each batch wakes threads of this process, whose caches the children use meanwhile.
+BATCH_SIZE = 64
+BATCH_BYTES = 32_000_000
 
 #: How many a worker of a local run leaves on the pile while it is dealt more.
 _KEPT = 1024
 
-#: Handfuls that are dealt at least, so that every worker gets some.
+#: Most recordings dealt at a time, and handfuls that are dealt at least, so that every worker gets some.
+HANDFUL = 16
 _LEAST_HANDFULS = 64
 
 
@@ -36,6 +39,7 @@ class Backlog:
     def __init__(self, kept: int = 0) -> None:
         self._changed = threading.Condition()
         self._waiting: collections.deque[Found] = collections.deque()
+        self._bytes = 0
         self._kept = kept
         self._workers = self._dealt_to = 0
 
@@ -55,12 +59,14 @@ class Backlog:
         """Lay a recording on the pile."""
         with self._changed:
             self._waiting.append(found)
+            self._bytes += found.size_bytes or 0
             self._changed.notify()
 
     def surplus(self) -> list[Found]:
         """Take a batch from what is beyond those to be kept; return none where there is no whole one."""
         with self._changed:
-            return self._pop(BATCH_SIZE) if len(self._waiting) >= self._kept + BATCH_SIZE else []
+            whole = len(self._waiting) >= self._kept + BATCH_SIZE or (not self._kept and self._bytes >= BATCH_BYTES)
+            return self._pop(BATCH_SIZE) if whole else []
 
     def take(self, timeout_s: float) -> list[Found] | None:
         """Take a batch, the smaller the fewer are left; return none at the end, None where nothing came in time."""
@@ -71,7 +77,13 @@ class Backlog:
             return self._pop(max(1, min(BATCH_SIZE, len(self._waiting) // (4 * max(1, self._workers)))))
 
     def _pop(self, most: int) -> list[Found]:
-        return [self._waiting.popleft() for _ in range(min(most, len(self._waiting)))]
+        batch: list[Found] = []
+        size_bytes = 0
+        while self._waiting and len(batch) < most and size_bytes < BATCH_BYTES:
+            batch.append(self._waiting.popleft())
+            size_bytes += batch[-1].size_bytes or 0
+        self._bytes -= size_bytes
+        return batch
 
 
 _shared: dict[str, Backlog] = {}
@@ -98,4 +110,4 @@ def handful(run_id: str, recordings: int) -> int:
     An element costs Beam more than a recording costs here. Where the workers share a backlog it matters little which
     of them is dealt what; where bundles keep to their own, each is dealt one at a time.
     """
-    return max(1, min(BATCH_SIZE, recordings // _LEAST_HANDFULS)) if run_id in _shared else 1
+    return max(1, min(HANDFUL, recordings // _LEAST_HANDFULS)) if run_id in _shared else 1

@@ -6,15 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines import backlog
-from pipelines.backlog import BATCH_SIZE, Backlog
+from pipelines.backlog import BATCH_BYTES, BATCH_SIZE, HANDFUL, Backlog
 from storage import Found
 
 #: No worker of these tests waits so long for another.
 _NEVER_S = 60.0
 
 
-def recordings(count, first=0):
-    return [Found(f"memory://{number}", "recording") for number in range(first, first + count)]
+def recordings(count, first=0, size_bytes=None):
+    return [Found(f"memory://{number}", "recording", size_bytes) for number in range(first, first + count)]
 
 
 def drain(pile):
@@ -29,9 +29,9 @@ def test_handfuls_spare_elements_and_leave_every_worker_some(recordings):
     assert backlog.handful("a run that shares nothing", recordings) == 1
     with backlog.shared("run"):
         size = backlog.handful("run", recordings)
-    assert 1 <= size <= BATCH_SIZE
+    assert 1 <= size <= HANDFUL
     assert size * 64 <= max(recordings, 64)
-    assert size == BATCH_SIZE or (size + 1) * 64 > recordings
+    assert size == HANDFUL or (size + 1) * 64 > recordings
 
 
 @settings(max_examples=25, deadline=None)
@@ -77,7 +77,7 @@ def test_batches_grow_small_towards_the_end():
     pile = Backlog(kept=1024)
     pile.begin()
     pile.begin()
-    for found in recordings(300):
+    for found in recordings(1_000):
         pile.lay(found)
     pile.end()
     pile.end()
@@ -101,12 +101,29 @@ def test_alone_a_worker_keeps_nothing_back():
     assert pile is not backlog.of("a run that shares nothing")
     pile.begin()
     taken = []
-    for found in recordings(50):
+    for found in recordings(100):
         pile.lay(found)
         taken += pile.surplus()
-    assert len(taken) == 48
+    assert len(taken) == BATCH_SIZE
     pile.end()
-    assert len(drain(pile)) == 2
+    assert len(drain(pile)) == 100 - BATCH_SIZE
+
+
+def test_long_recordings_go_a_few_at_a_time():
+    long = recordings(30, size_bytes=BATCH_BYTES // 3)
+    alone, shared = Backlog(), Backlog(kept=1024)
+    for pile in (alone, shared):
+        pile.begin()
+    sizes = []
+    for found in long:
+        alone.lay(found)
+        sizes.append(len(alone.surplus()))
+        shared.lay(found)
+        assert shared.surplus() == []
+    assert sizes == [0, 0, 0, 4] * 7 + [0, 0]
+    shared.end()
+    # A fourth of what waits, or as many as are heavy enough, whichever is less.
+    assert [len(shared.take(_NEVER_S)) for _ in range(7)] == [4, 4, 4, 4, 3, 2, 2]
 
 
 def test_workers_of_one_run_share_one_pile_as_long_as_it_lasts():
