@@ -220,8 +220,7 @@ class ToScore(beam.PTransform):
         """Apply the transform to an empty pipeline."""
         found = (
             begin
-            | "Patterns" >> beam.Create(sorted(set(self._run.inputs)))
-            | "SpreadPatterns" >> beam.Reshuffle()
+            | "Patterns" >> beam.Create(sorted(set(self._run.inputs)))  # which spreads them where there are several
             | "List" >> beam.ParDo(ListInputs())
         )
         tried = (
