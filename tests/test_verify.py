@@ -50,7 +50,7 @@ def test_what_is_in_order_verifies(output, capsys):
 
     assert wrong_in(output) == []
     assert emobeam.main(["verify", "--output", str(output)]) == 0
-    assert capsys.readouterr().out == "2 runs, 6 parts, 11 rows of files, 22 of segments: all in order\n"
+    assert capsys.readouterr().out == "2 runs, 6 parts, 11 rows of files, 30 of segments: all in order\n"
     assert emobeam.main(["verify", "--output", str(output / "nowhere")]) == 1
     assert "no tables at" in capsys.readouterr().err
 
