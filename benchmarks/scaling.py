@@ -26,13 +26,14 @@ sys.path.insert(0, str(ROOT))
 
 from pipelines.run import PAIR, PART_AGE_S, PART_ROWS  # noqa: E402 - the path above comes first
 from pipelines.staging import AT_ONCE  # noqa: E402 - likewise
+from schemas.contract import FrontEnd  # noqa: E402 - likewise
 
 SIZES = (10_000, 1_000_000, 100_000_000)
 CORES = (4, 16, 64, 512)
 
-#: Seconds of a call; a row of the segments table for each window, every 0.77 s.
+#: Seconds of a call; a row of the segments table for each window, of which one begins every so many seconds.
 CALL_S = 300.0
-WINDOW_S = 0.77
+WINDOW_S = FrontEnd().window_hop_frames * FrontEnd().frame_s
 
 
 def results(name: str) -> dict[str, Any]:

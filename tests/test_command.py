@@ -54,12 +54,13 @@ def test_help_imports_nothing_heavy(command):
 
 
 def test_a_run_imports_no_pandas_and_leaves_it_to_others(tmp_path, tiny_path):
+    command = ["score", *score_command(tmp_path, tiny_path)[3:]]
     program = (
         "import sys, emobeam\n"
-        f"assert emobeam.main({score_command(tmp_path, tiny_path)[3:]!r}) == 0\n"
+        f"assert emobeam.main({command!r}) == 0\n"
         "assert 'apache_beam' in sys.modules and not {'pandas', 'pymongo'} & set(sys.modules)\n"
         "import pandas\nprint(pandas.Series([1]).sum())"
-    ).replace("main([", "main(['score', ")
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.splitlines()[-1] == "1"
 
