@@ -7,6 +7,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -17,7 +18,7 @@ from pipelines.sums import sum_of_uris, total
 from schemas import tables
 from schemas.labels import EMOTIONS
 from schemas.stages import STAGES, WRITE
-from scoring import FileResult
+from scoring.recording import NO_CHANNEL, SEGMENT, FileResult
 
 #: Of the statuses of a recording's channels, the first in this order speaks for the recording.
 _PRECEDENCE = ("failed", "truncated", "ok", "silent", "too_short")
@@ -189,7 +190,7 @@ class PartWriter:
         name = f"part-{uuid.uuid4().hex}.parquet"
         started = time.perf_counter()
         made: dict[Table, bytes] = {
-            "segments": to_parquet([row for result in self._results for row in result.segments], tables.SEGMENTS),
+            "segments": table_to_parquet(segments_table(self._results)),
             "files": to_parquet([row for result in self._results for row in result.files], tables.FILES),
         }
         with gate.passing(self._run.run_id):
@@ -204,6 +205,18 @@ class PartWriter:
         part = Part(name, Counts.of(self._results), seconds)
         self._results, self._rows = [], 0
         return part
+
+
+def segments_table(results: Sequence[FileResult]) -> pa.Table:
+    """Return the rows of the segments table of some results, in their order."""
+    rows = np.concatenate([result.segments for result in results])
+    owners = np.repeat(np.arange(len(results)), [len(result.segments) for result in results])
+    columns = {
+        "uri": pa.array([result.files[0]["uri"] for result in results], pa.string()).take(pa.array(owners)),
+        **{name: pa.array(rows[name], from_pandas=True) for name in SEGMENT.names or ()},
+        "channel": pa.array(rows["channel"], mask=rows["channel"] == NO_CHANNEL),
+    }
+    return pa.table({name: columns[name] for name in tables.SEGMENTS.names}, schema=tables.SEGMENTS)
 
 
 def to_parquet(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes:

@@ -49,25 +49,24 @@ class Channel:
     ----------
     voice : Voice or None
         None where energy alone tells speech.
-    pieces : list of (int, int, int)
-        For each its first frame, its frames and its windows.
-    starts, lengths : list of int
-        Of every window, in frames.
-    levels_db, shares : list of float
+    pieces : array of int
+        For each its first frame, its frames and its windows. Flat arrays here and below, since objects would cost a
+        recording of many hours more than all else.
+    windows : array of int
+        Of each its first frame and its frames.
+    levels_db, shares : array of float
         Of every window, as `audio.windows.Seen` gives them.
     probabilities : array of float
-        Of every window, of the emotions and then the genders; NaN where it is silent. One flat array, since objects
-        would cost a recording of many hours more than all else.
+        Of every window, of the emotions and then the genders; NaN where it is silent.
     spectrum : np.ndarray, shape (n_mels,), or None
         Sum of the mel power of windows with sound.
     """
 
     voice: Voice | None
-    pieces: list[tuple[int, int, int]] = field(default_factory=list)
-    starts: list[int] = field(default_factory=list)
-    lengths: list[int] = field(default_factory=list)
-    levels_db: list[float] = field(default_factory=list)
-    shares: list[float] = field(default_factory=list)
+    pieces: "array.array[int]" = field(default_factory=lambda: array.array("q"))
+    windows: "array.array[int]" = field(default_factory=lambda: array.array("q"))
+    levels_db: "array.array[float]" = field(default_factory=lambda: array.array("d"))
+    shares: "array.array[float]" = field(default_factory=lambda: array.array("d"))
     probabilities: "array.array[float]" = field(default_factory=lambda: array.array("f"))
     spectrum: np.ndarray | None = None
 
@@ -81,7 +80,7 @@ class Channel:
 
     def add(self, piece: Piece, model: Model, settings: ScoreSettings, clock: Clock) -> None:
         """Ask the model about a piece's windows, and keep what it answers."""
-        self.pieces.append((piece.start_frame, piece.frames, len(piece.windows)))
+        self.pieces.extend((piece.start_frame, piece.frames, len(piece.windows)))
         for window in piece.windows:
             with clock.at("mel"):
                 view = seen(window, model.contract.front_end, silence_dbfs=settings.silence_dbfs)
@@ -92,8 +91,7 @@ class Channel:
                     answers = np.concatenate(model.predict(view.log_mel[None]), axis=1)[0].tolist()
                 power = window.power.sum(axis=0, dtype=np.float64)
                 self.spectrum = power if self.spectrum is None else self.spectrum + power
-            self.starts.append(window.start_frame)
-            self.lengths.append(len(window.power))
+            self.windows.extend((window.start_frame, len(window.power)))
             self.levels_db.append(view.level_db)
             self.shares.append(view.share)
             self.probabilities.extend(answers)

@@ -31,8 +31,18 @@ _AS_USUAL = ScoreSettings()
 _TELEPHONE_HZ = 4_000.0
 _TELEPHONE_DB = 40.0
 
+#: A row of the segments table, but for the uri, which `FileResult.files` tells. What is null there is NaN here, and a
+#: null channel `NO_CHANNEL`. Twelve hours have 56,000 of them: as mappings they took 90 MB, so they take 4.
+SEGMENT = np.dtype(
+    [
+        ("channel", np.int16), ("start_s", np.float64), ("end_s", np.float64), ("speech_share", np.float32),
+        ("level_dbfs", np.float32), *((f"p_{emotion}", np.float32) for emotion in EMOTIONS), ("p_female", np.float32),
+    ]
+)  # fmt: skip
+NO_CHANNEL = -1
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, eq=False)
 class FileResult:
     """The rows of one recording.
 
@@ -40,15 +50,15 @@ class FileResult:
     ----------
     files : tuple of mapping
         Rows of the files table, column by name: one, or one for each channel where channels are split.
-    segments : tuple of mapping
+    segments : np.ndarray of `SEGMENT`, shape (segments,)
         Rows of the segments table, by channel and time; none where there is no answer.
     seconds : mapping of str to float
         Where the time went: by stage, as in `schemas.stages.STAGES`; none where the process died over it.
     """
 
     files: tuple[Mapping[str, Any], ...]
-    segments: tuple[Mapping[str, Any], ...] = ()
-    seconds: Mapping[str, float] = field(default_factory=dict, compare=False)
+    segments: np.ndarray = field(default_factory=lambda: np.empty(0, SEGMENT))
+    seconds: Mapping[str, float] = field(default_factory=dict)
 
 
 def score_recording(
@@ -201,7 +211,7 @@ def _result(heard: Heard, model: Model, settings: ScoreSettings, common: Mapping
     if heard.truncation is not None and heard.columns["duration_s"] < settings.min_duration_s:
         raise DecodeError("truncated", heard.truncation)
     files: list[Mapping[str, Any]] = []
-    segments: list[Mapping[str, Any]] = []
+    segments: list[np.ndarray] = []
     for index, channel in enumerate(heard.channels):
         columns = {**common, **heard.columns, "channel": index if heard.split else None}
         values, rows = _channel_rows(channel, model, settings, columns)
@@ -213,42 +223,27 @@ def _result(heard: Heard, model: Model, settings: ScoreSettings, common: Mapping
                 "error_message": heard.truncation,
             }
         files.append(_row(columns, **values))
-        segments.extend(rows)
-    return FileResult(tuple(files), tuple(segments))
+        segments.append(rows)
+    return FileResult(tuple(files), np.concatenate(segments))
 
 
 def _channel_rows(
     channel: Channel, model: Model, settings: ScoreSettings, columns: Mapping[str, Any]
-) -> tuple[dict[str, Any], list[Mapping[str, Any]]]:
+) -> tuple[dict[str, Any], np.ndarray]:
     """Return a channel's own columns of the files table, and its rows of the segments table."""
     front_end, emotions, duration_s = model.contract.front_end, model.contract.emotions, columns["duration_s"]
     if duration_s < settings.min_duration_s:
-        return {"status": "too_short", "speech_s": 0.0}, []
-    if not channel.starts:
-        return {"status": "silent" if channel.silent(settings) else "too_short", "speech_s": 0.0}, []
+        return {"status": "too_short", "speech_s": 0.0}, np.empty(0, SEGMENT)
+    if not channel.pieces:
+        status = "silent" if channel.silent(settings) else "too_short"
+        return {"status": status, "speech_s": 0.0}, np.empty(0, SEGMENT)
 
     answers = _Answers(channel, settings, model.contract, duration_s)
-    first_frames, frames, windows = np.array(channel.pieces).T
-    starts_s, ends_s = answers.times(first_frames, frames)
-    shares = answers.speech_shares(starts_s, ends_s)
-    segments: list[Mapping[str, Any]] = []
-    parts = [range(end - number, end) for number, end in zip(windows, np.cumsum(windows), strict=True)]
-    for index, part in enumerate(parts):
-        level_db = max(channel.levels_db[window] for window in part)
-        segments.append(
-            {
-                "uri": columns["uri"],
-                "channel": columns["channel"],
-                "start_s": float(starts_s[index]),
-                "end_s": float(ends_s[index]),
-                "speech_share": float(shares[index]),
-                "level_dbfs": level_db if np.isfinite(level_db) else None,
-                **_probabilities(emotions, *answers.together(part)),
-            }
-        )
+    segments = answers.segments()
+    segments["channel"] = NO_CHANNEL if columns["channel"] is None else columns["channel"]
     values: dict[str, Any] = {"status": "silent", "speech_s": answers.speech_s}
-    emotion, gender = answers.together(range(len(channel.starts)))
-    if emotion is not None and gender is not None:
+    emotion, gender = answers.together(slice(None))
+    if not np.isnan(gender[0]):
         best = int(emotion.argmax())
         values |= {
             "status": "ok",
@@ -258,7 +253,8 @@ def _channel_rows(
             "entropy": float(-(emotion * np.log(np.maximum(emotion, 1e-12))).sum()),
             "level_dbfs": max(channel.levels_db),
             "telephone_band": _telephone_band(channel, columns["sample_rate"], front_end),
-            **_probabilities(emotions, emotion, gender),
+            **{f"p_{name}": float(p) for name, p in zip(emotions, emotion, strict=True)},
+            "p_female": float(gender[0]),
         }
     return values, segments
 
@@ -268,60 +264,69 @@ class _Answers:
 
     def __init__(self, channel: Channel, settings: ScoreSettings, contract: ModelContract, duration_s: float) -> None:
         front_end = contract.front_end
-        self._channel, self._settings, self._front_end, self._duration_s = channel, settings, front_end, duration_s
-        probabilities = np.array(channel.probabilities, dtype=np.float32).reshape(len(channel.starts), -1)
+        self._channel, self._settings, self._contract, self._duration_s = channel, settings, contract, duration_s
+        starts, lengths = np.array(channel.windows).reshape(-1, 2).T
+        probabilities = np.array(channel.probabilities).reshape(len(starts), -1)
         self._emotions, self._genders = np.split(probabilities, [len(contract.emotions)], axis=1)
-        self._levels_db = np.array(channel.levels_db)
-        self.shares = np.array(channel.shares)
-        starts, lengths = np.array(channel.starts), np.array(channel.lengths)
+        self._levels_db, self._shares = np.array(channel.levels_db), np.array(channel.shares)
         if channel.voice is None:
             # Windows overlap: each accounts for the frames up to the next one's start, the last for all of its own.
             own_frames = np.append(np.diff(starts), lengths[-1])
-            self.speech_s = float(min(duration_s, (self.shares * own_frames).sum() * front_end.frame_s))
-            self._votes = self.shares
+            self.speech_s = float(min(duration_s, (self._shares * own_frames).sum() * front_end.frame_s))
+            self._votes = self._shares
         else:
             self.speech_s = float(channel.voice.seconds(np.zeros(1), np.array([duration_s]))[0])
-            spoken = self.speech_shares(*self.times(starts, lengths))
+            spoken = self._speech_shares(*self._times(starts, lengths))
             self._votes = np.where(spoken >= settings.min_speech_share, spoken, 0.0)
 
-    def times(self, first_frames: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    def segments(self) -> np.ndarray:
+        """Return the rows of the channel's pieces, their channel left open."""
+        first_frames, frames, windows = np.array(self._channel.pieces).reshape(-1, 3).T
+        starts = np.cumsum(windows) - windows
+        levels_db = np.maximum.reduceat(self._levels_db, starts)
+        emotions, genders = self._emotions, self._genders
+        if len(windows) < len(emotions):
+            parts = [self.together(slice(start, start + number)) for start, number in zip(starts, windows, strict=True)]
+            emotions, genders = (np.array(answers, dtype=np.float32) for answers in zip(*parts, strict=True))
+        rows = np.empty(len(windows), SEGMENT)
+        rows["start_s"], rows["end_s"] = times = self._times(first_frames, frames)
+        rows["speech_share"] = self._speech_shares(*times)
+        rows["level_dbfs"] = np.where(np.isfinite(levels_db), levels_db, np.nan)
+        by_name = dict(zip(self._contract.emotions, emotions.T, strict=True))
+        for emotion in EMOTIONS:
+            rows[f"p_{emotion}"] = by_name.get(emotion, np.nan)
+        rows["p_female"] = genders[:, 0]
+        return rows
+
+    def _times(self, first_frames: np.ndarray, frames: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Return when stretches begin and end, in seconds: by whole samples, so that no error adds up."""
-        front_end = self._front_end
+        front_end = self._contract.front_end
         starts = first_frames * front_end.hop_length
         ends = starts + (frames - 1) * front_end.hop_length + front_end.n_fft
         return starts / front_end.sample_rate, np.minimum(ends / front_end.sample_rate, self._duration_s)
 
-    def speech_shares(self, starts_s: np.ndarray, ends_s: np.ndarray) -> np.ndarray:
+    def _speech_shares(self, starts_s: np.ndarray, ends_s: np.ndarray) -> np.ndarray:
         """Return the share of speech in stretches: any with a voice detector, else the windows alone."""
         if self._channel.voice is None:
-            return self.shares
+            return self._shares
         return np.asarray(np.minimum(self._channel.voice.seconds(starts_s, ends_s) / (ends_s - starts_s), 1.0))
 
-    def together(self, windows: range) -> tuple[np.ndarray | None, np.ndarray | None]:
-        """Return the probabilities of emotions and genders over some windows; None where all are silent."""
-        part = slice(windows.start, windows.stop)
-        heard = np.flatnonzero(~np.isnan(self._genders[part, 0])) + windows.start
+    def together(self, part: slice) -> tuple[np.ndarray, np.ndarray]:
+        """Return the probabilities of emotions and genders over some windows; NaN where all are silent."""
+        emotions, genders = self._emotions[part], self._genders[part]
+        levels_db, votes, shares = self._levels_db[part], self._votes[part], self._shares[part]
+        heard = np.flatnonzero(~np.isnan(genders[:, 0]))
         if len(heard) < 2:
-            return (self._emotions[heard[0]], self._genders[heard[0]]) if len(heard) else (None, None)
-        votes = self._votes[heard]
-        if not votes.any():
+            only = heard[0] if len(heard) else 0
+            return emotions[only], genders[only]
+        if not votes[heard].any():
             # No voice, and yet a sound: a cry, a song or a language that the detector does not know has an answer too.
-            votes = self.shares[heard]
+            votes = shares
         emotion, gender = (
-            aggregate(probabilities[heard], self._levels_db[heard], votes, range_db=self._settings.vote_range_db)
-            for probabilities in (self._emotions, self._genders)
+            aggregate(answers[heard], levels_db[heard], votes[heard], range_db=self._settings.vote_range_db)
+            for answers in (emotions, genders)
         )
         return emotion, gender
-
-
-def _probabilities(
-    emotions: tuple[str, ...], emotion: np.ndarray | None, gender: np.ndarray | None
-) -> dict[str, float | None]:
-    answer: dict[str, float | None] = dict.fromkeys((*(f"p_{name}" for name in EMOTIONS), "p_female"))
-    if emotion is not None and gender is not None:
-        answer |= {f"p_{name}": float(p) for name, p in zip(emotions, emotion, strict=True)}
-        answer["p_female"] = float(gender[0])
-    return answer
 
 
 def _telephone_band(channel: Channel, sample_rate: int, front_end: FrontEnd) -> bool | None:

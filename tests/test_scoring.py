@@ -45,7 +45,7 @@ def test_rows_have_every_column_and_say_what_they_should(samples, tiny):
         result = score_recording(path, tiny)
         row = one(result)
         assert list(row) == tables.FILES.names
-        assert all(list(segment) == tables.SEGMENTS.names for segment in result.segments)
+        assert {"uri", *result.segments.dtype.names} == set(tables.SEGMENTS.names)
         assert probabilities(row)[:8].sum() == pytest.approx(1, abs=1e-5)
         assert row["confidence"] == max(probabilities(row)[:8])
         assert row["emotion"] == EMOTIONS[int(probabilities(row)[:8].argmax())]
@@ -150,7 +150,7 @@ def test_an_utterances_answer_is_that_of_its_windows(tiny):
     result = score_recording(wav_bytes(long), tiny, settings)
     (utterance,) = result.segments
     assert utterance["end_s"] - utterance["start_s"] > 7
-    assert np.array_equal(probabilities(utterance), probabilities(one(result)))
+    assert np.array_equal(probabilities(utterance), probabilities(one(result)).astype(np.float32))
     short = score_recording(wav_bytes(long), tiny, dataclasses.replace(settings, max_utterance_s=2.0))
     lengths = [segment["end_s"] - segment["start_s"] for segment in short.segments]
     assert len(lengths) == 4
@@ -208,7 +208,7 @@ def test_silence_in_one_channel_has_no_answer(tiny):
         wav_bytes(np.stack([sound, np.zeros_like(sound)], axis=1)), tiny, ScoreSettings(channels="split")
     )
     assert [row["status"] for row in result.files] == ["ok", "silent"]
-    assert all(segment["p_sad"] is None for segment in result.segments if segment["channel"] == 1)
+    assert np.isnan(result.segments["p_sad"][result.segments["channel"] == 1]).all()
 
 
 def test_classes_that_a_model_lacks_are_null():
