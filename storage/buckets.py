@@ -66,7 +66,21 @@ def _store(root: str) -> Any:
         "retry_timeout": datetime.timedelta(seconds=RETRY_S),
         "backoff": {"max_backoff": datetime.timedelta(seconds=5)},
     }
-    return from_url(root, client_options=cast(Any, client), retry_config=retry)
+    for name in (f"{_PREFIXES[scheme]}ENDPOINT", f"{_PREFIXES[scheme]}ENDPOINT_URL"):
+        # obstore would panic over it at the first request.
+        if not re.match("https?://.|$", os.environ.get(name, "")):
+            raise StorageError(
+                "unreadable",
+                f"{root} cannot be reached: {name} in the environment must begin with http:// or https://",
+            )
+    try:
+        return from_url(root, client_options=cast(Any, client), retry_config=retry)
+    except Exception as error:
+        raise StorageError(
+            "permission_denied",
+            f"{root} cannot be reached with the settings in the environment: {_said(error)}; see to the variables "
+            f"that begin with {_PREFIXES[scheme]}",
+        ) from error
 
 
 def _uri(root: str, key: str) -> str:
