@@ -9,6 +9,8 @@ from model_export.augment import Augmentation
 PRETRAIN = "pretrain"
 #: On RAVDESS and a part of CREMA-D, from there.
 FINETUNE = "finetune"
+#: Likewise, on RAVDESS alone, where those who are asked about later are among those who train.
+KNOWN = "known"
 #: On whatever is given, from random weights.
 SCRATCH = "scratch"
 
@@ -28,6 +30,7 @@ _STAGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "corpus_shares": {**_SPEECH_ALONE, "crema_d": 0.1},
             "head_shares": {"ravdess": 0.8, "crema_d": 0.2},
         },
+        KNOWN: {"epochs": 96, "learning_rate": 2e-3, "corpus_shares": {**_SPEECH_ALONE, "crema_d": 0.0}},
         SCRATCH: {"epochs": 50, "learning_rate": 2e-3, "corpus_shares": _SPEECH_ALONE},
     },
     "gru": {SCRATCH: {"epochs": 60, "learning_rate": 3e-3, "corpus_shares": _SPEECH_ALONE}},
@@ -41,10 +44,20 @@ def is_pretrained(network: str) -> bool:
     return PRETRAIN in _STAGES.get(network, {})
 
 
-def stage_of(corpora: Iterable[str], *, started: bool) -> str:
-    """Return the stage at which a training stands, from the names of its corpora and whether it has weights already."""
+def stage_of(corpora: Iterable[str], *, started: bool, known: bool = False) -> str:
+    """Return the stage at which a training stands.
+
+    Parameters
+    ----------
+    corpora : iterable of str
+        Their names.
+    started : bool
+        Whether it has weights already.
+    known : bool
+        Whether those who are asked about later are among those who train.
+    """
     if started:
-        return FINETUNE
+        return KNOWN if known else FINETUNE
     return SCRATCH if "ravdess" in corpora else PRETRAIN
 
 

@@ -278,7 +278,8 @@ def _train_and_answer(job: tuple[Trials, int, str]) -> str:
     from model_export.training import fit
 
     fold = next(f for f in PROTOCOLS[trials.protocol].folds(trials.clips(), seed) if f.name == name)
-    training = fold.split.part(fold.clips, "train")
+    corpora = set(fold.split.part(fold.clips, "train")["corpus"])
+    stage = stage_of(corpora, started=trials.pretrained, known=fold.split.unit == "clip")
     folder = trials.folder(seed, name)
     options = TrainOptions(
         corpora=tuple((corpus, path) for corpus, path in trials.corpora if (fold.clips["corpus"] == corpus).any()),
@@ -287,7 +288,7 @@ def _train_and_answer(job: tuple[Trials, int, str]) -> str:
         seed=seed,
         start=trials.pretraining(seed) if trials.pretrained else None,
         cache=trials.cache,
-        **recipe(trials.network, stage_of(set(training["corpus"]), started=trials.pretrained)),
+        **recipe(trials.network, stage),
     )
     run = fit(options, fold.clips, fold.split, report=_log(folder))
     windows = speech_windows(fold.test, options.front_end)

@@ -23,6 +23,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow.parquet as pq
 
 import storage
@@ -35,7 +36,7 @@ from pipelines.verify import verify
 from schemas import tables
 from schemas.labels import EMOTIONS
 from schemas.settings import ScoreSettings
-from scoring import FileResult
+from scoring.recording import NO_CHANNEL, SEGMENT, FileResult
 from storage import Found, changes
 
 _THEN = datetime.datetime(2026, 1, 31, tzinfo=datetime.UTC)
@@ -57,9 +58,10 @@ def answer(found: Found, run: Run) -> FileResult:
         return FileResult(({**common, "status": "failed", "error_message": "no sound", "retryable": False},))
     answers = dict.fromkeys((f"p_{emotion}" for emotion in EMOTIONS), 0.125) | {"p_female": 0.5}
     files = {**common, "status": "ok", "emotion": "sad", "duration_s": float(found.size_bytes or 0), **answers}
-    segment = {"uri": found.uri, "channel": None, "speech_share": 1.0, "level_dbfs": None, **answers}
-    segments = [{**segment, "start_s": start, "end_s": start + 4.0} for start in (0.0, 2.0)]
-    return FileResult((files,), tuple(segments))
+    segment = {"channel": NO_CHANNEL, "speech_share": 1.0, "level_dbfs": np.nan, **answers}
+    rows = [{**segment, "start_s": start, "end_s": start + 4.0} for start in (0.0, 2.0)]
+    segments = np.array([tuple(row[name] for name in SEGMENT.names) for row in rows], dtype=SEGMENT)
+    return FileResult((files,), segments)
 
 
 def night(archive: str, output: str, check: Callable[[], None] = lambda: None, **plan: Any) -> None:
