@@ -2,7 +2,7 @@
 
 usage: scaling.py [--price PER_CORE_HOUR] [--move-ms MS] [--names-per-s N] [--measure]
 
-The cost of a recording, the share of the cores that a run uses, the skip join's time and memory come from
+The cost of a recording, the share of two plain loops that a run reaches, the skip join's time and memory come from
 docs/results/*.json, and so follow whatever is measured there anew. Prices, a bucket's pace and the kinds of machines
 are inputs: those given here are examples and no provider's. `--measure` measures here, and writes into
 docs/results/scaling.json, what no other benchmark tells: the memory of a recording in the step that orders all of
@@ -185,7 +185,7 @@ def main() -> None:
         (RESULTS / "scaling.json").write_text(json.dumps(measure(), indent=1) + "\n")
     arguments.efficiency = results("throughput")["pipeline_20000_of_two_loops"]
     for kind, (cost_s, _) in kinds().items():
-        print(f"{kind}: {cost_s * 1000:,.1f} ms of one core; {arguments.efficiency:.2f} of the cores' time is used")
+        print(f"{kind}: {cost_s * 1000:,.1f} ms of one core; {arguments.efficiency:.2f} of what two plain loops do is done")
     print(tables(arguments))
 
 
