@@ -185,7 +185,7 @@ def main() -> None:
         (RESULTS / "scaling.json").write_text(json.dumps(measure(), indent=1) + "\n")
     arguments.efficiency = results("throughput")["pipeline_20000_of_two_loops"]
     for kind, (cost_s, _) in kinds().items():
-        print(f"{kind}: {cost_s * 1000:,.1f} ms of one core; {arguments.efficiency:.2f} of what two plain loops do is done")
+        print(f"{kind}: {cost_s * 1000:,.1f} ms of one core; {arguments.efficiency:.2f} of two plain loops")
     print(tables(arguments))
 
 
