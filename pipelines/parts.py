@@ -18,7 +18,7 @@ from pipelines.sums import sum_of_uris, total
 from schemas import tables
 from schemas.labels import EMOTIONS
 from schemas.stages import STAGES, WRITE
-from scoring.recording import NO_CHANNEL, SEGMENT, FileResult
+from scoring.recording import NO_CHANNEL, FileResult
 
 #: Of the statuses of a recording's channels, the first in this order speaks for the recording.
 _PRECEDENCE = ("failed", "truncated", "ok", "silent", "too_short")
@@ -213,10 +213,12 @@ def segments_table(results: Sequence[FileResult]) -> pa.Table:
     owners = np.repeat(np.arange(len(results)), [len(result.segments) for result in results])
     columns = {
         "uri": pa.array([result.files[0]["uri"] for result in results], pa.string()).take(pa.array(owners)),
-        **{name: pa.array(rows[name], from_pandas=True) for name in SEGMENT.names or ()},
         "channel": pa.array(rows["channel"], mask=rows["channel"] == NO_CHANNEL),
     }
-    return pa.table({name: columns[name] for name in tables.SEGMENTS.names}, schema=tables.SEGMENTS)
+    for name in tables.SEGMENTS.names:
+        if name not in columns:
+            columns[name] = pa.array(rows[name], from_pandas=True)
+    return pa.table(columns, schema=tables.SEGMENTS)
 
 
 def to_parquet(rows: Sequence[Mapping[str, Any]], schema: pa.Schema) -> bytes:

@@ -32,7 +32,8 @@ _TELEPHONE_HZ = 4_000.0
 _TELEPHONE_DB = 40.0
 
 #: A row of the segments table, but for the uri, which `FileResult.files` tells. What is null there is NaN here, and a
-#: null channel `NO_CHANNEL`. Twelve hours have 56,000 of them: as mappings they took 90 MB, so they take 4.
+#: null channel `NO_CHANNEL`. Twelve hours have 56,000 of them, and grew a process by 107 MB when they were mappings, by
+#: 25 now (docs/long-recordings.md).
 SEGMENT = np.dtype(
     [
         ("channel", np.int16), ("start_s", np.float64), ("end_s", np.float64), ("speech_share", np.float32),
@@ -224,7 +225,8 @@ def _result(heard: Heard, model: Model, settings: ScoreSettings, common: Mapping
             }
         files.append(_row(columns, **values))
         segments.append(rows)
-    return FileResult(tuple(files), np.concatenate(segments))
+    # The very dtype: a batch of results is then pickled with one, not with one for each.
+    return FileResult(tuple(files), np.concatenate(segments, dtype=SEGMENT))
 
 
 def _channel_rows(

@@ -4,6 +4,7 @@ import subprocess
 import sys
 import tempfile
 
+import obstore
 import pytest
 from conftest import BUCKETS, ROOT
 from hypothesis import given
@@ -281,3 +282,36 @@ def test_an_unwritable_place_is_named(tmp_path):
     with pytest.raises(StorageError, match="cannot write") as caught:
         storage.write(storage.canonical(tmp_path / "file" / "below"), b"")
     assert caught.value.code == "unwritable"
+
+
+def test_a_signature_in_an_address_is_not_told():
+    """As Azure's are, where a shared access signature is the credential."""
+    told = (
+        "Generic MicrosoftAzure error: Error performing GET https://a.blob.net/b/c?sv=1&sig=SECRET in 3ms - HTTP error"
+    )
+    error = buckets.reading_error("az://b/c", obstore.exceptions.GenericError(f"{told}\n\nDebug source:\nsig=SECRET"))
+    assert "SECRET" not in str(error)
+    assert "https://a.blob.net/b/c in 3ms" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("uri", "environment", "said"),
+    [
+        ("s3://calls/in", {"AWS_SECRET_ACCESS_KEY": "SECRET"}, "Missing AccessKeyId"),
+        ("s3://calls/in", {"AWS_ALLOW_HTTP": "perhaps"}, "AWS_"),
+        ("s3://calls/in", {"AWS_ENDPOINT_URL": "127.0.0.1:7070"}, "AWS_ENDPOINT_URL"),
+        ("gs://calls/in", {"GOOGLE_SERVICE_ACCOUNT": "/nowhere.json"}, "/nowhere.json"),
+        ("az://calls/in", {"AZURE_STORAGE_ACCOUNT_KEY": "SECRET"}, "AZURE_"),
+    ],
+)
+def test_settings_that_no_store_can_be_made_of_are_an_error_in_a_line(uri, environment, said, monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_"))]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    buckets._store.cache_clear()
+    with pytest.raises(StorageError, match="cannot be reached") as told:
+        list(storage.list_input(uri, {".wav"}))
+    assert said in str(told.value)
+    assert "\n" not in str(told.value)
+    assert "SECRET" not in str(told.value)
