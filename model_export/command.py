@@ -106,6 +106,7 @@ def _evaluate_protocol(args: argparse.Namespace) -> None:
         seeds=tuple(args.seed) or (0,),
         folds=tuple(args.fold),
         jobs=args.jobs,
+        train_only=args.train_only,
         cache=args.cache or args.work / "cache",
     )
     if args.degraded:
@@ -114,7 +115,7 @@ def _evaluate_protocol(args: argparse.Namespace) -> None:
         degrade_trials(trials, noise=args.noise, report=_report)
         return
     run_trials(trials, report=_report)
-    if args.report:
+    if args.report and not args.train_only:
         made = read_results(trials)
         histories = {f"seed {seed}, fold {fold}": trial.run["history"] for (seed, fold), trial in made.items()}
         _write_report(args.report, trials.result.with_suffix(".parquet"), histories)

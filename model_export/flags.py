@@ -84,6 +84,11 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     )
     protocol.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings side by side (default: 1)")
     protocol.add_argument(
+        "--train-only",
+        action="store_true",
+        help="test nothing yet, as on a machine with a GPU and no TensorFlow (KERAS_BACKEND=jax or torch)",
+    )
+    protocol.add_argument(
         "--work", type=Path, default=Path("trials"), metavar="DIR",
         help="folder of the trainings; what is there already is taken up (default: trials)",
     )  # fmt: skip

@@ -11,6 +11,8 @@ PRETRAIN = "pretrain"
 FINETUNE = "finetune"
 #: Likewise, on RAVDESS alone, where those who are asked about later are among those who train.
 KNOWN = "known"
+#: On CREMA-D alone, for a model that nothing follows.
+ALONE = "alone"
 #: On whatever is given, from random weights.
 SCRATCH = "scratch"
 
@@ -31,6 +33,7 @@ _STAGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
             "head_shares": {"ravdess": 0.8, "crema_d": 0.2},
         },
         KNOWN: {"epochs": 96, "learning_rate": 2e-3, "corpus_shares": {**_SPEECH_ALONE, "crema_d": 0.0}},
+        ALONE: {"epochs": 48, "learning_rate": 3e-3, "weight_decay": 1e-2},
         SCRATCH: {"epochs": 50, "learning_rate": 2e-3, "corpus_shares": _SPEECH_ALONE},
     },
     "gru": {SCRATCH: {"epochs": 60, "learning_rate": 3e-3, "corpus_shares": _SPEECH_ALONE}},
@@ -45,7 +48,7 @@ def is_pretrained(network: str) -> bool:
 
 
 def stage_of(corpora: Iterable[str], *, started: bool, known: bool = False) -> str:
-    """Return the stage at which a training stands.
+    """Return the stage at which a training stands, other than a `PRETRAIN` that another follows.
 
     Parameters
     ----------
@@ -58,7 +61,7 @@ def stage_of(corpora: Iterable[str], *, started: bool, known: bool = False) -> s
     """
     if started:
         return KNOWN if known else FINETUNE
-    return SCRATCH if "ravdess" in corpora else PRETRAIN
+    return SCRATCH if "ravdess" in corpora else ALONE
 
 
 def recipe(network: str, stage: str) -> dict[str, Any]:

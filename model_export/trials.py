@@ -63,6 +63,9 @@ class Trials:
         Their names; all where empty.
     jobs : int
         Trainings side by side, the cores shared among them.
+    train_only : bool
+        Ask nothing yet: trainings may be made where TensorFlow, which the export to ONNX takes, is not. A later call
+        without this, with the same folders, asks what they made.
     """
 
     protocol: str
@@ -74,6 +77,7 @@ class Trials:
     seeds: tuple[int, ...] = (0,)
     folds: tuple[str, ...] = ()
     jobs: int = 1
+    train_only: bool = False
 
     def __post_init__(self) -> None:
         if self.protocol not in PROTOCOLS:
@@ -105,8 +109,13 @@ class Trials:
         return self.work / "pretrain" / f"{self.network}-seed{seed}"
 
 
-def run_trials(trials: Trials, *, report: Callable[[str], None] = print) -> dict[str, Any]:
+def run_trials(trials: Trials, *, report: Callable[[str], None] = print) -> dict[str, Any] | None:
     """Make the trainings, and return and write the figures over all of the protocol's that have been made.
+
+    Returns
+    -------
+    dict or None
+        None where the trainings alone were asked for.
 
     Raises
     ------
@@ -131,7 +140,7 @@ def run_trials(trials: Trials, *, report: Callable[[str], None] = print) -> dict
                 report(done)
         for done in pool.map(_train_and_answer, [(trials, seed, name) for seed, name in due]):
             report(done)
-    return write_results(trials, names, report=report)
+    return None if trials.train_only else write_results(trials, names, report=report)
 
 
 def read_results(trials: Trials) -> dict[tuple[int, str], Trial]:
@@ -291,6 +300,8 @@ def _train_and_answer(job: tuple[Trials, int, str]) -> str:
         **recipe(trials.network, stage),
     )
     run = fit(options, fold.clips, fold.split, report=_log(folder))
+    if trials.train_only:
+        return f"{folder}: trained"
     windows = speech_windows(fold.test, options.front_end)
     answers = answer_windows(fold.test, windows, predictor(folder), run["emotions"])
     answers.insert(0, "protocol", trials.protocol)

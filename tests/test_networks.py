@@ -10,7 +10,7 @@ from model_export.errors import RunError
 from model_export.networks import NETWORKS
 from model_export.options import TrainOptions
 from model_export.predictors import exported, predictor
-from model_export.recipes import FINETUNE, KNOWN, PRETRAIN, SCRATCH, recipe, stage_of
+from model_export.recipes import ALONE, FINETUNE, KNOWN, PRETRAIN, SCRATCH, recipe, stage_of
 from schemas.contract import FrontEnd
 
 FRONT_END = FrontEnd(window_frames=32, window_hop_frames=16, n_mels=32)
@@ -94,11 +94,11 @@ def test_classic_models_learn_and_come_back_from_their_folder(network, tmp_path)
 
 
 def test_recipes_are_options_of_training(tmp_path):
-    assert stage_of(["crema_d"], started=False) == PRETRAIN
+    assert stage_of(["crema_d"], started=False) == ALONE
     assert stage_of(["crema_d", "ravdess"], started=False) == SCRATCH
     assert stage_of(["ravdess"], started=True) == FINETUNE
     assert stage_of(["ravdess"], started=True, known=True) == KNOWN
     for network in (*NETWORKS, *CLASSIC):
-        for stage in (PRETRAIN, FINETUNE, KNOWN, SCRATCH):
+        for stage in (PRETRAIN, FINETUNE, KNOWN, ALONE, SCRATCH):
             options = TrainOptions(corpora=(), out=tmp_path, network=network, **recipe(network, stage))
             assert options.epochs > 1
