@@ -2,10 +2,12 @@
 
 import concurrent.futures
 import contextlib
+import fcntl
 import functools
 import hashlib
 import json
 import multiprocessing
+import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -82,7 +84,7 @@ def load_powers(
     *,
     cache: Path,
     speed: float = 1.0,
-    processes: int = 2,
+    processes: int | None = None,
     report: Callable[[str], None] = print,
 ) -> list[np.ndarray]:
     """Return the mel power of many clips for training, from the cache where it has been made before.
@@ -96,8 +98,8 @@ def load_powers(
         clips' paths, sizes and times.
     speed : float
         As in `clip_power`.
-    processes : int
-        That read clips side by side.
+    processes : int or None
+        That read clips side by side; as many as there are cores where None.
     report : callable
         Is given lines of progress.
 
@@ -108,10 +110,26 @@ def load_powers(
         again before a model sees it). No frames where a clip is digital silence or shorter than a frame.
     """
     file = cache / f"power-{_cache_key(paths, front_end, speed)}.npz"
-    if file.is_file():
-        with np.load(file) as arrays:
-            return np.split(arrays["power"], arrays["ends"][:-1])
-    cache.mkdir(parents=True, exist_ok=True)
+    if not file.is_file():
+        cache.mkdir(parents=True, exist_ok=True)
+        # Of trainings that begin side by side, one makes what all of them wait for.
+        with file.with_suffix(".lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not file.is_file():
+                _make_powers(paths, front_end, file, speed=speed, processes=processes or usable_cores(), report=report)
+    with np.load(file) as arrays:
+        return np.split(arrays["power"], arrays["ends"][:-1])
+
+
+def _make_powers(
+    paths: Sequence[str],
+    front_end: FrontEnd,
+    file: Path,
+    *,
+    speed: float,
+    processes: int,
+    report: Callable[[str], None],
+) -> None:
     read = functools.partial(_levelled_power, front_end=front_end, speed=speed)
     started = reported = time.monotonic()
     powers: list[np.ndarray] = []
@@ -124,7 +142,11 @@ def load_powers(
     report(f"features: {len(paths)} clips at speed {speed:g} in {time.monotonic() - started:.0f} s")
     with replacing(file) as temporary:
         np.savez(temporary, power=np.concatenate(powers), ends=np.cumsum([len(power) for power in powers]))
-    return powers
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @contextlib.contextmanager

@@ -20,6 +20,7 @@ import pandas as pd
 
 from model_export.corpora import read_corpora
 from model_export.errors import RunError
+from model_export.features import usable_cores
 from model_export.protocols import PROTOCOLS
 from model_export.recipes import PRETRAIN, is_pretrained, recipe, stage_of
 from model_export.results import write_tables
@@ -322,8 +323,7 @@ def _train_and_answer(job: tuple[Trials, int, str]) -> str:
 def _share_cores(jobs: int) -> None:
     """Give this process its part of the cores, before TensorFlow takes all."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    threads = max(1, cores // jobs)
+    threads = max(1, usable_cores() // jobs)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import keras
 

@@ -4,9 +4,11 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import emobeam
 from model_export.corpora import CORPUS_EMOTIONS
 from model_export.errors import ModelExportError, RunError
 from model_export.protocols import PROTOCOLS, twin_groups
@@ -284,3 +286,28 @@ def test_unknown_protocols_and_folds_are_named(tmp_path, monkeypatch):
     monkeypatch.setattr("model_export.trials.read_corpora", lambda _: CLIPS)
     with pytest.raises(RunError, match=r"p1 has no fold 7; it has 1, 2, 3, 4, 5, 6"):
         run_trials(trials(tmp_path, folds=("7",)))
+
+
+def test_trainings_made_elsewhere_are_asked_later(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for actor, (number, code) in itertools.product(range(1, 11), enumerate(RAVDESS_EMOTIONS)):
+        time = np.arange(8_000) / 16_000
+        sound = 0.3 * np.sin(2 * np.pi * (100 + actor % 2 * 100) * 1.1**number * time) + rng.normal(0, 0.01, len(time))
+        for corpus, channel in (("ravdess", 1), ("ravdess_song", 2)):
+            if channel == 1 or RAVDESS_EMOTIONS[code] in CORPUS_EMOTIONS["ravdess_song"]:
+                path = tmp_path / corpus / f"Actor_{actor:02d}" / f"03-{channel:02d}-{code}-01-01-01-{actor:02d}.wav"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                soundfile.write(path, sound, 16_000)
+    command = ["evaluate", "--protocol", "p1", "--network", "tree", "--fold", "1", "--work", str(tmp_path / "work")]
+    command += [f"--corpus={name}={tmp_path / name}" for name in ("ravdess", "ravdess_song")]
+    command += ["--results", str(tmp_path / "results")]
+    assert emobeam.main([*command, "--train-only"]) == 0
+    run = tmp_path / "work" / "p1" / "tree" / "seed0-fold1"
+    assert f"{run}: trained\n" in capsys.readouterr().out
+    trained = (run / "run.json").stat().st_mtime_ns
+    assert not (run / "answers.parquet").exists()
+    assert not (tmp_path / "results").exists()
+    assert emobeam.main(command) == 0
+    assert "UA (mean recall)" in capsys.readouterr().out
+    assert (run / "run.json").stat().st_mtime_ns == trained
+    assert json.loads((tmp_path / "results" / "p1-tree.json").read_text())["clips"] == 8

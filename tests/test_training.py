@@ -1,3 +1,4 @@
+import concurrent.futures
 import dataclasses
 import itertools
 import json
@@ -352,6 +353,29 @@ def test_cached_features_are_those_of_the_clip(tiny_ravdess, tmp_path):
     # Other front ends and other clips have caches of their own.
     features.load_powers(paths[:2], FRONT_END, cache=tmp_path, processes=1, report=lambda _: None)
     assert set(tmp_path.glob("*.npz")) > {cached}
+
+
+def test_features_that_several_trainings_want_at_once_are_made_once(tiny_ravdess, tmp_path, monkeypatch):
+    paths = sorted(str(path) for path in tiny_ravdess.rglob("*.wav"))[:3]
+    made = []
+    read = features._levelled_power
+
+    def counted(path, **options):
+        made.append(path)
+        return read(path, **options)
+
+    monkeypatch.setattr(features, "_levelled_power", counted)
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        found = list(
+            pool.map(
+                lambda _: features.load_powers(paths, FRONT_END, cache=tmp_path, processes=1, report=lambda _: None),
+                range(8),
+            )
+        )
+    assert sorted(made) == paths
+    for powers in found:
+        for one, two in zip(powers, found[0], strict=True):
+            np.testing.assert_array_equal(one, two)
 
 
 def test_faster_clip_is_shorter_and_higher(tmp_path):
