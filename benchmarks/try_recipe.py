@@ -35,7 +35,7 @@ def main() -> None:
     parser.add_argument("change", nargs="?", default="{}", help="JSON")
     parser.add_argument("--name", required=True)
     parser.add_argument("--network", default="cnn")
-    parser.add_argument("--stage", default="finetune", choices=("finetune", "scratch"))
+    parser.add_argument("--stage", default="finetune", choices=("finetune", "known", "scratch"))
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--tested", default="first", choices=tuple(TESTED), help="which six actors")
     parser.add_argument("--known", action="store_true", help="test clips of actors who train")
@@ -72,7 +72,7 @@ def main() -> None:
         network=args.network,
         seed=args.seed,
         cache=args.cache,
-        start=args.work / "pretrain" / f"{args.network}-seed{args.seed}" if args.stage == "finetune" else None,
+        start=args.work / "pretrain" / f"{args.network}-seed{args.seed}" if args.stage != "scratch" else None,
         **fields,
     )
     if args.known:
