@@ -47,7 +47,8 @@ def write_tables(results: Path) -> Path:
         "`.parquet` files. In brackets: 95 % intervals from a bootstrap over actors. UA: mean recall of the emotions; "
         "WA: accuracy; 16 classes: emotion and gender both right; ECE: expected calibration error, 15 bins, after the "
         "temperature that the validation part gave (before it; and what a perfectly calibrated model would show on as "
-        "many clips). ONNX: UA of the exported graph on ONNX Runtime.",
+        "many clips); a bootstrap repeats clips, which adds to a calibration error, so that the interval can lie above "
+        "the figure. ONNX: UA of the exported graph on ONNX Runtime.",
     ]
     lines += networks_table(made) + leak_table(made.get("cnn", {}))
     for protocol, of_networks in found.items():
@@ -220,7 +221,9 @@ def _cost(result: Mapping[str, Any], *, adds: bool = False) -> list[str]:
     if adds:
         cells.append(f"{result['multiply_adds'] / 1e6:.1f}" if "multiply_adds" in result else "-")
     cells.append("-" if result["ms_per_window"] is None else f"{result['ms_per_window']:.2f}")
-    return [*cells, f"{result['train_seconds'] / 60:.1f}"]
+    # Minutes on a GPU are no minutes of a core.
+    elsewhere = [name for name in result.get("backends", ()) if name != "tensorflow"]
+    return [*cells, f"{result['train_seconds'] / 60:.1f}" + (f" (some on {', '.join(elsewhere)})" if elsewhere else "")]
 
 
 def _short(figure: Mapping[str, Any] | None) -> str:

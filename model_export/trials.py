@@ -235,6 +235,7 @@ def summary(
         "train_seconds": float(np.mean([sum(row["seconds"] for row in run["history"]) for run in runs])),
         "ms_per_window": None if answers["ms_per_window"].isna().all() else float(answers["ms_per_window"].median()),
         "versions": runs[0]["versions"],
+        "backends": sorted({run["versions"]["backend"] for run in runs if "backend" in run["versions"]}),
     }
     if answers["onnx_p_female"].notna().all():
         result["onnx"] = _onnx(answers, tested)

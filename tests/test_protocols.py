@@ -268,13 +268,13 @@ def test_the_page_sets_networks_and_splits_beside_each_other(tmp_path):
     assert "## The networks" not in page.read_text()  # one alone
     for name, network, change in (("p1", "cnn", 0.1), ("p2ii", "cnn", 0.2), ("p3", "cnn", 0.25)):
         figures = {key: {**result[key], "mean": result[key]["mean"] + change} for key in ("ua", "accuracy_16")}
-        told = {**result, "parameters": 454979, "multiply_adds": 6.4e7, **figures}
+        told = {**result, "parameters": 454979, "multiply_adds": 6.4e7, "backends": ["jax", "tensorflow"], **figures}
         (made.results / f"{name}-{network}.json").write_text(json.dumps(told))
     write_tables(made.results)
     networks, splits = page.read_text().split("## ")[1:3]
     best, worst = networks.splitlines()[4:6]
     assert best.startswith(f"| cnn | {result['ua']['mean'] + 0.1:.3f} (")
-    assert best.endswith("| 454,979 | 1.00 | 0.0 |")
+    assert best.endswith("| 454,979 | 1.00 | 0.0 (some on jax) |")
     assert f"| {result['accuracy_16']['mean'] + 0.2:.3f} (" in best
     assert worst.startswith(f"| knn | {result['ua']['mean']:.3f} (")
     assert [line.split(":")[0] for line in splits.splitlines()[4:7]] == ["| p3", "| p2ii", "| p1"]
