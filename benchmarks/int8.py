@@ -2,10 +2,10 @@
 
 usage: int8.py --trials DIR --corpus ravdess=DIR --corpus ravdess_song=DIR [--json FILE]
 
-DIR is the folder p1/cnn in the --work of `emobeam evaluate --protocol p1`, with a folder for each seed and fold. Each
-network is exported as `emobeam export` and `emobeam export --int8` do it, its ranges taken from clips of its training
-actors, and both graphs answer for the speech of its test actors, as scoring does. Figures are of each seed's six folds
-together.
+DIR is the folder p1/cnn in the --work of `emobeam evaluate --protocol p1` (or crema/cnn, of crema), with a folder for
+each seed and fold. Each network is exported as `emobeam export` and `emobeam export --int8` do it, its ranges taken
+from clips of its training actors, and both graphs answer for the speech of its test actors, as scoring does. Figures
+are of each seed's folds together.
 """
 
 import argparse
@@ -67,7 +67,7 @@ def compare(plain: pd.DataFrame, small: pd.DataFrame, emotions: list[str]) -> di
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=Path, required=True, help="folder with seed*-fold* of protocol p1")
+    parser.add_argument("--trials", type=Path, required=True, help="folder with seed*-fold* of a protocol")
     parser.add_argument("--corpus", action="append", required=True, type=corpus, metavar="NAME=DIR")
     parser.add_argument("--json", type=Path, help="file for the figures")
     arguments = parser.parse_args()
