@@ -1,10 +1,10 @@
 import itertools
 import json
 
+import factory
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -289,15 +289,12 @@ def test_unknown_protocols_and_folds_are_named(tmp_path, monkeypatch):
 
 
 def test_trainings_made_elsewhere_are_asked_later(tmp_path, capsys):
-    rng = np.random.default_rng(0)
     for actor, (number, code) in itertools.product(range(1, 11), enumerate(RAVDESS_EMOTIONS)):
-        time = np.arange(8_000) / 16_000
-        sound = 0.3 * np.sin(2 * np.pi * (100 + actor % 2 * 100) * 1.1**number * time) + rng.normal(0, 0.01, len(time))
+        sound = factory.voice(0.5, pitch=(100 + actor % 2 * 100) * 1.1**number, seed=actor * 8 + number)
         for corpus, channel in (("ravdess", 1), ("ravdess_song", 2)):
             if channel == 1 or RAVDESS_EMOTIONS[code] in CORPUS_EMOTIONS["ravdess_song"]:
                 path = tmp_path / corpus / f"Actor_{actor:02d}" / f"03-{channel:02d}-{code}-01-01-01-{actor:02d}.wav"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                soundfile.write(path, sound, 16_000)
+                factory.write_wav(path, sound)
     command = ["evaluate", "--protocol", "p1", "--network", "tree", "--fold", "1", "--work", str(tmp_path / "work")]
     command += [f"--corpus={name}={tmp_path / name}" for name in ("ravdess", "ravdess_song")]
     command += ["--results", str(tmp_path / "results")]
