@@ -7,7 +7,6 @@ import functools
 import hashlib
 import json
 import multiprocessing
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from audio.frontend import active_level, mel_power_stream, mix, resample
 from model_export.errors import CorpusError
 from model_export.runs import replacing
 from schemas.contract import FrontEnd
+from scoring.cores import cores
 
 #: Fields of the front end that change mel power; the floor and the windows come later.
 _POWER_FIELDS = ("sample_rate", "n_fft", "hop_length", "n_mels", "fmin", "fmax")
@@ -116,7 +116,7 @@ def load_powers(
         with file.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not file.is_file():
-                _make_powers(paths, front_end, file, speed=speed, processes=processes or usable_cores(), report=report)
+                _make_powers(paths, front_end, file, speed=speed, processes=processes, report=report)
     with np.load(file) as arrays:
         return np.split(arrays["power"], arrays["ends"][:-1])
 
@@ -127,7 +127,7 @@ def _make_powers(
     file: Path,
     *,
     speed: float,
-    processes: int,
+    processes: int | None,
     report: Callable[[str], None],
 ) -> None:
     read = functools.partial(_levelled_power, front_end=front_end, speed=speed)
@@ -144,14 +144,10 @@ def _make_powers(
         np.savez(temporary, power=np.concatenate(powers), ends=np.cumsum([len(power) for power in powers]))
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 @contextlib.contextmanager
-def mapping(processes: int, *, chunk: int = 32) -> Iterator[Callable[..., Iterator[Any]]]:
-    """Give ``map``, or one that works in other processes, so many calls at a time."""
+def mapping(processes: int | None, *, chunk: int = 32) -> Iterator[Callable[..., Iterator[Any]]]:
+    """Give ``map``, or one that works in other processes, so many calls at a time; None for as many as fit."""
+    processes = processes or cores()
     if processes == 1:
         yield map
         return

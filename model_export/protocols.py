@@ -27,7 +27,7 @@ _VALIDATION_SHARE = 0.1
 _COPY_SPEEDS = (1.0, 0.93, 1.07)
 _LEAK_TEST_SHARE = 0.25
 #: Where it is given it trains beside RAVDESS, whole: it shares no actor with it.
-_BESIDE = "crema_d"
+BESIDE = "crema_d"
 
 
 @dataclass(frozen=True)
@@ -79,19 +79,19 @@ class Protocol:
 
 
 def _speakers_unheard(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
-    clips = _of(clips, "ravdess", "ravdess_song", also=_BESIDE)
+    clips = _of(clips, "ravdess", "ravdess_song", also=BESIDE)
     for fold in range(1, 7):
         yield Fold(str(fold), clips, hold_out(clips, fold_actors(fold), seed=_mixed(seed, fold)))
 
 
 def _one_actor_out(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
-    clips = _of(clips, "ravdess", "ravdess_song", also=_BESIDE)
+    clips = _of(clips, "ravdess", "ravdess_song", also=BESIDE)
     for number, actor in enumerate(sorted(set(clips.loc[clips["corpus"] == "ravdess", "actor"])), start=1):
         yield Fold(actor.removeprefix("ravdess_"), clips, hold_out(clips, [actor], seed=_mixed(seed, number)))
 
 
 def _clips_at_random(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
-    clips = _of(clips, "ravdess", "ravdess_song", also=_BESIDE)
+    clips = _of(clips, "ravdess", "ravdess_song", also=BESIDE)
     speech = clips[clips["corpus"] == "ravdess"]
     dealer = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
     for number, (rest, test) in enumerate(dealer.split(speech, _joint(speech)), start=1):
@@ -99,7 +99,7 @@ def _clips_at_random(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
 
 
 def _twins_together(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
-    clips = _of(clips, "ravdess", "ravdess_song", also=_BESIDE)
+    clips = _of(clips, "ravdess", "ravdess_song", also=BESIDE)
     speech = clips[clips["corpus"] == "ravdess"]
     dealer = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
     for number, (rest, test) in enumerate(dealer.split(speech, _joint(speech), twin_groups(speech)), start=1):

@@ -38,7 +38,7 @@ def evaluate_degraded(
     *,
     corpora: Sequence[tuple[str, Path]] = (),
     noise: Path | None = None,
-    processes: int = 2,
+    processes: int | None = None,
     report: Callable[[str], None] = print,
 ) -> dict[str, Any]:
     """Measure a run on degraded speech of actors that neither trained nor validated it; write ``degraded.json``.
@@ -50,8 +50,8 @@ def evaluate_degraded(
         The run's own where empty. Of songs nothing is measured.
     noise : Path or None
         Folder of noise; without it there are no rows with noise.
-    processes : int
-        That degrade clips side by side.
+    processes : int or None
+        That degrade clips side by side; as many as there are cores where None.
     report : callable
         Is given lines of progress, then the table.
 
@@ -174,7 +174,7 @@ def degraded_answers(
     *,
     emotions: Sequence[str],
     noise: Path | None = None,
-    processes: int = 1,
+    processes: int | None = None,
     report: Callable[[str], None] = print,
 ) -> pd.DataFrame:
     """Return a model's answers to clips as they are, and to each after every degradation.
@@ -192,8 +192,9 @@ def degraded_answers(
         The model's labels.
     noise : Path or None
         Folder of noise; without it the degradations that need it are left out.
-    processes : int
-        That degrade clips side by side where there are many; `predict` is called in this one.
+    processes : int or None
+        That degrade clips side by side where there are many, as many as there are cores where None; `predict` is
+        called in this one.
     report : callable
         Is given lines of progress.
 

@@ -20,12 +20,12 @@ import pandas as pd
 
 from model_export.corpora import read_corpora
 from model_export.errors import RunError
-from model_export.features import usable_cores
-from model_export.protocols import PROTOCOLS
+from model_export.protocols import BESIDE, PROTOCOLS
 from model_export.recipes import PRETRAIN, is_pretrained, recipe, stage_of
 from model_export.results import write_tables
 from model_export.runs import ANSWERS_FILE, read_run, replacing, without_places, write_json
 from schemas.labels import EMOTIONS
+from scoring.cores import cores
 
 _HEADLINES = ("ua", "wa", "gender_accuracy", "accuracy_16", "ece")
 
@@ -93,7 +93,7 @@ class Trials:
         """Return the table of clips that the protocol deals."""
         clips = read_corpora(self.corpora)
         if PROTOCOLS[self.protocol].pretrained and not self.pretrained:
-            return clips[clips["corpus"] != "crema_d"].reset_index(drop=True)
+            return clips[clips["corpus"] != BESIDE].reset_index(drop=True)
         return clips
 
     def folder(self, seed: int, fold: str) -> Path:
@@ -269,7 +269,7 @@ def _pretrain(job: tuple[Trials, int]) -> str:
 
     folder = trials.pretraining(seed)
     options = TrainOptions(
-        corpora=tuple((name, path) for name, path in trials.corpora if name == "crema_d"),
+        corpora=tuple((name, path) for name, path in trials.corpora if name == BESIDE),
         out=folder,
         network=trials.network,
         seed=seed,
@@ -324,7 +324,7 @@ def _train_and_answer(job: tuple[Trials, int, str]) -> str:
 def _share_cores(jobs: int) -> None:
     """Give this process its part of the cores, before TensorFlow takes all."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    threads = max(1, usable_cores() // jobs)
+    threads = max(1, cores() // jobs)
     os.environ["OMP_NUM_THREADS"] = str(threads)
     import keras
 

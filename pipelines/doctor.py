@@ -14,9 +14,9 @@ import numpy as np
 import storage
 from audio.decode import EXTENSIONS, open_audio
 from pipelines import staging
-from pipelines.cores import cores, quota
 from pipelines.score import versions
 from scoring import load_model, score_recording
+from scoring.cores import cores, quota
 
 _PROBE = "doctor"
 

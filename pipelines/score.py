@@ -25,11 +25,11 @@ import storage
 from audio.decode import EXTENSIONS
 from pipelines import commit, staging
 from pipelines.committed import newest_run_id
-from pipelines.cores import cores
 from pipelines.leave import as_process
 from pipelines.run import Run, new_run_id
 from schemas.settings import add_score_arguments, score_settings
 from scoring.child import ChildError, prepare
+from scoring.cores import cores
 from scoring.model import Model, ModelError, load_model, read_model
 from storage import StorageError
 

@@ -7,7 +7,7 @@ import factory
 import pytest
 
 from pipelines import plan
-from pipelines.cores import cores, quota
+from scoring.cores import cores, quota
 
 
 def test_a_plan_tells_what_the_night_then_does_and_changes_nothing(archive, tmp_path, tiny_path, capsys):
