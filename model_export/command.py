@@ -62,14 +62,29 @@ def run_evaluate(args: argparse.Namespace) -> int:
     """Run ``emobeam evaluate``; return the exit code."""
 
     def work() -> None:
-        if args.noise and not args.degraded:
-            raise RunError("--noise is of use with --degraded alone; add that, or leave --noise out")
+        _refuse_idle_flags(args)
         if args.protocol:
             _evaluate_protocol(args)
         else:
             _evaluate_run(args)
 
     return _one_line(work)
+
+
+def _refuse_idle_flags(args: argparse.Namespace) -> None:
+    """Raise RunError where a flag would change nothing."""
+    if args.noise and not args.degraded:
+        raise RunError("--noise is of use with --degraded alone; add that, or leave --noise out")
+    if args.report and args.degraded:
+        raise RunError("--degraded has no report; leave --report out, or give it in a run of its own")
+    if args.train_only and (args.degraded or args.report):
+        raise RunError("--train-only tests nothing; give --degraded or --report later, without it")
+    if not args.protocol:
+        idle = [
+            f"--{name.replace('_', '-')}" for name in ("seed", "fold", "train_only", "results") if getattr(args, name)
+        ]
+        if idle:
+            raise RunError(f"{' and '.join(idle)}: of use with --protocol alone; add that, or leave out what it needs")
 
 
 def _evaluate_run(args: argparse.Namespace) -> None:
@@ -115,7 +130,7 @@ def _evaluate_protocol(args: argparse.Namespace) -> None:
         degrade_trials(trials, noise=args.noise, report=_report)
         return
     run_trials(trials, report=_report)
-    if args.report and not args.train_only:
+    if args.report:
         made = read_results(trials)
         histories = {f"seed {seed}, fold {fold}": trial.run["history"] for (seed, fold), trial in made.items()}
         _write_report(args.report, trials.result.with_suffix(".parquet"), histories)

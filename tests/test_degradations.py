@@ -389,8 +389,6 @@ def test_command_says_what_is_wrong(run, tmp_path, capsys):
     song = f"ravdess_song={tmp_path / 'song'}"
     assert emobeam.main(["evaluate", str(run), "--degraded", "--corpus", song]) == 1
     assert "ravdess_song has no speech of actors that neither trained nor validated" in capsys.readouterr().err
-    assert emobeam.main(["evaluate", str(run), "--noise", str(tmp_path)]) == 1
-    assert "with --degraded alone" in capsys.readouterr().err
 
 
 def test_real_clip_through_real_noise(corpora):

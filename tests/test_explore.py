@@ -5,6 +5,7 @@ import numpy as np
 import pandas as pd
 import pytest
 import soundfile
+from factory import write_wav
 from matplotlib.image import imread
 from webpage import Page
 
@@ -23,22 +24,17 @@ def tone(hz, *, rms=0.1, seconds=0.6, rate=RATE):
     return (rms * np.sqrt(2) * np.sin(2 * np.pi * hz * time)).astype(np.float32)
 
 
-def write(path, sound, rate=RATE):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, sound, rate, subtype="PCM_16")
-
-
 @pytest.fixture(scope="module")
 def folders(tmp_path_factory):
     """Small corpora of all three kinds: two speakers of RAVDESS, the man singing too, and two of CREMA-D."""
     root = tmp_path_factory.mktemp("corpora")
     for actor, (number, code) in itertools.product((1, 2), enumerate(("01", "05", "08"))):
-        write(root / f"ravdess/Actor_{actor:02d}/03-01-{code}-01-01-01-{actor:02d}.wav", tone(200 + 50 * number))
-    write(root / "ravdess/Actor_01/03-01-05-02-02-01-01.wav", tone(300, seconds=1.2))
-    write(root / "ravdess_song/Actor_01/03-02-02-01-01-01-01.wav", tone(400))
+        write_wav(root / f"ravdess/Actor_{actor:02d}/03-01-{code}-01-01-01-{actor:02d}.wav", tone(200 + 50 * number))
+    write_wav(root / "ravdess/Actor_01/03-01-05-02-02-01-01.wav", tone(300, seconds=1.2))
+    write_wav(root / "ravdess_song/Actor_01/03-02-02-01-01-01-01.wav", tone(400))
     for actor, emotion in itertools.product((1001, 1002), ("ANG", "SAD")):
         silent = (actor, emotion) == (1001, "ANG")
-        write(root / f"crema_d/{actor}_DFA_{emotion}_XX.wav", tone(250) * (not silent))
+        write_wav(root / f"crema_d/{actor}_DFA_{emotion}_XX.wav", tone(250) * (not silent))
     (root / "crema_d/VideoDemographics.csv").write_text("ActorID,Age,Sex\n1001,51,Male\n1002,21,Female\n")
     return tuple((name, root / name) for name in ("ravdess", "ravdess_song", "crema_d"))
 
@@ -104,10 +100,10 @@ def test_counts_agree_with_the_table_of_clips(measured):
 
 def test_lengths_and_levels_are_those_of_the_sound(tmp_path):
     noise = np.random.default_rng(0).normal(0, 0.1, 2 * RATE)
-    write(tmp_path / "a.wav", noise)
-    write(tmp_path / "b.wav", np.repeat(noise[:, None], 2, axis=1), rate=2 * RATE)
-    write(tmp_path / "c.wav", np.zeros(RATE))
-    write(tmp_path / "d.wav", np.zeros(0))
+    write_wav(tmp_path / "a.wav", noise)
+    write_wav(tmp_path / "b.wav", np.repeat(noise[:, None], 2, axis=1), rate=2 * RATE)
+    write_wav(tmp_path / "c.wav", np.zeros(RATE))
+    write_wav(tmp_path / "d.wav", np.zeros(0))
     paths = pd.DataFrame({"path": [str(path) for path in sorted(tmp_path.iterdir())]})
     found = explore.measure(paths, FRONT_END, report=lambda _: None)
     assert found["duration_s"].tolist() == [2.0, 1.0, 1.0, 0.0]
@@ -184,7 +180,7 @@ def test_what_cannot_be_explored_is_said_in_one_line(folders, tmp_path, capsys):
     (tmp_path / "file").touch()
     with pytest.raises(PageError, match="file"):
         explore.explore(folders[:1], tmp_path / "file", report=lambda _: None)
-    write(tmp_path / "dumb/03-01-01-01-01-01-01.wav", np.zeros(RATE))
+    write_wav(tmp_path / "dumb/03-01-01-01-01-01-01.wav", np.zeros(RATE))
     with pytest.raises(CorpusError, match="every clip of corpus ravdess is digital silence"):
         explore.explore([("ravdess", tmp_path / "dumb")], tmp_path / "o", report=lambda _: None)
     (tmp_path / "dumb/03-01-02-01-01-01-01.wav").write_bytes(b"no sound")

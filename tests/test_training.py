@@ -3,14 +3,15 @@ import dataclasses
 import itertools
 import json
 
+import factory
 import numpy as np
 import pandas as pd
 import pytest
-import soundfile
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from webpage import Page
 
+import emobeam
 from audio.frontend import active_level, log_mel
 from model_export import features
 from model_export.augment import UNCHANGED, Augmentation, Augmenter
@@ -33,8 +34,7 @@ def write_clip(path, *, hz, seconds=1.2, seed=0):
     rng = np.random.default_rng(seed)
     time = np.arange(round(16_000 * seconds)) / 16_000
     sound = 0.3 * np.sign(np.sin(2 * np.pi * hz * time)) * np.hanning(len(time)) + rng.normal(0, 0.003, len(time))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, sound.astype(np.float32), 16_000, subtype="PCM_16")
+    factory.write_wav(path, sound)
 
 
 @pytest.fixture(scope="session")
@@ -300,8 +300,6 @@ def test_evaluation_covers_held_out_actors_alone(tiny_run):
 
 
 def test_evaluate_writes_a_report_of_the_same_figures(tiny_run, tmp_path):
-    import emobeam
-
     assert emobeam.main(["evaluate", str(tiny_run[0]), "--report", str(tmp_path / "page")]) == 0
     page = Page(tmp_path / "page" / "index.html")
     told = read_json(tiny_run[0] / "evaluation.json")["corpora"]["ravdess"]
@@ -339,6 +337,22 @@ def test_commands_say_what_is_wrong_in_one_line(tmp_path, capsys):
     with pytest.raises(SystemExit):
         parser.parse_args([str(tmp_path), "--corpus", "ravdess"])
     assert "NAME=DIR" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--noise", "DIR"], "with --degraded alone"),
+        (["--degraded", "--report", "DIR"], "--degraded has no report"),
+        (["--protocol", "p1", "--train-only", "--degraded"], "--train-only tests nothing"),
+        (["--protocol", "p1", "--train-only", "--report", "DIR"], "--train-only tests nothing"),
+        (["RUN", "--seed", "0", "--fold", "1"], "--seed and --fold: of use with --protocol alone"),
+        (["RUN", "--train-only"], "--train-only: of use with --protocol alone"),
+    ],
+)
+def test_a_flag_that_would_change_nothing_is_refused(given, told, capsys):
+    assert emobeam.main(["evaluate", *given]) == 1
+    assert told in capsys.readouterr().err
 
 
 def test_cached_features_are_those_of_the_clip(tiny_ravdess, tmp_path):
