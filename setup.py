@@ -1,8 +1,8 @@
 """The package: what pip installs, and what Beam ships to its workers (``--setup_file``)."""
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
-PACKAGES = ["schemas", "storage", "audio", "scoring", "pipelines", "model_export", "models"]
+PACKAGES = find_packages(include=["emobeam", "emobeam.*"])
 
 TRAIN = [
     "audiomentations>=0.43,<1",
@@ -42,9 +42,12 @@ setup(
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
     packages=PACKAGES,
-    py_modules=["emobeam"],
-    package_data={"models": ["*.onnx", "*.md"], "model_export": ["*.json"]},
-    entry_points={"console_scripts": ["emobeam=emobeam:run"]},
+    package_data={
+        "emobeam": ["py.typed"],
+        "emobeam.models": ["*.onnx", "*.md"],
+        "emobeam.model_export.corpora": ["*.json"],
+    },
+    entry_points={"console_scripts": ["emobeam=emobeam.cli.main:run"]},
     install_requires=[
         "apache-beam>=2.70,<3",
         "av>=14,<19",

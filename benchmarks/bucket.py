@@ -30,8 +30,8 @@ import psutil
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import storage  # noqa: E402 - the path above comes first
-from audio.decode import EXTENSIONS  # noqa: E402
+from emobeam import storage  # noqa: E402 - the path above comes first
+from emobeam.audio.decode import EXTENSIONS  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def scored(source: str, output: str, workers: int, server: psutil.Process | None
     row = json.loads(done.stdout)
     if row["files_failed"]:
         raise SystemExit(f"{row['files_failed']} recordings of {source} failed")
-    return Took(row["files_taken_up"], seconds, after[0] - own_s, after[1] - server_s)
+    return Took(row["files_processed"], seconds, after[0] - own_s, after[1] - server_s)
 
 
 def _processor_s(server: psutil.Process | None) -> tuple[float, float]:

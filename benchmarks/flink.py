@@ -41,7 +41,7 @@ def score(pattern: str, *flags: str, meanwhile: Callable[[Any], None] = lambda _
         seconds = time.perf_counter() - started
         if process.returncode:
             raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-        files = json.loads(told)["files_taken_up"]
+        files = json.loads(told)["files_processed"]
         return {"files": files, "seconds": round(seconds, 1), "files_per_s": round(files / seconds, 1)}
 
 

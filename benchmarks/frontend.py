@@ -24,10 +24,10 @@ import librosa  # noqa: E402 - the settings above come first
 import numpy as np  # noqa: E402
 import scipy.fft  # noqa: E402
 
-import storage  # noqa: E402
-from audio import frontend  # noqa: E402
-from audio.decode import EXTENSIONS, open_audio  # noqa: E402
-from schemas.contract import FrontEnd  # noqa: E402
+from emobeam import storage  # noqa: E402
+from emobeam.audio import frontend  # noqa: E402
+from emobeam.audio.decode import EXTENSIONS, open_audio  # noqa: E402
+from emobeam.schemas.contract import FrontEnd  # noqa: E402
 
 FRONT_END = FrontEnd()
 ROUNDS = 7
@@ -36,14 +36,14 @@ ROUNDS = 7
 def load(uri: str) -> np.ndarray:
     """Return a clip at the model's rate, mono."""
     with storage.open_read(uri) as file, open_audio(file) as decoder:
-        blocks = frontend.mix(decoder.blocks())
+        blocks = frontend.to_mono(decoder.blocks())
         return np.concatenate(
             list(frontend.resample(blocks, sample_rate=decoder.info.sample_rate, target_rate=FRONT_END.sample_rate))
         )
 
 
 def ours(sound: np.ndarray) -> np.ndarray:
-    """Return log-mel by `audio.frontend`."""
+    """Return log-mel by `emobeam.audio.frontend`."""
     return np.log(frontend.mel_power(sound, FRONT_END) + np.float32(FRONT_END.floor))
 
 

@@ -22,16 +22,16 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pandas as pd
 
-from model_export.answers import gender_right
-from model_export.corpora import read_corpora
-from model_export.evaluation import answer_windows, speech_windows
-from model_export.flags import corpus
-from model_export.graph import open_session, to_onnx
-from model_export.int8 import calibration_windows, to_int8
-from model_export.metrics import confusion, log_loss, unweighted_recall
-from model_export.runs import read_run
-from model_export.splits import Split
-from schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, FrontEnd
+from emobeam.model_export.corpora.splits import Split
+from emobeam.model_export.corpora.tables import read_corpora
+from emobeam.model_export.evaluation.answers import gender_right
+from emobeam.model_export.evaluation.evaluate import answer_windows, speech_windows
+from emobeam.model_export.evaluation.metrics import confusion, log_loss, unweighted_recall
+from emobeam.model_export.export.graph import open_session, to_onnx
+from emobeam.model_export.export.quantize import calibration_windows, to_int8
+from emobeam.model_export.flags import corpus
+from emobeam.model_export.training.runs import read_run
+from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, FrontEnd
 
 
 def answers_of(graph: Any, clips: pd.DataFrame, windows: list[Any], emotions: list[str]) -> pd.DataFrame:

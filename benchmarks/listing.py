@@ -21,8 +21,8 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import storage  # noqa: E402 - the path above comes first
-from storage import buckets  # noqa: E402
+from emobeam import storage  # noqa: E402 - the path above comes first
+from emobeam.storage import buckets  # noqa: E402
 
 _AT_ONCE = 32
 
@@ -46,7 +46,7 @@ def make(place: str, objects: int) -> None:
 
 def planned(place: str, objects: int) -> dict[str, Any]:
     """Plan in a process of its own; return its seconds and peak of memory."""
-    program = "import resource, sys, emobeam; code = emobeam.main(sys.argv[1:]);"
+    program = "import resource, sys; from emobeam.cli import main as command; code = command.main(sys.argv[1:]);"
     program += (
         "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss); sys.stdout.flush(); import os; os._exit(code)"
     )

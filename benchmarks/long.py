@@ -68,8 +68,8 @@ def write(path: Path, minutes: int) -> None:
 
 def measure(path: Path, segments: str) -> dict[str, Any]:
     """Score a file in this process, and say what it took."""
-    from schemas.settings import ScoreSettings
-    from scoring import load_model, score_recording
+    from emobeam.schemas.settings import ScoreSettings
+    from emobeam.scoring import load_model, score_recording
 
     model = load_model()
     started = time.perf_counter()
@@ -118,7 +118,7 @@ def main() -> None:
             long, short = taken[minutes], taken[1]
             row = {"bytes": path.stat().st_size, **long, "minute_peak_mb": short["peak_mb"]}
             row["growth_mb"] = long["peak_mb"] - short["peak_mb"]
-            row["times_real_time"] = long["duration_s"] / long["seconds"]
+            row["rtfx"] = long["duration_s"] / long["seconds"]
             rows[f"{recording}, {arguments.hours:g} h"] = row
             print(recording, json.dumps(row), flush=True)
             if arguments.json:

@@ -24,9 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 sys.path.insert(0, str(ROOT))
 
-from pipelines.run import PAIR, PART_AGE_S, PART_ROWS  # noqa: E402 - the path above comes first
-from pipelines.staging import AT_ONCE  # noqa: E402 - likewise
-from schemas.contract import FrontEnd  # noqa: E402 - likewise
+from emobeam.dataset.run_plan import PAIR, PART_AGE_S, PART_ROWS  # noqa: E402 - the path above comes first
+from emobeam.dataset.transaction import MAX_CONCURRENT_STEPS  # noqa: E402 - likewise
+from emobeam.schemas.contract import FrontEnd  # noqa: E402 - likewise
 
 SIZES = (10_000, 1_000_000, 100_000_000)
 CORES = (4, 16, 64, 512)
@@ -45,7 +45,7 @@ def results(name: str) -> dict[str, Any]:
 def kinds() -> dict[str, tuple[float, float]]:
     """Return seconds of one core, and rows of both tables, for a recording of each kind."""
     clip_s = results("stages")["all_ms"] / 1000
-    call_s = CALL_S / results("long")["mp3/windows, 12 h"]["times_real_time"]
+    call_s = CALL_S / results("long")["mp3/windows, 12 h"]["rtfx"]
     return {"clip of 3.7 s": (clip_s, 1 + 2.4), "call of 5 min": (call_s, 1 + CALL_S / WINDOW_S)}
 
 
@@ -78,7 +78,7 @@ def row(files: int, cost_s: float, rows: float, arguments: argparse.Namespace) -
         "join_local_gb": files / 1e6 * per_million_mb / 1000,
         "order_gb": files * here["bytes_a_recording_in_order"] / 1e9,
         "parts": parts,
-        "promote_h": parts * len(PAIR) * arguments.move_ms / AT_ONCE / 1000 / 3600,
+        "promote_h": parts * len(PAIR) * arguments.move_ms / MAX_CONCURRENT_STEPS / 1000 / 3600,
     }
 
 
@@ -137,23 +137,23 @@ def peak_of_order(count: int) -> int:
     """Return this process's peak of memory, in bytes, after it has ordered so many recordings."""
     import datetime
 
-    from pipelines import done
-    from storage import Found
+    from emobeam.dataset import skip
+    from emobeam.storage import ListedFile
 
     now = datetime.datetime.now(datetime.UTC)
     found = (
-        (uri, Found(uri, "recording", size_bytes=index, modified_at=now + datetime.timedelta(seconds=index)))
+        (uri, ListedFile(uri, "recording", size_bytes=index, modified_at=now + datetime.timedelta(seconds=index)))
         for index in range(count)
         for uri in [f"file:///archive/2026/11/22/actor_{index % 24:02d}/03-01-01-{index:08d}.wav"]
     )
-    ordered = done.largest_first(batch for _, batch in done.in_buckets(found))
+    ordered = skip.largest_first(batch for _, batch in skip.in_shards(found))
     assert len(ordered) == count
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def list_and_move(folder: Path, count: int = 5_000) -> tuple[float, float]:
     """Return microseconds to list a name, and milliseconds to promote an object, in a folder."""
-    import storage
+    from emobeam import storage
 
     (folder / "from").mkdir()
     for index in range(count):

@@ -25,12 +25,12 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-import storage  # noqa: E402 - the path above comes first
-from pipelines.parts import table_to_parquet, to_parquet  # noqa: E402
-from pipelines.run import Run  # noqa: E402
-from schemas import tables  # noqa: E402
-from schemas.settings import ScoreSettings  # noqa: E402
-from storage import Found  # noqa: E402
+from emobeam import storage  # noqa: E402 - the path above comes first
+from emobeam.dataset.parts import table_to_parquet, to_parquet  # noqa: E402
+from emobeam.dataset.run_plan import RunPlan  # noqa: E402
+from emobeam.schemas import tables  # noqa: E402
+from emobeam.schemas.settings import ScoreSettings  # noqa: E402
+from emobeam.storage import ListedFile  # noqa: E402
 
 _THEN = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 _NEW = 1_000  # one in so many is new
@@ -45,9 +45,9 @@ def _size(index: int) -> int:
     return 100_000 + index % 977 * 1_000
 
 
-def a_run(output: str, run_id: str) -> Run:
+def a_run(output: str, run_id: str) -> RunPlan:
     """Return a run of no model."""
-    return Run(
+    return RunPlan(
         output=output,
         run_id=run_id,
         run_date="2026-01-01",
@@ -89,10 +89,10 @@ def make_output(output: str, rows: int, runs: int) -> None:
         storage.write(run.runs_object, to_parquet([row], tables.RUNS))
 
 
-def listing(rows: int) -> Iterator[Found]:
+def listing(rows: int) -> Iterator[ListedFile]:
     """Yield what a listing would: all that is done, and some that is new."""
     for index in range(rows + rows // _NEW):
-        yield Found(_uri(index), "recording", _size(index), _THEN)
+        yield ListedFile(_uri(index), "recording", _size(index), _THEN)
 
 
 def decide(output: str, rows: int) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def decide(output: str, rows: int) -> dict[str, Any]:
     import apache_beam as beam
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-    from pipelines import progress, transforms
+    from emobeam.pipelines import progress, transforms
 
     transforms.storage = type("Listing", (), {"list_input": staticmethod(lambda *_: listing(rows))})  # type: ignore[assignment]
     started = time.perf_counter()

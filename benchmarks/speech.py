@@ -1,4 +1,4 @@
-"""Voice detectors side by side: what they miss, what they take for speech, and what they cost; and what voting changes.
+"""VoiceActivity detectors side by side: what they miss, what they take for speech, and what they cost; and what voting changes.
 
 usage: speech.py --corpora DIR [--music DIR] [--silero silero_vad-6.2.3-py3-none-any.whl] [--json FILE]
 
@@ -9,7 +9,7 @@ own network comes from the wheel, to be compared with the packed one.
 Truth is energy on clean studio recordings: what is within 25 dB of the loud parts is speech, what is 42 dB below them
 for 0.2 s is a pause, and what lies between is left out. Noise and music hold no speech. Mixtures keep the clean
 recording's truth. Frames are of 10 ms; windows of 4 s every 2 s, in which speech is to be found where a quarter is
-speech, and which a detector finds where it hears a tenth (`ScoreSettings.min_speech_share`).
+speech, and which a detector finds where it hears a tenth (`ScoreSettings.min_speech_fraction`).
 """
 
 import argparse
@@ -33,13 +33,13 @@ import soxr
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from audio.decode import EXTENSIONS, open_audio
-from audio.frontend import mix, resample
-from audio.speech import CHUNK, RATE, Voice
-from model_export.splits import fold_actors
-from schemas.labels import RAVDESS_EMOTIONS
-from schemas.settings import ScoreSettings
-from scoring import Model, load_model, score_recording
+from emobeam.audio.decode import EXTENSIONS, open_audio
+from emobeam.audio.frontend import mix, resample
+from emobeam.audio.vad import CHUNK, RATE, VoiceActivity
+from emobeam.model_export.corpora.splits import fold_actors
+from emobeam.schemas.labels import RAVDESS_EMOTIONS
+from emobeam.schemas.settings import ScoreSettings
+from emobeam.scoring import Model, load_model, score_recording
 
 CLIPS, MUSIC_S, ROUNDS = 60, 120, 5
 FRAME = RATE // 100
@@ -51,14 +51,14 @@ Detector = Callable[[np.ndarray], tuple[np.ndarray, int]]
 
 def packed(samples: np.ndarray) -> tuple[np.ndarray, int]:
     """Ours."""
-    voice = Voice(RATE)
-    for _ in voice.listen([samples]):
+    voice = VoiceActivity(RATE)
+    for _ in voice.feed([samples]):
         pass
-    return voice.chunks(), CHUNK
+    return voice.speech_mask(), CHUNK
 
 
 def energy(samples: np.ndarray) -> tuple[np.ndarray, int]:
-    """Decide by what `audio.frontend.active_part` does, on windows of 4 s: within 10 dB of the mean."""
+    """Decide by what `emobeam.audio.frontend.active_level_and_fraction` does, on windows of 4 s: within 10 dB of the mean."""
     power = frame_power(samples)
     parts = np.split(power, range(WINDOW, len(power), WINDOW))
     return np.concatenate([part > 0.1 * part.mean() for part in parts]), FRAME
@@ -200,7 +200,7 @@ def errors(clips: Sequence[Labelled], detector: Detector) -> dict[str, float | N
         counts["taken"] += int(heard[labels == 0].sum())
         for start in range(0, max(1, len(labels) - WINDOW + 1), HOP):
             part = slice(start, start + WINDOW)
-            spoken, found = (labels[part] == 1).mean(), heard[part].mean() >= ScoreSettings().min_speech_share
+            spoken, found = (labels[part] == 1).mean(), heard[part].mean() >= ScoreSettings().min_speech_fraction
             if spoken >= 0.25:
                 counts["windows with"] += 1
                 counts["windows missed"] += int(not found)
@@ -262,7 +262,7 @@ def answers(corpora: Path, model: Model) -> dict[str, Any]:
     """Return what the voice detector changes in the answers on speech and song of the model's test actors."""
     actors = {int(actor.removeprefix("ravdess_")) for actor in fold_actors(1)}
     ways = {
-        "energy": ScoreSettings(voice="energy"),
+        "energy": ScoreSettings(vad="energy"),
         "vad": ScoreSettings(),
         "pauses": ScoreSettings(segments="pauses"),
     }

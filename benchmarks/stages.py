@@ -18,12 +18,12 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-import storage
-from audio import frontend
-from audio.decode import EXTENSIONS, open_audio
-from audio.speech import Voice
-from audio.windows import cut_windows, seen
-from scoring import load_model, score_recording
+from emobeam import storage
+from emobeam.audio import frontend
+from emobeam.audio.decode import EXTENSIONS, open_audio
+from emobeam.audio.vad import VoiceActivity
+from emobeam.audio.windows import cut_windows, to_model_input
+from emobeam.scoring import load_model, score_recording
 
 ROUNDS = 8
 
@@ -47,7 +47,7 @@ def main() -> None:
 
     def run(uri: str, upto: str) -> None:
         with storage.open_read(uri) as file, open_audio(file) as decoder:
-            mono = frontend.mix(decoder.blocks())
+            mono = frontend.to_mono(decoder.blocks())
             if upto == "decode":
                 for _ in mono:
                     pass
@@ -59,13 +59,13 @@ def main() -> None:
                     pass
                 return
             if upto == "voice":
-                samples = Voice(front_end.sample_rate).listen(samples)
+                samples = VoiceActivity(front_end.sample_rate).feed(samples)
             for window in cut_windows(frontend.mel_power_stream(samples, front_end), front_end):
-                view = seen(window, front_end)
+                view = to_model_input(window, front_end)
                 if view.log_mel is not None and upto != "mel":
                     model.predict(view.log_mel[None])
 
-    ways: dict[str, Callable[[storage.Found], object]] = {
+    ways: dict[str, Callable[[storage.ListedFile], object]] = {
         stage: lambda f, stage=stage: run(f.uri, stage)  # type: ignore[misc]
         for stage in ("decode", "resample", "mel", "cnn", "voice")
     }

@@ -8,7 +8,7 @@ pipeline is the command with two workers, timed from outside, start-up included,
 archive's own number are hard links to them. By hand is librosa.load, librosa.feature.melspectrogram and Keras predict,
 file by file, with the same network; audonnx is audeering's audinterface and audonnx with two workers, librosa's mel and
 the same graph. Both ask about windows as the loop does, but for the one at a recording's end, and neither tells speech
-from other sound: beside them stands the pipeline with ``--voice energy``, which does not either.
+from other sound: beside them stands the pipeline with ``--vad energy``, which does not either.
 
 All take turns, in each round, and each is a process of its own; told are the medians over the rounds, of times and of
 ratios within a round. Every file is read once beforehand: what is measured is not the disk. Beside the files a second
@@ -37,12 +37,11 @@ sys.path.insert(0, str(ROOT))
 import numpy as np  # noqa: E402 - the path above comes first
 import psutil  # noqa: E402
 
-import models  # noqa: E402
-import storage  # noqa: E402
-from audio.decode import EXTENSIONS  # noqa: E402
-from schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, FrontEnd  # noqa: E402
-from scoring import load_model, score_recording  # noqa: E402
-from storage import Found  # noqa: E402
+from emobeam import models, storage  # noqa: E402
+from emobeam.audio.decode import EXTENSIONS  # noqa: E402
+from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, FrontEnd  # noqa: E402
+from emobeam.scoring import load_model, score_recording  # noqa: E402
+from emobeam.storage import ListedFile  # noqa: E402
 
 
 class Took(NamedTuple):
@@ -60,7 +59,7 @@ def timed(work: Callable[[], object], files: int) -> Took:
     return Took(files, time.perf_counter() - started, time.process_time() - cpu)
 
 
-def plain_loop(files: Sequence[Found], model_name: str) -> Took:
+def plain_loop(files: Sequence[ListedFile], model_name: str) -> Took:
     """Loop over files."""
     model = load_model(model_name)
     score_recording(files[0], model)
@@ -87,10 +86,10 @@ def pipeline(archive: Path, model_name: str, workers: int, *flags: str) -> Took:
         seconds = time.perf_counter() - started
         if process.returncode or process.stdout is None:
             raise RuntimeError(f"{' '.join(command)} ended with {process.returncode}")
-        return Took(json.loads(process.stdout.read())["files_taken_up"], seconds, sum(cpu.values()))
+        return Took(json.loads(process.stdout.read())["files_processed"], seconds, sum(cpu.values()))
 
 
-def audonnx_workers(files: Sequence[Found], model_name: str, workers: int) -> Took:
+def audonnx_workers(files: Sequence[ListedFile], model_name: str, workers: int) -> Took:
     """Run audeering's audinterface and audonnx with the same graph and librosa's mel."""
     import audinterface
     import audonnx
@@ -142,12 +141,12 @@ def librosa_windows(sound: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     return np.stack([frames[start : start + length] for start in starts])
 
 
-def by_hand(files: Sequence[Found], model_name: str) -> Took:
+def by_hand(files: Sequence[ListedFile], model_name: str) -> Took:
     """Run the loop that one would write by hand."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import librosa
 
-    from model_export.networks import cnn
+    from emobeam.model_export.networks.keras_networks import cnn
 
     contract = load_model(model_name).contract
     front_end = contract.front_end
@@ -178,7 +177,7 @@ def _processes(number: int) -> concurrent.futures.ProcessPoolExecutor:
     return concurrent.futures.ProcessPoolExecutor(number, mp_context=multiprocessing.get_context("spawn"))
 
 
-def link(files: Sequence[Found], number: int, folder: Path) -> Path:
+def link(files: Sequence[ListedFile], number: int, folder: Path) -> Path:
     """Return a folder of so many recordings, hard links to files, over and over."""
     for index, found in enumerate(itertools.islice(itertools.cycle(files), number)):
         path = Path(storage.path_of(found.uri))
@@ -188,7 +187,7 @@ def link(files: Sequence[Found], number: int, folder: Path) -> Path:
     return folder / str(number)
 
 
-def evenly(files: Sequence[Found], number: int) -> Sequence[Found]:
+def evenly(files: Sequence[ListedFile], number: int) -> Sequence[ListedFile]:
     """Return so many files, evenly spaced."""
     step = max(1, len(files) // number)
     return files[::step][:number]
@@ -221,7 +220,7 @@ def main() -> None:
                 "loop": alone(plain_loop, few, model),
                 "two_loops": side_by_side(plain_loop, *((half, model) for half in halves)),
                 **{f"pipeline_{n}": pipeline(archive, model, 2) for n, archive in sizes.items()},
-                f"pipeline_{most}_energy": pipeline(sizes[most], model, 2, "--voice", "energy"),
+                f"pipeline_{most}_energy": pipeline(sizes[most], model, 2, "--vad", "energy"),
                 "loop_again": alone(plain_loop, few, model),
                 "audonnx": alone(audonnx_workers, few, model, 2),
                 "by_hand": alone(by_hand, evenly(files, arguments.hand_files), model),

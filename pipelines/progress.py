@@ -33,10 +33,10 @@ class Board:
             self.done += 1
             self.failed += failed
 
-    def watch(self, audio_s: Callable[[], float]) -> None:
+    def watch(self, audio_duration_s: Callable[[], float]) -> None:
         """Add a source of seconds of sound decoded."""
         with self._lock:
-            self._audio_s.append(audio_s)
+            self._audio_s.append(audio_duration_s)
 
     def fail(self, error: BaseException) -> None:
         """Keep the first error that ends the run, before Beam wraps it."""
@@ -44,7 +44,7 @@ class Board:
             self.error = self.error or error
 
     @property
-    def audio_s(self) -> float:
+    def audio_duration_s(self) -> float:
         """Seconds of sound decoded."""
         with self._lock:
             return sum(source() for source in self._audio_s)
@@ -65,7 +65,7 @@ def line(board: Board, elapsed_s: float) -> str:
     share = 100 * board.done // board.total
     return (
         f"{board.done:,} of {board.total:,} files ({share} %)  {board.done / elapsed_s:,.1f} files/s  "
-        f"{board.audio_s / elapsed_s:,.0f} times real time  {board.failed:,} failed"
+        f"{board.audio_duration_s / elapsed_s:,.0f} times real time  {board.failed:,} failed"
     )
 
 

@@ -1,6 +1,6 @@
 """``emobeam score``: from flags to a committed run.
 
-Beam is imported inside functions: a scoring child that is spawned from ``python -m pipelines.score`` imports this
+Beam is imported inside functions: a scoring child that is spawned from ``python -m emobeam.pipelines.score`` imports this
 module again, and has no use for it.
 """
 
@@ -21,17 +21,17 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import storage
-from audio.decode import EXTENSIONS
-from pipelines import commit, staging
-from pipelines.committed import newest_run_id
-from pipelines.leave import as_process
-from pipelines.run import Run, new_run_id
-from schemas.settings import add_score_arguments, score_settings
-from scoring.child import ChildError, prepare
-from scoring.cores import cores
-from scoring.model import Model, ModelError, load_model, read_model
-from storage import StorageError
+from emobeam import storage
+from emobeam.audio.decode import EXTENSIONS
+from emobeam.cli.process import run_as_process
+from emobeam.dataset import commit, transaction
+from emobeam.dataset.layout import newest_run_id
+from emobeam.dataset.run_plan import RunPlan, new_run_id
+from emobeam.schemas.settings import add_score_arguments, score_settings
+from emobeam.scoring.cpus import usable_cpus
+from emobeam.scoring.model import Model, ModelError, load_model, read_model
+from emobeam.scoring.sandbox import ScoringProcessError, prepare
+from emobeam.storage import StorageError
 
 _VERSIONED = ("emobeam", "apache-beam", "av", "numpy", "onnxruntime", "pyarrow", "scipy", "soundfile", "soxr")
 _LOCAL_RUNNERS = ("directrunner", "direct", "fnapirunner", "fnapi")
@@ -59,16 +59,16 @@ def score(arguments: argparse.Namespace, beam_flags: Sequence[str], **plan: Any)
     Parameters
     ----------
     arguments : argparse.Namespace
-        As `schemas.settings.add_score_arguments` parses them.
+        As `emobeam.schemas.settings.add_score_arguments` parses them.
     beam_flags : sequence of str
         Everything else on the command line.
     **plan
-        Attributes of `Run` that no flag sets.
+        Attributes of `RunPlan` that no flag sets.
 
     Returns
     -------
     row : dict
-        With ``run_id``, ``run_date``, ``output``; in ``measured`` what Beam measured (see `pipelines.measures`); and
+        With ``run_id``, ``run_date``, ``output``; in ``measured`` what Beam measured (see `emobeam.pipelines.metrics`); and
         in ``settled`` what was done about dead runs, a line each. Where ``--template_location`` asks for a job that
         somebody else starts, and which the next run commits, it has ``template`` in place of the columns of the runs
         table.
@@ -83,16 +83,16 @@ def score(arguments: argparse.Namespace, beam_flags: Sequence[str], **plan: Any)
         _import_beam()
     runner, options = _runner_and_options(beam_flags)
     try:
-        with storage.hold(staging.lock_of(output)) as lock:
-            settled = commit.settle(output, lock.check)
-            run = plan_run(arguments, model, output, beam_flags, after=newest_run_id(output), **plan)
+        with storage.lock(transaction.lock_of(output)) as lock:
+            settled = commit.recover(output, lock.check)
+            run = make_run_plan(arguments, model, output, beam_flags, after=newest_run_id(output), **plan)
             if _is_cluster(runner) and _template(options):
                 row = _hand_over(run, model_bytes, runner, options)
             else:
                 row = _run(run, model_bytes, runner, options, lock.check)
-    except (StorageError, commit.CommitError, ChildError) as error:
+    except (StorageError, commit.CommitError, ScoringProcessError) as error:
         raise ScoreError(str(error)) from error
-    return {**row, "settled": [str(one) for one in settled]}
+    return {**row, "recoveries": [str(one) for one in settled]}
 
 
 def checked(arguments: argparse.Namespace) -> tuple[bytes, Model, str]:
@@ -116,12 +116,12 @@ def checked(arguments: argparse.Namespace) -> tuple[bytes, Model, str]:
         raise ScoreError(str(error)) from error
 
 
-def plan_run(
+def make_run_plan(
     arguments: argparse.Namespace, model: Model, output: str, beam_flags: Sequence[str], *, after: str, **plan: Any
-) -> Run:
+) -> RunPlan:
     """Return the plan of a run that starts now; `after` is the greatest run_id there is."""
     now = datetime.datetime.now(datetime.UTC)
-    return Run(
+    return RunPlan(
         output=output,
         run_id=new_run_id(now, after=after),
         run_date=(arguments.run_date or now.date()).isoformat(),
@@ -168,7 +168,7 @@ def _import_beam() -> None:
     try:
         import apache_beam.runners.portability.fn_api_runner  # noqa: F401 - for what they bring in
 
-        import pipelines.transforms  # noqa: F401
+        import emobeam.pipelines.transforms  # noqa: F401
     finally:
         gc.freeze()
         gc.enable()
@@ -190,7 +190,7 @@ def _runner_and_options(flags: Sequence[str]) -> tuple[Any, Any]:
     direct = options.view_as(DirectOptions)
     given = {flag.partition("=")[0] for flag in flags}
     if "--direct_num_workers" not in given:
-        direct.direct_num_workers = cores()
+        direct.direct_num_workers = usable_cpus()
     if "--direct_running_mode" not in given:
         direct.direct_running_mode = "multi_threading"
     # By this name: Beam's DirectRunner would first try to download another runner.
@@ -219,18 +219,18 @@ def _unknown_flags(flags: Sequence[str]) -> list[str]:
     return parser.parse_known_args(list(flags))[1]
 
 
-def _run(run: Run, model_bytes: bytes, runner: Any, options: Any, check: Callable[[], None]) -> dict[str, Any]:
+def _run(run: RunPlan, model_bytes: bytes, runner: Any, options: Any, check: Callable[[], None]) -> dict[str, Any]:
     import pyarrow.parquet as pq
 
-    from pipelines import backlog, progress
+    from emobeam.pipelines import progress, work_queue
 
     progress.board = progress.Board()
     measured: dict[str, Any] = {}
     try:
-        with contextlib.nullcontext() if _is_cluster(runner) else backlog.shared(run.run_id):
+        with contextlib.nullcontext() if _is_cluster(runner) else work_queue.shared(run.run_id):
             commit.run_whole(run, model_bytes, lambda run: measured.update(_work(run, runner, options, check)), check)
     except Exception as error:
-        told = (StorageError, commit.CommitError, ChildError)
+        told = (StorageError, commit.CommitError, ScoringProcessError)
         # Beam wraps what a worker raises; and workers fail, too, once the run is given up for another reason.
         cause = error if isinstance(error, told) else progress.board.error
         if not isinstance(cause, told) and not _is_cluster(runner):
@@ -239,17 +239,17 @@ def _run(run: Run, model_bytes: bytes, runner: Any, options: Any, check: Callabl
         raise ScoreError(f"{why}{_what_is_left(run)}") from error
     with storage.open_read(run.runs_object) as file:
         row: dict[str, Any] = pq.ParquetFile(file).read().to_pylist()[0]
-    return {"run_id": run.run_id, "run_date": run.run_date, "output": run.output, **row, "measured": measured}
+    return {"run_id": run.run_id, "run_date": run.run_date, "output": run.output, **row, "metrics": measured}
 
 
-def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Mapping[str, Any]:
+def _work(run: RunPlan, runner: Any, options: Any, check: Callable[[], None]) -> Mapping[str, Any]:
     """Run the pipeline, and wait for it in a thread, so that this one can be interrupted, and sees a lost lock.
 
     Return what Beam measured.
     """
     from apache_beam.runners.worker import sdk_worker
 
-    from pipelines import measures, progress
+    from emobeam.pipelines import metrics, progress
 
     sdk_worker.print = lambda *_, **__: None  # a worker prints its error at length, besides logging and raising it
 
@@ -287,14 +287,14 @@ def _work(run: Run, runner: Any, options: Any, check: Callable[[], None]) -> Map
             raise
     if errors:
         raise errors[0]
-    return measures.told(results[0])
+    return metrics.query_metrics(results[0])
 
 
-def _pipeline(run: Run, runner: Any, options: Any) -> Any:
+def _pipeline(run: RunPlan, runner: Any, options: Any) -> Any:
     import apache_beam as beam
     from apache_beam.options.pipeline_options import GoogleCloudOptions
 
-    from pipelines.transforms import ScoreArchive
+    from emobeam.pipelines.transforms import ScoreArchive
 
     named = options.view_as(GoogleCloudOptions)  # whose name for a job every runner takes
     named.job_name = named.job_name or f"emobeam-{run.run_id.lower().replace('.', '-')}"
@@ -310,7 +310,7 @@ def _template(options: Any) -> str | None:
     return location
 
 
-def _hand_over(run: Run, model_bytes: bytes, runner: Any, options: Any) -> dict[str, Any]:
+def _hand_over(run: RunPlan, model_bytes: bytes, runner: Any, options: Any) -> dict[str, Any]:
     """Stage a run and write its job where ``--template_location`` says; it ends with a manifest, and no commit."""
     commit.stage(run, model_bytes)
     _submit(_pipeline(run, runner, options))
@@ -342,7 +342,7 @@ def _cancel(job: Any, runner: str, options: Any) -> None:
     """Cancel a cluster's job, by its name alone where nobody has it in hand; where that fails, say so, and go on."""
     from apache_beam.options.pipeline_options import FlinkRunnerOptions, GoogleCloudOptions
 
-    from pipelines import flink
+    from emobeam.pipelines import flink
 
     name = options.view_as(GoogleCloudOptions).job_name
     try:
@@ -371,9 +371,9 @@ def _job_error(error: Exception, options: Any) -> str:
     return f"the job failed on the cluster: {lines[-1] if traced else lines[0]}"
 
 
-def _what_is_left(run: Run) -> str:
+def _what_is_left(run: RunPlan) -> str:
     try:
-        if staging.is_decided(run.output, run.run_id):
+        if transaction.has_manifest(run.output, run.run_id):
             return ". All is scored; the next run into this output finishes the commit"
         if commit.sealed_pairs(run):
             return ". Nothing is committed; the next run into this output takes over what was scored"
@@ -429,7 +429,7 @@ def main(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
 
 def _score_and_tell(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> tuple[int, Mapping[str, Any] | None]:
     """Score, and print what came of it; return the exit code, and the run's row where it is committed."""
-    from pipelines import summary
+    from emobeam.cli import summary
 
     try:
         row = score(arguments, beam_flags)
@@ -439,8 +439,8 @@ def _score_and_tell(arguments: argparse.Namespace, beam_flags: Sequence[str]) ->
     if "template" in row:
         print(json.dumps(row))
         return 0, None
-    print(summary.for_people(row) if sys.stdout.isatty() else summary.for_programs(row))
-    failed, taken_up = row["files_failed"], row["files_taken_up"]
+    print(summary.format_text(row) if sys.stdout.isatty() else summary.format_json(row))
+    failed, taken_up = row["files_failed"], row["files_processed"]
     if failed > arguments.max_failure_rate * taken_up:
         print(
             f"emobeam score: {failed:,} of {taken_up:,} recordings failed ({failed / taken_up:.1%}), more than "
@@ -455,13 +455,13 @@ def _score_and_tell(arguments: argparse.Namespace, beam_flags: Sequence[str]) ->
 def _metrics_written(
     arguments: argparse.Namespace, code: int, started_at: float, row: Mapping[str, Any] | None
 ) -> bool:
-    from pipelines import openmetrics
+    from emobeam.cli import openmetrics
 
     try:
         output = storage.canonical(arguments.output)
     except ValueError:
         output = arguments.output
-    ended = openmetrics.Ended(output=output, exit_code=code, started_at=started_at, ended_at=time.time(), row=row)
+    ended = openmetrics.RunOutcome(output=output, exit_code=code, started_at=started_at, ended_at=time.time(), row=row)
     try:
         openmetrics.write(arguments.metrics_file, ended)
     except (StorageError, ValueError) as error:
@@ -471,6 +471,6 @@ def _metrics_written(
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(prog="python -m pipelines.score", allow_abbrev=False)
+    parser = argparse.ArgumentParser(prog="python -m emobeam.pipelines.score", allow_abbrev=False)
     add_score_arguments(parser)
-    as_process(lambda: main(*parser.parse_known_args()))
+    run_as_process(lambda: main(*parser.parse_known_args()))

@@ -9,19 +9,20 @@ import apache_beam as beam
 from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
-import storage
-from audio.decode import EXTENSIONS
-from pipelines import backlog, done, gate, progress
-from pipelines.commit import seal
-from pipelines.committed import committed_runs
-from pipelines.done import Forgotten, Tally
-from pipelines.measures import Measures
-from pipelines.parts import Part, PartWriter
-from pipelines.run import Run
-from scoring import FileResult
-from scoring.child import ChildOptions, ScoringChild
+from emobeam import storage
+from emobeam.audio.decode import EXTENSIONS
+from emobeam.dataset import cancellation, skip
+from emobeam.dataset.commit import seal
+from emobeam.dataset.layout import committed_runs
+from emobeam.dataset.parts import Part, PartWriter
+from emobeam.dataset.run_plan import RunPlan
+from emobeam.dataset.skip import Forgotten, ListingCounts
+from emobeam.pipelines import progress, work_queue
+from emobeam.pipelines.metrics import RunMetrics
+from emobeam.scoring import FileResult
+from emobeam.scoring.sandbox import ProcessOptions, ScoringProcess
 
-TALLY = "tally"
+LISTING_COUNTS = "tally"
 
 #: Seconds between two looks at whether the run was given up, where a worker waits for others.
 _PATIENCE_S = 0.2
@@ -43,7 +44,7 @@ class ListInputs(beam.DoFn):
     def process(self, pattern: str) -> Iterator[tuple[int, bytes]]:
         """List a pattern."""
         with _telling():
-            yield from done.in_buckets((found.uri, found) for found in storage.list_input(pattern, EXTENSIONS))
+            yield from skip.in_shards((found.uri, found) for found in storage.list_input(pattern, EXTENSIONS))
 
 
 class ListCommitted(beam.DoFn):
@@ -60,19 +61,19 @@ class ListCommitted(beam.DoFn):
 class ReadAttempts(beam.DoFn):
     """Committed parts in; what they tell of recordings out, in batches by bucket."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunPlan) -> None:
         self._run = run
 
     def process(self, part: tuple[str, str]) -> Iterator[tuple[int, bytes]]:
         """Read a part."""
         with _telling():
-            yield from done.in_buckets((attempt.uri, attempt) for attempt in done.attempts(self._run, *part))
+            yield from skip.in_shards((attempt.uri, attempt) for attempt in skip.attempts(self._run, *part))
 
 
 class Decide(beam.DoFn):
-    """Buckets of both in; batches of recordings to score out, and on the tag `TALLY` what became of all."""
+    """Buckets of both in; batches of recordings to score out, and on the tag `LISTING_COUNTS` what became of all."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunPlan) -> None:
         self._run = run
 
     def setup(self) -> None:
@@ -82,15 +83,15 @@ class Decide(beam.DoFn):
 
     def process(self, bucket: tuple[int, Mapping[str, Iterable[bytes]]]) -> Iterator[Any]:
         """Decide on a bucket."""
-        found, tried = (done.unpack(bucket[1][side]) for side in ("found", "tried"))
-        to_score, tally = done.decide(found, tried, self._forgotten, rescore=self._run.rescore)
-        yield beam.pvalue.TaggedOutput(TALLY, tally)
+        found, tried = (skip.unpack(bucket[1][side]) for side in ("found", "tried"))
+        to_score, tally = skip.select(found, tried, self._forgotten, rescore=self._run.rescore)
+        yield beam.pvalue.TaggedOutput(LISTING_COUNTS, tally)
         if to_score:
-            yield None, done.pack(to_score)
+            yield None, skip.pack(to_score)
 
 
 class LargestFirst(beam.DoFn):
-    """All batches in; handfuls of recordings out, the largest first.
+    """All batches in; batches of recordings out, the largest first.
 
     The local runner deals the work out round and round, once: in order of size, every worker gets its share of it.
     """
@@ -100,51 +101,51 @@ class LargestFirst(beam.DoFn):
 
     def process(self, batches: tuple[None, Iterable[bytes]]) -> Iterator[bytes]:
         """Sort."""
-        found = done.largest_first(batches[1])
+        found = skip.largest_first(batches[1])
         progress.board.expect(len(found))
-        size = backlog.handful(self._run_id, len(found))
+        size = work_queue.batch_size(self._run_id, len(found))
         for start in range(0, len(found), size):
-            yield done.pack(found[start : start + size])
+            yield skip.pack(found[start : start + size])
 
 
 class ScoreToParts(beam.DoFn):
     """Handfuls of recordings in; sealed parts out. Reading, decoding, scoring and writing are this one stage."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunPlan) -> None:
         self._run = run
 
     def setup(self) -> None:
         """Start nothing yet: a worker that gets no recording needs no child."""
-        self._child: ScoringChild | None = None
-        self._measures = Measures()
+        self._child: ScoringProcess | None = None
+        self._metrics = RunMetrics()
 
     def start_bundle(self) -> None:
         """Begin with an empty part."""
         self._writer = PartWriter(self._run)
-        self._backlog = backlog.of(self._run.run_id)
-        self._backlog.begin()
+        self._queue = work_queue.of(self._run.run_id)
+        self._queue.begin()
 
-    def process(self, handful: bytes) -> Iterator[Part]:
+    def process(self, batch: bytes) -> Iterator[Part]:
         """Take up recordings, and score some of those before them."""
         with self._dealing(), _telling():
             child = self._started()
-            for found in done.unpack([handful]):
-                self._backlog.lay(found)
-            while batch := self._backlog.surplus():
-                gate.check(self._run.run_id)
-                yield from self._gather(child.submit(batch))
+            for found in skip.unpack([batch]):
+                self._queue.put(found)
+            while taken := self._queue.surplus():
+                cancellation.check(self._run.run_id)
+                yield from self._gather(child.submit(taken))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         """Score what is left and seal the last part."""
-        self._backlog.end()
+        self._queue.end()
         with _telling():
             if self._child is not None:  # a worker that was dealt nothing starts no child for another's recordings
                 yield from map(_in_global_window, self._rest(self._child))
             yield from map(_in_global_window, self._sealed(self._writer.seal()))
 
-    def _rest(self, child: ScoringChild) -> Iterator[Part]:
-        while (batch := self._backlog.take(_PATIENCE_S)) != []:
-            gate.check(self._run.run_id)
+    def _rest(self, child: ScoringProcess) -> Iterator[Part]:
+        while (batch := self._queue.take(_PATIENCE_S)) != []:
+            cancellation.check(self._run.run_id)
             if batch:
                 yield from self._gather(child.submit(batch))
         yield from self._gather(child.finish())
@@ -155,26 +156,26 @@ class ScoreToParts(beam.DoFn):
         try:
             yield
         except BaseException:
-            self._backlog.end()
+            self._queue.end()
             raise
 
-    def _started(self) -> ScoringChild:
+    def _started(self) -> ScoringProcess:
         if self._child is None:
             _hide_main()
-            child = ScoringChild(ChildOptions(model=self._run.staged_model, settings=self._run.settings))
-            progress.board.watch(lambda: child.audio_s)
+            child = ScoringProcess(ProcessOptions(model=self._run.staged_model, settings=self._run.settings))
+            progress.board.watch(lambda: child.audio_duration_s)
             self._child = child
         return self._child
 
     def _gather(self, results: Iterable[FileResult]) -> Iterator[Part]:
         for result in results:
             progress.board.count(failed=result.files[0]["status"] == "failed")
-            self._measures.file(result)
+            self._metrics.file(result)
             yield from self._sealed(self._writer.add(result))
 
     def _sealed(self, part: Part | None) -> Iterator[Part]:
         if part is not None:
-            self._measures.part(part)
+            self._metrics.part(part)
             yield part
 
     def teardown(self) -> None:
@@ -200,19 +201,19 @@ def _in_global_window(part: Part) -> WindowedValue:
 class SealRun(beam.DoFn):
     """All parts and tallies in, as side inputs; the run's manifest written."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunPlan) -> None:
         self._run = run
 
-    def process(self, _: None, parts: Iterable[Part], tallies: Iterable[Tally]) -> None:
+    def process(self, _: None, parts: Iterable[Part], tallies: Iterable[ListingCounts]) -> None:
         """Seal."""
         with _telling():
-            seal(self._run, list(parts), Tally.total(tallies))
+            seal(self._run, list(parts), ListingCounts.total(tallies))
 
 
 class ToScore(beam.PTransform):
     """List, and drop what is done: an empty pipeline in; batches to score out, keyed by None, and tallies."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunPlan) -> None:
         super().__init__()
         self._run = run
 
@@ -233,14 +234,14 @@ class ToScore(beam.PTransform):
         return (
             {"found": found, "tried": tried}
             | "Join" >> beam.CoGroupByKey()
-            | "Decide" >> beam.ParDo(Decide(self._run)).with_outputs(TALLY, main="to_score")
+            | "Decide" >> beam.ParDo(Decide(self._run)).with_outputs(LISTING_COUNTS, main="to_score")
         )
 
 
 class ScoreArchive(beam.PTransform):
     """The whole flow: list, drop what is done, reshuffle the paths, score to parts, seal."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: RunPlan) -> None:
         super().__init__()
         self._run = run
 
@@ -257,5 +258,6 @@ class ScoreArchive(beam.PTransform):
         return (
             begin
             | "Once" >> beam.Create([None])
-            | "Seal" >> beam.ParDo(SealRun(self._run), beam.pvalue.AsIter(parts), beam.pvalue.AsIter(decided[TALLY]))
+            | "Seal"
+            >> beam.ParDo(SealRun(self._run), beam.pvalue.AsIter(parts), beam.pvalue.AsIter(decided[LISTING_COUNTS]))
         )

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from schemas.labels import EMOTIONS, GENDERS
+from emobeam.schemas.labels import EMOTIONS, GENDERS
 
 METADATA_KEY = "emobeam_contract"
 CONTRACT_VERSION = 1
@@ -100,9 +100,9 @@ class ModelContract:
     name : str
         The model's name, as it stands in the tables.
     emotions : tuple of str
-        Labels of the ``emotion`` output, a subset of `schemas.labels.EMOTIONS` in that order.
+        Labels of the ``emotion`` output, a subset of `emobeam.schemas.labels.EMOTIONS` in that order.
     genders : tuple of str
-        Labels of the ``gender`` output: `schemas.labels.GENDERS`.
+        Labels of the ``gender`` output: `emobeam.schemas.labels.GENDERS`.
     front_end : FrontEnd
         How its input is made.
     temperature : float

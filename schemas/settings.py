@@ -31,9 +31,9 @@ class ScoreSettings:
         Windows whose RMS level is below it are silent and have no answer.
     vote_range_db : float
         Windows this far below the recording's loudest window that votes do not vote on the file's answer.
-    voice : {"vad", "energy"}
-        Whether a voice detector says how much of a window is speech (`audio.speech`), or energy alone, whatever sounds.
-    min_speech_share : float
+    vad : {"silero", "energy"}
+        Whether a voice detector says how much of a window is speech (`emobeam.audio.vad`), or energy alone, whatever sounds.
+    min_speech_fraction : float
         With the voice detector, windows that hold less speech do not vote, unless no window of the recording holds
         more.
     segments : {"windows", "pauses"}
@@ -48,8 +48,8 @@ class ScoreSettings:
     min_duration_s: float = 0.25
     silence_dbfs: float = -90.0
     vote_range_db: float = 25.0
-    voice: Literal["vad", "energy"] = "vad"
-    min_speech_share: float = 0.1
+    vad: Literal["silero", "energy"] = "silero"
+    min_speech_fraction: float = 0.1
     segments: Literal["windows", "pauses"] = "windows"
     min_pause_s: float = 0.5
     min_utterance_s: float = 0.25
@@ -65,14 +65,14 @@ class ScoreSettings:
             raise ValueError(f"silence_dbfs is {self.silence_dbfs!r}; it must be below 0")
         if not self.vote_range_db > 0:
             raise ValueError(f"vote_range_db is {self.vote_range_db!r}; it must be above 0")
-        if self.voice not in ("vad", "energy"):
-            raise ValueError(f"voice is {self.voice!r}; it must be 'vad' or 'energy'")
-        if not 0 < self.min_speech_share <= 1:
-            raise ValueError(f"min_speech_share is {self.min_speech_share!r}; it must be above 0 and at most 1")
+        if self.vad not in ("silero", "energy"):
+            raise ValueError(f"vad is {self.vad!r}; it must be 'silero' or 'energy'")
+        if not 0 < self.min_speech_fraction <= 1:
+            raise ValueError(f"min_speech_fraction is {self.min_speech_fraction!r}; it must be above 0 and at most 1")
         if self.segments not in ("windows", "pauses"):
             raise ValueError(f"segments is {self.segments!r}; it must be 'windows' or 'pauses'")
-        if self.segments == "pauses" and self.voice != "vad":
-            raise ValueError("segments is 'pauses', which are pauses of speech: voice must be 'vad'")
+        if self.segments == "pauses" and self.vad != "silero":
+            raise ValueError("segments is 'pauses', which are pauses of speech: vad must be 'silero'")
         if not self.min_pause_s >= 0.2:
             raise ValueError(f"min_pause_s is {self.min_pause_s!r}; it must be 0.2 or more")
         if not 0 < self.min_utterance_s < self.max_utterance_s < math.inf:
@@ -163,10 +163,10 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
         help="a row of the segments table for each window, or for each utterance between pauses (default: windows)",
     )
     parser.add_argument(
-        "--voice",
-        choices=("vad", "energy"),
-        default="vad",
-        help="what tells speech: a voice detector, or energy alone, which is faster and counts music (default: vad)",
+        "--vad",
+        choices=("silero", "energy"),
+        default="silero",
+        help="what tells speech: a voice detector, or energy alone, which is faster and counts music (default: silero)",
     )
 
 
@@ -178,4 +178,4 @@ def score_settings(arguments: argparse.Namespace) -> ScoreSettings:
     ValueError
         If they do not go together.
     """
-    return ScoreSettings(channels=arguments.channels, segments=arguments.segments, voice=arguments.voice)
+    return ScoreSettings(channels=arguments.channels, segments=arguments.segments, vad=arguments.vad)

@@ -5,7 +5,7 @@ STAGES = {
     "decode": "opening, reading and decoding",
     "resample": "mixing channels and resampling",
     "mel": "log-mel",
-    "voice": "the voice detector",
+    "vad": "the voice detector",
     "network": "the model",
     "other": "all else of scoring",
 }

@@ -6,14 +6,14 @@ partitioned datasets take them from there, and raise where they find them twice.
 
 import pyarrow as pa
 
-from schemas.labels import EMOTIONS
-from schemas.stages import STAGES, WRITE
+from emobeam.schemas.labels import EMOTIONS
+from emobeam.schemas.stages import STAGES, WRITE
 
 TABLES_VERSION = "1"
 
 STATUSES = ("ok", "silent", "too_short", "truncated", "failed")
 
-OUTCOMES = ("complete", "adopted", "compacted")
+OUTCOMES = ("complete", "recovered", "compacted")
 
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
 
@@ -59,20 +59,20 @@ FILES = _schema(
     _P_FEMALE,
     _column("entropy", pa.float32(), "entropy of the emotion probabilities in nats: 0 is certain; null without answer"),
     _column("duration_s", pa.float64(), "decoded length in seconds; null if failed"),
-    _column("expected_s", pa.float64(), "length in seconds by the header; null if failed or the header tells none"),
+    _column("header_duration_s", pa.float64(), "length in seconds by the header; null if failed or the header tells none"),
     _column(
         "speech_s",
         pa.float64(),
-        "seconds of speech, by the voice detector; with --voice energy, seconds that stand out, whatever sounds; "
+        "seconds of speech, by the voice detector; with --vad energy, seconds that stand out, whatever sounds; "
         "null if failed",
     ),
     _column("sample_rate", pa.int32(), "of the recording, in Hz; null if failed"),
     _column("channels", pa.int16(), "number of channels in the recording; null if failed"),
     _column("format", pa.string(), "container and coding, as in wav/pcm_16; null if failed"),
     _column("level_dbfs", pa.float32(), "level of the loudest window, white noise of RMS 1 being 0; null if silent"),
-    _column("clipped_share", pa.float32(), "share of the samples at full scale, 0 to 1; null if failed"),
+    _column("clipped_fraction", pa.float32(), "share of the samples at full scale, 0 to 1; null if failed"),
     _column(
-        "telephone_band",
+        "narrowband",
         pa.bool_(),
         "whether nothing is heard above 4 kHz (40 dB below the sound under it); null without an answer",
     ),
@@ -98,9 +98,9 @@ SEGMENTS = _schema(
     ),
     _column("end_s", pa.float64(), "its end, at most the recording's", nullable=False),
     _column(
-        "speech_share",
+        "speech_fraction",
         pa.float32(),
-        "share of it, 0 to 1, that is speech, by the voice detector; with --voice energy, that stands out, whatever "
+        "share of it, 0 to 1, that is speech, by the voice detector; with --vad energy, that stands out, whatever "
         "sounds (within 10 dB of its mean level)",
         nullable=False,
     ),
@@ -116,9 +116,9 @@ SEGMENTS = _schema(
 RUNS = _schema(
     "runs",
     _column("started_at", _TIMESTAMP, "start of the run", nullable=False),
-    _column("wall_s", pa.float64(), "seconds from the start to the commit", nullable=False),
+    _column("wall_time_s", pa.float64(), "seconds from the start to the commit", nullable=False),
     _column("files_listed", pa.int64(), "distinct uris that the inputs named", nullable=False),
-    _column("files_taken_up", pa.int64(), "distinct uris with rows of this run, counted from its parts",
+    _column("files_processed", pa.int64(), "distinct uris with rows of this run, counted from its parts",
             nullable=False),
     _column("files_skipped", pa.int64(), "listed and not taken up", nullable=False),
     _column("files_hidden", pa.int64(), "names with a leading dot that were passed over, not in files_listed",
@@ -133,8 +133,8 @@ RUNS = _schema(
     ),
     _column("file_rows", pa.int64(), "rows of the files table", nullable=False),
     _column("segment_rows", pa.int64(), "rows of the segments table", nullable=False),
-    _column("audio_s", pa.float64(), "seconds of sound decoded, each recording once", nullable=False),
-    _column("times_real_time", pa.float64(), "audio_s / wall_s", nullable=False),
+    _column("audio_duration_s", pa.float64(), "seconds of sound decoded, each recording once", nullable=False),
+    _column("rtfx", pa.float64(), "audio_duration_s / wall_time_s", nullable=False),
     _column("model", pa.string(), "the model's name", nullable=False),
     _column("model_hash", pa.string(), "as in the files table", nullable=False),
     _column("model_contract", pa.string(), "the model's contract with its training card, JSON", nullable=False),
@@ -148,8 +148,8 @@ RUNS = _schema(
         "outcome",
         pa.string(),
         f"one of {', '.join(OUTCOMES)}; null in runs older than the column. complete: every file listed was taken up "
-        "or skipped. adopted: the run died, and the next one committed what it had sealed; files_listed counts only "
-        "that, and wall_s ends with its last answer. compacted: no scoring, but the rows of the runs in `compacted`, "
+        "or skipped. recovered: the run died, and the next one committed what it had sealed; files_listed counts only "
+        "that, and wall_time_s ends with its last answer. compacted: no scoring, but the rows of the runs in `compacted`, "
         "which have none of their own any more; leave it out of sums over runs",
     ),
     _column("files_forgotten", pa.int64(), "of files_skipped, those that `emobeam forget` keeps out"),
@@ -163,8 +163,8 @@ RUNS = _schema(
         _column(
             f"{stage}_s",
             pa.float64(),
-            f"seconds of {meaning}, added up over workers, so that they may be more than wall_s; null in runs older "
-            "than the column, adopted or compacted",
+            f"seconds of {meaning}, added up over workers, so that they may be more than wall_time_s; null in runs older "
+            "than the column, recovered or compacted",
         )
         for stage, meaning in (*STAGES.items(), (WRITE, "writing parts"))
     ),

@@ -8,16 +8,14 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import factory
 import pytest
-import reliability
 
-import storage
-from pipelines.leave import leave
-from scoring import Model, load_model
-from storage import buckets
-
-ROOT = Path(__file__).resolve().parent.parent
+from emobeam import storage
+from emobeam.cli.process import exit_process
+from emobeam.scoring import Model, load_model
+from emobeam.storage import buckets
+from tests.support import factory, reliability
+from tests.support.paths import ROOT
 
 _STATUS = pytest.StashKey[int]()
 _TRIED = pytest.StashKey[dict[str, list[reliability.Row]]]()
@@ -116,7 +114,7 @@ def archive(tmp_path):
 @pytest.fixture
 def night(archive, tiny_path, tmp_path):
     """Score the archive into one output, as often as called."""
-    from test_pipeline import run_score  # and with it Beam, which most tests do without
+    from tests.pipelines.test_pipeline import run_score  # and with it Beam, which most tests do without
 
     def run(*flags, **plan):
         return run_score(
@@ -137,4 +135,4 @@ def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
 def pytest_unconfigure(config: pytest.Config) -> None:
     # Tests run Beam in this process; see `leave` for why its end must not be left to the interpreter.
     if "apache_beam" in sys.modules:
-        leave(config.stash.get(_STATUS, 1))
+        exit_process(config.stash.get(_STATUS, 1))

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import ROOT
+
+from tests.support.paths import ROOT
 
 DEPLOY = ROOT / "deploy"
 TOOLS = Path(os.environ.get("EMOBEAM_DEPLOY", Path.home() / ".cache" / "emobeam-deploy"))
@@ -56,9 +57,9 @@ def fakes(tmp_path):
 
 def flags_of(call):
     """The flags of `emobeam score`, parsed by the command itself."""
-    import emobeam
+    from emobeam.cli import main as command
 
-    return emobeam._parser().parse_args(shlex.split(call))
+    return command._parser().parse_args(shlex.split(call))
 
 
 # cron
@@ -265,9 +266,9 @@ def test_the_alerts_fire_when_they_should():
 
 
 def test_the_alerts_ask_for_metrics_that_are_written():
-    from pipelines.openmetrics import Ended, exposition
+    from emobeam.cli.openmetrics import RunOutcome, exposition
 
-    ended = Ended(output="o", exit_code=1, started_at=0.0, ended_at=1.0, row=None)
+    ended = RunOutcome(output="o", exit_code=1, started_at=0.0, ended_at=1.0, row=None)
     written = set(re.findall(r"^(\w+)\{", exposition(ended, {}).decode(), re.MULTILINE))
     asked = set(re.findall(r"\bemobeam_\w+", (DEPLOY / "prometheus" / "emobeam.rules.yaml").read_text()))
     assert asked
@@ -277,8 +278,7 @@ def test_the_alerts_ask_for_metrics_that_are_written():
 def test_the_image_is_given_what_it_is_built_from():
     """No daemon builds it here; what it copies is what the wheel is built of (tests/test_package.py)."""
     allowed = (DEPLOY / "kubernetes" / "Dockerfile.dockerignore").read_text().split()
-    from test_package import PACKAGES
-
-    assert {line[1:].partition("/")[0] for line in allowed if line.startswith("!")} == PACKAGES | {
-        "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py", "emobeam.py",
+    linked = {os.readlink(path).rpartition("/")[2] for path in (ROOT / "emobeam").iterdir() if path.is_symlink()}
+    assert {line[1:] for line in allowed if line.startswith("!")} == linked | {
+        "LICENSE", "MANIFEST.in", "README.md", "pyproject.toml", "setup.py", "emobeam",
     }  # fmt: skip

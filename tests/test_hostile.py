@@ -11,20 +11,19 @@ import subprocess
 import sys
 import threading
 
-import factory
-import hostile
 import numpy as np
 import pyarrow.dataset as ds
 import pytest
-from conftest import ROOT
 
-import storage
-from audio.decode import EXTENSIONS
-from pipelines.score import score
-from schemas.settings import ScoreSettings, add_score_arguments
-from schemas.tables import STATUSES
-from scoring import load_model, score_recording
-from scoring.child import ChildOptions, ScoringChild
+from emobeam import storage
+from emobeam.audio.decode import EXTENSIONS
+from emobeam.pipelines.score import score
+from emobeam.schemas.settings import ScoreSettings, add_score_arguments
+from emobeam.schemas.tables import STATUSES
+from emobeam.scoring import load_model, score_recording
+from emobeam.scoring.sandbox import ProcessOptions, ScoringProcess
+from tests.support import factory, hostile
+from tests.support.paths import ROOT
 
 BROKEN = "Broken, odd and hostile recordings"
 NAMES = "Names, links and permissions"
@@ -54,7 +53,7 @@ def files_of(archive, out, model):
     flags = ["--input", archive, "--output", out, "--model", model]
     row = score(*parser.parse_known_args([str(flag) for flag in flags]))
     files = ds.dataset(out / "files", partitioning="hive").to_table().to_pylist()
-    assert row["files_listed"] == row["files_taken_up"] == len(files)
+    assert row["files_listed"] == row["files_processed"] == len(files)
     return {storage.path_of(file["uri"]): file for file in files}
 
 
@@ -117,8 +116,8 @@ def test_a_bad_recording_says_what_is_wrong(tmp_path, tiny, tried, bad):
 
 
 def test_oddities_show_in_the_columns_of_trust(tmp_path, tiny):
-    assert scored(tmp_path, "square.wav", tiny)["clipped_share"] == 1
-    assert scored(tmp_path, "4khz.wav", tiny)["telephone_band"]
+    assert scored(tmp_path, "square.wav", tiny)["clipped_fraction"] == 1
+    assert scored(tmp_path, "4khz.wav", tiny)["narrowband"]
     assert scored(tmp_path, "8.wav", tiny)["channels"] == 8
     assert scored(tmp_path, "art.mp3", tiny)["duration_s"] == pytest.approx(3.77, abs=0.01)
 
@@ -142,7 +141,7 @@ def test_a_bomb_takes_no_memory(tmp_path, tiny_path, tried):
     bomb = tmp_path / "bomb.flac"
     bomb.write_bytes(BAD["bomb.flac"].make())
     assert bomb.stat().st_size < 100_000
-    with ScoringChild(ChildOptions(model=str(tiny_path), settings=ScoreSettings(), max_growth_mb=100)) as child:
+    with ScoringProcess(ProcessOptions(model=str(tiny_path), settings=ScoreSettings(), max_growth_mb=100)) as child:
         results = [*child.submit([storage.stat(storage.canonical(bomb))]), *child.finish()]
     (row,) = results[0].files
     assert (row["status"], row["duration_s"]) == ("silent", 3600)
@@ -157,7 +156,7 @@ def test_what_decoders_print_does_not_come_out(tmp_path, tiny_path, tried, capfd
     for path, stream in zip(paths, ("out", "err"), strict=True):
         score_recording(path, load_model(tiny_path))
         assert getattr(capfd.readouterr(), stream) != "", "else this test is of nothing"
-    with ScoringChild(ChildOptions(model=str(tiny_path), settings=ScoreSettings())) as child:
+    with ScoringProcess(ProcessOptions(model=str(tiny_path), settings=ScoreSettings())) as child:
         results = list(child.submit([storage.stat(storage.canonical(path)) for path in paths]))
         results += child.finish()
     assert len(results) == 2
@@ -175,8 +174,9 @@ def test_what_an_ordinary_user_may_not_read(tmp_path, tiny_path, tried):
         folder.chmod(0o755)
     (archive / "shut").chmod(0)
     program = (
-        "import json, os, storage, sys\n"
-        "from scoring import load_model, score_recording\n"
+        "import json, os, sys\n"
+        "from emobeam import storage\n"
+        "from emobeam.scoring import load_model, score_recording\n"
         "model = load_model(sys.argv[2])\n"
         "score_recording(b'', model)\n"  # loads what is loaded at first use
         "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
@@ -316,8 +316,9 @@ def test_nothing_is_opened_that_a_recording_names(tmp_path, tiny_path, tried):
         for index, (text, names) in enumerate(cases.values()):
             (archive / f"{index}.wav").write_text(text.format(names))
         program = (
-            "import sys, storage\n"
-            "from scoring import load_model, score_recording\n"
+            "import sys\n"
+            "from emobeam import storage\n"
+            "from emobeam.scoring import load_model, score_recording\n"
             "model = load_model(sys.argv[2])\n"
             "score_recording(b'', model)\n"  # loads what is loaded at first use
             "for index in range(int(sys.argv[3])):\n"

@@ -8,11 +8,17 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
-from conftest import ROOT
 
-PACKAGES = {"schemas", "storage", "audio", "scoring", "pipelines", "model_export", "models"}
+from tests.support.paths import ROOT
+
+
+def sources():
+    """The package's modules, as they are imported: through the links in emobeam/, too."""
+    for folder, _, files in os.walk(ROOT / "emobeam", followlinks=True):
+        yield from (Path(folder, name) for name in files if name.endswith(".py"))
 
 
 @pytest.fixture(scope="module")
@@ -36,12 +42,11 @@ def test_both_hold_every_package_and_the_model_and_no_tests(built):
     in_wheel = set(zipfile.ZipFile(wheel).namelist())
     for names in (in_sdist, in_wheel):
         tops = {name.partition("/")[0] for name in names if name.endswith(".py") and "/" in name}
-        assert tops == PACKAGES
-        assert {f"models/{name}.{ending}" for name in ("default", "speech") for ending in ("onnx", "md")} <= names
-        assert {"emobeam.py", "model_export/ravdess_emobox.json"} <= names
-        for package in PACKAGES:
-            sources = {f"{package}/{p.name}" for p in (ROOT / package).glob("*.py")}
-            assert sources <= names
+        assert tops == {"emobeam"}
+        data = {f"models/{name}.{ending}" for name in ("default", "speech") for ending in ("onnx", "md")}
+        data |= {"py.typed", "model_export/corpora/ravdess_emobox.json"}
+        assert {f"emobeam/{name}" for name in data} <= names
+        assert {str(path.relative_to(ROOT)) for path in sources()} <= names
     assert "setup.py" in in_sdist
 
 
@@ -54,7 +59,7 @@ def test_the_wheel_scores_in_an_empty_folder(built, tmp_path):
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     environment["PYTHONPATH"] = str(site)
     where = subprocess.run(
-        [sys.executable, "-c", "import scoring, models; print(scoring.__file__, models.__file__)"],
+        [sys.executable, "-c", "from emobeam import models, scoring; print(scoring.__file__, models.__file__)"],
         cwd=empty, env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     assert where.stdout.count(str(site)) == 2
@@ -93,7 +98,7 @@ def test_the_sdist_installs_in_an_empty_environment_and_scores(built, tmp_path):
 def test_a_flex_template_asks_for_flags_that_there_are():
     import argparse
 
-    from schemas.settings import add_score_arguments
+    from emobeam.schemas.settings import add_score_arguments
 
     parser = argparse.ArgumentParser()
     add_score_arguments(parser)

@@ -2,8 +2,8 @@
 
 import sys
 
-import emobeam
-from pipelines.leave import as_process
+from emobeam.cli import main as command
+from emobeam.cli.process import run_as_process
 
 if __name__ == "__main__":
-    as_process(lambda: emobeam.main(["score", *sys.argv[1:]]))
+    run_as_process(lambda: command.main(["score", *sys.argv[1:]]))

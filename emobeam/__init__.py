@@ -1,0 +1,1 @@
+"""Score archives of speech recordings for emotion and gender."""

@@ -1,0 +1,12 @@
+"""One recording in, rows out. What Beam, the command line, a notebook and a test all call.
+
+>>> from emobeam.scoring import load_model, score_recording
+>>> result = score_recording("samples/call.wav", load_model("default"))
+>>> result.files[0]["emotion"], result.files[0]["confidence"]
+"""
+
+from emobeam.schemas.settings import ScoreSettings
+from emobeam.scoring.model import Model, ModelError, load_model
+from emobeam.scoring.recording import FileResult, score_recording
+
+__all__ = ["FileResult", "Model", "ModelError", "ScoreSettings", "load_model", "score_recording"]

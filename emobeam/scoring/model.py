@@ -1,0 +1,122 @@
+"""A model ready to answer: an ONNX session and the contract that came with it."""
+
+import hashlib
+import os
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+from emobeam import models, storage
+from emobeam.schemas.contract import (
+    EMOTION_OUTPUT,
+    GENDER_OUTPUT,
+    INPUT_NAME,
+    METADATA_KEY,
+    ContractError,
+    ModelContract,
+)
+
+
+class ModelError(Exception):
+    """A model cannot be found, is not ONNX, or has no contract that fits it."""
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A model ready to answer. Made by `load_model`; it cannot be pickled, load it where it is used.
+
+    Attributes
+    ----------
+    contract : ModelContract
+    hash : str
+        First 16 hexadecimal digits of the file's SHA-256.
+    session : onnxruntime.InferenceSession
+    """
+
+    contract: ModelContract
+    hash: str
+    session: Any
+
+    def predict(self, windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the probabilities of windows.
+
+        Parameters
+        ----------
+        windows : np.ndarray, shape (n, window_frames, n_mels)
+            float32, from `emobeam.audio.frontend.log_mel`.
+
+        Returns
+        -------
+        emotion : np.ndarray, shape (n, emotions)
+        gender : np.ndarray, shape (n, 2)
+            float32, rows sum to 1.
+        """
+        emotion, gender = self.session.run([EMOTION_OUTPUT, GENDER_OUTPUT], {INPUT_NAME: windows})
+        return emotion, gender
+
+
+def read_model(source: str | os.PathLike[str]) -> bytes:
+    """Return the bytes of a model: of a packaged one by its name, else of a file by its path or uri.
+
+    Raises
+    ------
+    ModelError
+    """
+    text = os.fspath(source)
+    if text in models.NAMES:
+        return models.path(text).read_bytes()
+    try:
+        return storage.read(storage.canonical(text))
+    except (storage.StorageError, ValueError) as error:
+        raise ModelError(
+            f"no model at {text}: {error}. Give --model a .onnx file made by `emobeam export`, "
+            f"or the name of a packaged one: {', '.join(models.NAMES)}"
+        ) from error
+
+
+def load_model(source: str | os.PathLike[str] | bytes = "default", *, name: str = "the model") -> Model:
+    """Load a model for scoring, on one thread.
+
+    Parameters
+    ----------
+    source : str, path or bytes
+        The name of a packaged model, the path or uri of an ``.onnx`` file, or such a file's bytes.
+    name : str
+        What errors call a model that is given as bytes.
+
+    Raises
+    ------
+    ModelError
+        If there is no such model, it is not ONNX, or its contract is absent, of an unknown version, malformed, or at
+        odds with the graph's shapes. The message names the field.
+    """
+    data = source if isinstance(source, bytes) else read_model(source)
+    shown = name if isinstance(source, bytes) else os.fspath(source)
+    options = onnxruntime.SessionOptions()
+    # One thread each: workers and their children fill the cores, and ONNX Runtime heeds neither OMP_NUM_THREADS nor
+    # the limits of a container.
+    options.intra_op_num_threads = 1
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    try:
+        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    except Exception as error:
+        # ONNX Runtime's errors share no base below Exception.
+        raise ModelError(f"{shown} is not an ONNX model that ONNX Runtime can load: {error}") from error
+    text = session.get_modelmeta().custom_metadata_map.get(METADATA_KEY)
+    if text is None:
+        raise ModelError(
+            f"{shown} has no {METADATA_KEY} in its metadata_props, so its labels and front end are unknown; "
+            "export it with `emobeam export`"
+        )
+    try:
+        contract = ModelContract.from_json(text)
+        contract.check_graph(
+            {node.name: node.shape for node in session.get_inputs()},
+            {node.name: node.shape for node in session.get_outputs()},
+        )
+    except ContractError as error:
+        raise ModelError(f"{shown} is refused: {error}") from error
+    return Model(contract, hashlib.sha256(data).hexdigest()[:16], session)

@@ -1,0 +1,188 @@
+"""What ``emobeam train``, ``evaluate`` and ``export`` do with their flags, which `emobeam.model_export.flags` adds."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from emobeam.model_export.errors import ModelExportError, RunError
+from emobeam.model_export.training.runs import ANSWERS_FILE
+
+# Each command imports Keras or matplotlib inside: they take seconds, and the message about a wrong folder should not.
+
+
+def run_explore(args: argparse.Namespace) -> int:
+    """Run ``emobeam explore``; return the exit code."""
+
+    def work() -> None:
+        from emobeam.model_export.corpora.tables import read_corpora
+
+        read_corpora(args.corpus)
+        from emobeam.model_export.reports.explore import explore
+
+        explore(args.corpus, args.out, report=_report)
+
+    return _one_line(work)
+
+
+def run_train(args: argparse.Namespace) -> int:
+    """Run ``emobeam train``; return the exit code."""
+
+    def work() -> None:
+        from emobeam.model_export.corpora.tables import read_corpora
+
+        read_corpora(args.corpus)
+        _quiet()
+        from emobeam.model_export.training.options import TrainOptions
+        from emobeam.model_export.training.recipes import recipe, stage_of
+        from emobeam.model_export.training.train import train
+
+        given = {
+            name: getattr(args, name)
+            for name in ("epochs", "cache", "start", "learning_rate")
+            if getattr(args, name) is not None
+        }
+        stage = stage_of([name for name, _ in args.corpus], started=args.start is not None)
+        options = TrainOptions(
+            corpora=tuple(args.corpus),
+            out=args.out,
+            network=args.network,
+            fold=None if args.everyone else args.fold,
+            seed=args.seed,
+            **{**recipe(args.network, stage), **given},
+        )
+        train(options, report=_report, command=["emobeam", *sys.argv[1:]])
+
+    return _one_line(work)
+
+
+def run_evaluate(args: argparse.Namespace) -> int:
+    """Run ``emobeam evaluate``; return the exit code."""
+
+    def work() -> None:
+        _refuse_idle_flags(args)
+        if args.protocol:
+            _evaluate_protocol(args)
+        else:
+            _evaluate_run(args)
+
+    return _one_line(work)
+
+
+def _refuse_idle_flags(args: argparse.Namespace) -> None:
+    """Raise RunError where a flag would change nothing."""
+    if args.noise and not args.degraded:
+        raise RunError("--noise is of use with --degraded alone; add that, or leave --noise out")
+    if args.report and args.degraded:
+        raise RunError("--degraded has no report; leave --report out, or give it in a run of its own")
+    if args.train_only and (args.degraded or args.report):
+        raise RunError("--train-only tests nothing; give --degraded or --report later, without it")
+    if not args.protocol:
+        idle = [
+            f"--{name.replace('_', '-')}" for name in ("seed", "fold", "train_only", "results") if getattr(args, name)
+        ]
+        if idle:
+            raise RunError(f"{' and '.join(idle)}: of use with --protocol alone; add that, or leave out what it needs")
+
+
+def _evaluate_run(args: argparse.Namespace) -> None:
+    from emobeam.model_export.training.runs import read_run
+
+    if args.run is None:
+        raise RunError("nothing to evaluate: name a training run's folder, or a protocol by --protocol")
+    read_run(args.run)
+    _quiet()
+    if args.degraded:
+        from emobeam.model_export.evaluation.robustness import evaluate_degraded
+
+        evaluate_degraded(args.run, corpora=args.corpus, noise=args.noise, report=_report)
+        return
+    from emobeam.model_export.evaluation.evaluate import evaluate
+
+    evaluate(args.run, corpora=args.corpus, report=_report)
+    if args.report:
+        _write_report(args.report, args.run / ANSWERS_FILE, {args.run.resolve().name: read_run(args.run)["history"]})
+
+
+def _evaluate_protocol(args: argparse.Namespace) -> None:
+    if args.run is not None:
+        raise RunError("--protocol trains its own runs: leave RUN out")
+    _quiet()
+    from emobeam.model_export.evaluation.trials import Trials, read_results, run_trials
+
+    trials = Trials(
+        protocol=args.protocol,
+        network=args.network,
+        corpora=tuple(args.corpus),
+        work=args.work,
+        results=args.results or args.work,
+        seeds=tuple(args.seed) or (0,),
+        folds=tuple(args.fold),
+        jobs=args.jobs,
+        train_only=args.train_only,
+        cache=args.cache or args.work / "cache",
+    )
+    if args.degraded:
+        from emobeam.model_export.evaluation.robustness import degrade_trials
+
+        degrade_trials(trials, noise=args.noise, report=_report)
+        return
+    run_trials(trials, report=_report)
+    if args.report:
+        made = read_results(trials)
+        histories = {f"seed {seed}, fold {fold}": trial.run["history"] for (seed, fold), trial in made.items()}
+        _write_report(args.report, trials.result.with_suffix(".parquet"), histories)
+
+
+def _write_report(folder: Path, answers: Path, histories: Mapping[str, Any]) -> None:
+    import pandas as pd
+
+    from emobeam.model_export.reports.evaluation_report import write_report
+
+    _report(f"{write_report(folder, pd.read_parquet(answers), histories)}: the report")
+
+
+def run_export(args: argparse.Namespace) -> int:
+    """Run ``emobeam export``; return the exit code."""
+
+    def work() -> None:
+        from emobeam.model_export.training.runs import read_run
+
+        read_run(args.run)
+        _quiet()
+        from emobeam.model_export.export.export import export
+        from emobeam.model_export.reports.model_card import write_card
+
+        exported = export(
+            args.run,
+            args.out,
+            name=args.name,
+            corpora=args.corpus,
+            results=args.results,
+            int8=args.int8,
+            report=_report,
+        )
+        if args.card:
+            _report(f"{write_card(args.run, exported, results=args.results)}: its card")
+
+    return _one_line(work)
+
+
+def _one_line(work: Callable[[], None]) -> int:
+    try:
+        work()
+    except ModelExportError as error:
+        print(f"emobeam: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _quiet() -> None:
+    # TensorFlow's notes on its own build say nothing to whoever trains.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def _report(line: str) -> None:
+    print(line, flush=True)

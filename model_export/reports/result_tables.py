@@ -1,0 +1,230 @@
+"""The results of all protocols and networks as one page of tables, made from the ``.json`` files beside it."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from emobeam.model_export.errors import RunError
+from emobeam.model_export.evaluation.metrics import in_words
+from emobeam.model_export.evaluation.protocols import PROTOCOLS
+from emobeam.model_export.training.runs import replacing
+from emobeam.schemas.labels import EMOTIONS
+
+TABLES_FILE = "protocols.md"
+_FIGURES = {
+    "ua": "UA",
+    "wa": "WA",
+    "macro_f1": "macro F1",
+    "gender_accuracy": "gender",
+    "accuracy_16": "16 classes",
+    "ece": "ECE",
+    "nll": "log loss",
+}
+
+
+#: Splits of RAVDESS's speech, from the one that tells least to the one that tells most.
+_FROM_LEAK = ("p3", "p2i", "p2ii", "p1")
+
+_MINUTES = "minutes to train a fold"
+
+#: The protocols that tell what a network is worth, by whether RAVDESS is among what it learned from; the first is the
+#: headline.
+_TELLING = {True: ("p1", "p4"), False: ("crema", "p4")}
+
+
+def write_tables(results: Path) -> Path:
+    """Write the page over every ``PROTOCOL-NETWORK.json`` in a folder, and return it."""
+    networks = {path.stem.split("-")[1] for path in results.glob("*-*.json")}
+    made = {network: read_results_of(results, network) for network in sorted(networks)}
+    found = {name: {network: of[name] for network, of in made.items() if name in of} for name in PROTOCOLS}
+    lines = [
+        "# Protocols",
+        "",
+        "Written by `emobeam evaluate --protocol`, from the `.json` files beside this page; every answer is in the "
+        "`.parquet` files. In brackets: 95 % intervals from a bootstrap over actors. UA: mean recall of the emotions; "
+        "WA: accuracy; 16 classes: emotion and gender both right; ECE: expected calibration error, 15 bins, after the "
+        "temperature that the validation part gave (before it; and what a perfectly calibrated model would show on as "
+        "many clips); a bootstrap repeats clips, which adds to a calibration error, so that the interval can lie above "
+        "the figure. ONNX: UA of the exported graph on ONNX Runtime.",
+    ]
+    lines += networks_table(made) + leak_table(made.get("cnn", {}))
+    for protocol, of_networks in found.items():
+        if of_networks:
+            lines += ["", f"## {protocol}: {PROTOCOLS[protocol].title}", "", *_protocol(of_networks)]
+    path = results / TABLES_FILE
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return path
+
+
+def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
+    """Return a table as lines of Markdown."""
+    return [_row(heads), "|" + "---|" * len(heads), *map(_row, rows)]
+
+
+def networks_table(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the networks beside each other as lines of Markdown: what they are worth, and what they cost.
+
+    Parameters
+    ----------
+    made : mapping of network to mapping of protocol to results
+        As `read_results_of` gives them. Networks without the headline's are left out.
+    """
+    rows = {network: of for network, of in made.items() if "p1" in of}
+    if len(rows) < 2:  # nothing to compare
+        return []
+    cells = []
+    for network, of in sorted(rows.items(), key=lambda item: -item[1]["p1"]["ua"]["mean"]):
+        p1 = of["p1"]
+        twins = in_words(of["p2ii"]["accuracy_16"]) if "p2ii" in of else "-"
+        cells.append([network, in_words(p1["ua"]), in_words(p1["gender_accuracy"]), twins, *_failure_row(p1)])
+    heads = ["network", "p1: UA", "p1: gender", "p2ii: 16 classes", "parameters", "ms a window", _MINUTES]
+    return ["", "## The networks", "", *markdown_table(heads, cells)]
+
+
+def leak_table(of_protocols: Mapping[str, Any]) -> list[str]:
+    """Return one network's figures on splits from the leak to unheard speakers, as lines of Markdown."""
+    rows = {name: of_protocols[name] for name in _FROM_LEAK if name in of_protocols}
+    if len(rows) < 2:  # nothing to compare
+        return []
+    figures = ("accuracy_16", "ua", "gender_accuracy")
+    cells = [
+        [f"{name}: {PROTOCOLS[name].title}", *(in_words(result[key]) for key in figures)]
+        for name, result in rows.items()
+    ]
+    heads = ["split", *(_FIGURES[key] for key in figures)]
+    return ["", "## One network, from a leak to speakers unheard", "", *markdown_table(heads, cells)]
+
+
+def read_results_of(results: Path, network: str) -> dict[str, dict[str, Any]]:
+    """Return a network's results by protocol; under ``degraded`` those on degraded clips, None without."""
+    found = {}
+    for name in PROTOCOLS:
+        path, degraded = results / f"{name}-{network}.json", results / f"{name}-{network}-degraded.json"
+        if path.is_file():
+            found[name] = json.loads(path.read_text(encoding="utf-8")) | {
+                "degraded": json.loads(degraded.read_text(encoding="utf-8")) if degraded.is_file() else None
+            }
+    return found
+
+
+def read_protocols(run: Mapping[str, Any], results: Path) -> dict[str, dict[str, Any]]:
+    """Return the results of the protocols that tell what a run's recipe is worth: the headline, and what else is there.
+
+    Raises
+    ------
+    RunError
+        If the headline is missing.
+    """
+    network = run["options"]["network"]
+    names = _TELLING[any(corpus.startswith("ravdess") for corpus in run["options"]["corpora"])]
+    found = read_results_of(results, network)
+    if names[0] not in found:
+        raise RunError(
+            f"{results} has no {names[0]}-{network}.json; make it with emobeam evaluate --protocol {names[0]}"
+        )
+    return {name: found[name] for name in names if name in found}
+
+
+def protocol_temperature(run: Mapping[str, Any], results: Path) -> float:
+    """Return the geometric mean of the temperatures that the headline protocol's trainings were given.
+
+    Raises
+    ------
+    RunError
+        If it has no results.
+    """
+    headline = next(iter(read_protocols(run, results)))
+    path = results / f"{headline}-{run['options']['network']}-runs.json"
+    made = json.loads(path.read_text(encoding="utf-8"))
+    return float(np.exp(np.mean([np.log(one["temperature"]) for one in made.values()])))
+
+
+def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    best_first = sorted(networks.items(), key=lambda item: -item[1]["ua"]["mean"])
+    cells = []
+    for name, result in best_first:
+        before, chance = result["before_temperature"]["ece"]["mean"], result["ece_noise_floor"]["mean"]
+        onnx = f"{result['onnx']['ua']['mean']:.3f}" if "onnx" in result else "-"
+        size = [str(len(result["seeds"])), f"{len(result['folds'])} of {result['of_folds']}", str(result["clips"])]
+        figures = [in_words(result[key]) for key in _FIGURES]
+        cells.append([name, *size, *figures, f"{before:.3f}", f"{chance:.3f}", onnx])
+    heads = ["network", "seeds", "folds", "clips", *_FIGURES.values(), "ECE before", "ECE of chance", "ONNX"]
+    lines = [*markdown_table(heads, cells), ""]
+    heads = ["network", "parameters", "M multiply-adds", "ms a window", _MINUTES]
+    lines += markdown_table(heads, [[name, *_failure_row(result, adds=True)] for name, result in best_first])
+    for name, result in best_first:
+        if len(result["folds"]) > 1:
+            folds = result["by_fold"]
+            cells = [
+                [_FIGURES[key], *(f"{fold[key]['mean']:.3f}" for fold in folds.values())]
+                for key in ("ua", "gender_accuracy", "accuracy_16")
+            ]
+            lines += ["", f"{name}, fold by fold:", "", *markdown_table(["fold", *folds], cells)]
+    for name, result in best_first:
+        if name == "cnn":
+            lines += [*fairness_table(name, result["fairness"]), *risk_coverage_table(name, result["risk_coverage"])]
+            lines += degraded_lines(name, result["degraded"]) if result["degraded"] else []
+    return lines
+
+
+def fairness_table(name: str, fairness: Mapping[str, Any]) -> list[str]:
+    """Return what `fairness.fairness` found about a network's answers as lines of Markdown."""
+    cells = []
+    for corpus, kinds in fairness.items():
+        for groups in kinds.values():
+            for group, found in groups.items():
+                size = [str(found.get("actors", "")), str(found.get("clips", ""))]
+                figures = [in_words(found["ua"]), in_words(found["gender_accuracy"])]
+                recalls = [_short(found["recall"][emotion]) for emotion in EMOTIONS]
+                cells.append([corpus, group, *size, *figures, *recalls])
+    heads = ["corpus", "group", "actors", "clips", "UA", "gender", *EMOTIONS]
+    return ["", f"{name}, by group of speakers (difference: women less men):", "", *markdown_table(heads, cells)]
+
+
+def risk_coverage_table(name: str, curve: Mapping[str, Sequence[float]]) -> list[str]:
+    """Return a `metrics.risk_coverage` curve as lines of Markdown, every tenth part of the clips."""
+    points = [point for point in zip(*curve.values(), strict=True) if round(100 * point[0]) % 10 == 0]
+    heads = ["clips answered, the most confident first", *(f"{share:.0%}" for share, _, _ in points)]
+    cells = [
+        ["accuracy among them", *(f"{accuracy:.3f}" for _, accuracy, _ in points)],
+        ["least confidence", *(f"{confidence:.2f}" for _, _, confidence in points)],
+    ]
+    return ["", f"{name}, if the least confident go unanswered:", "", *markdown_table(heads, cells)]
+
+
+def degraded_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
+    """Return what `robustness.degrade_trials` found as lines of Markdown."""
+    title = (
+        f"{name}, seed {degraded['seed']}, on test clips that have suffered ({degraded['clips']} clips, "
+        f"{degraded['folds']} folds; `emobeam evaluate --protocol --degraded`):"
+    )
+    cells = []
+    for row in degraded["conditions"]:
+        change = row["ua_change"]
+        span = "" if change["low"] is None else f" ({change['low']:+.3f} to {change['high']:+.3f})"
+        shares = [f"{row[key]['mean']:.3f}" for key in ("gender_accuracy", "unchanged")]
+        cells.append([row["title"], in_words(row["ua"]), f"{change['mean']:+.3f}{span}", *shares, str(row["silent"])])
+    heads = ["condition", "UA", "change", "gender", "emotion answered as when clean", "without an answer"]
+    return ["", title, "", *markdown_table(heads, cells)]
+
+
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _failure_row(result: Mapping[str, Any], *, adds: bool = False) -> list[str]:
+    cells = [f"{result['parameters']:,}" if "parameters" in result else "-"]
+    if adds:
+        cells.append(f"{result['multiply_adds'] / 1e6:.1f}" if "multiply_adds" in result else "-")
+    cells.append("-" if result["ms_per_window"] is None else f"{result['ms_per_window']:.2f}")
+    # Minutes on a GPU are no minutes of a core.
+    elsewhere = [name for name in result.get("backends", ()) if name != "tensorflow"]
+    return [*cells, f"{result['train_seconds'] / 60:.1f}" + (f" (some on {', '.join(elsewhere)})" if elsewhere else "")]
+
+
+def _short(figure: Mapping[str, Any] | None) -> str:
+    return "-" if figure is None else f"{figure['mean']:.2f}"

@@ -1,0 +1,102 @@
+"""What decides a training run: its options, whose defaults are the recipe."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from emobeam.model_export.errors import RunError
+from emobeam.model_export.networks.baselines import CLASSIC
+from emobeam.model_export.networks.keras_networks import NETWORKS
+from emobeam.model_export.training.augment import Augmentation
+from emobeam.schemas.contract import FrontEnd
+
+_PRECISIONS = ("float32", "mixed_bfloat16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainOptions:
+    """Everything that decides what a training run gives.
+
+    Attributes
+    ----------
+    corpora : tuple of (name, folder)
+    out : Path
+        The run's folder. A run that was interrupted there goes on.
+    fold : int or None
+        EmoBox fold whose actors are held out of everything; None lets every actor train.
+    epochs : int
+        Length of the schedule. The weights kept are the last epoch's: none is chosen.
+    seed : int
+        Of the split, the weights, and everything random in training.
+    network : str
+        A name of `networks.NETWORKS`, or of `classic.CLASSIC`, which take no notice of what concerns steps.
+    network_options : mapping
+        Keyword arguments of the network, such as ``width``.
+    front_end : FrontEnd
+    augmentation : Augmentation
+    speeds : tuple of float
+        At which clips are played in training; the first is 1.
+    precision : {"float32", "mixed_bfloat16"}
+        Of the arithmetic in training; weights, and the network kept, are float32.
+    corpus_shares : mapping of str to float
+        Share of a corpus that an epoch sees, where not all of it; a corpus of share 0 trains nothing.
+    head_shares : mapping of str to float
+        Share of each emotion head in the answer, by the names of `heads.CORPUS_HEADS`; one head where empty.
+    batch_size : int
+    learning_rate, weight_decay : float
+        Of AdamW; the rate rises for an epoch, then falls along a cosine to a hundredth.
+    label_smoothing : float
+    gender_weight : float
+        Weight of the gender head's loss beside the emotion head's 1.
+    start : Path or None
+        A run whose weights to begin with, none of whose training actors may validate or be tested here.
+    averaging : float
+        Decay a step of the running mean of weights; the mean is what is validated and kept.
+    validation_actors : int
+    cache : Path or None
+        Folder for cached features; the run's own where None.
+    """
+
+    corpora: tuple[tuple[str, Path], ...]
+    out: Path
+    fold: int | None = 1
+    epochs: int = 50
+    seed: int = 0
+    network: str = "cnn"
+    network_options: Mapping[str, Any] = field(default_factory=dict)
+    front_end: FrontEnd = field(default_factory=FrontEnd)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    speeds: tuple[float, ...] = (1.0, 0.93, 1.07)
+    precision: str = "mixed_bfloat16"
+    corpus_shares: Mapping[str, float] = field(default_factory=dict)
+    head_shares: Mapping[str, float] = field(default_factory=dict)
+    batch_size: int = 32
+    learning_rate: float = 2e-3
+    weight_decay: float = 2e-2
+    label_smoothing: float = 0.1
+    gender_weight: float = 0.5
+    averaging: float = 0.997
+    start: Path | None = None
+    validation_actors: int = 2
+    cache: Path | None = None
+
+    def __post_init__(self) -> None:
+        known = sorted({*NETWORKS, *CLASSIC})
+        if self.network not in known:
+            raise RunError(f"unknown network {self.network!r}; known are {', '.join(known)}")
+        if self.precision not in _PRECISIONS:
+            raise RunError(f"unknown precision {self.precision!r}; known are {', '.join(_PRECISIONS)}")
+        if self.epochs < 1:
+            raise RunError(f"epochs is {self.epochs}; it must be at least 1")
+        if not self.speeds or self.speeds[0] != 1.0:
+            raise RunError(f"speeds is {self.speeds}; the first must be 1.0, the speed that is validated")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the options as JSON values."""
+        values = dataclasses.asdict(self)
+        values["corpora"] = {name: str(folder) for name, folder in self.corpora}
+        values |= {name: str(values[name]) for name in ("out", "cache", "start") if values[name]}
+        return dict(json.loads(json.dumps(values)))

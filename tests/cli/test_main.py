@@ -1,0 +1,144 @@
+import json
+import os
+import pty
+import subprocess
+import sys
+
+import pytest
+
+from emobeam.cli import main as command
+from emobeam.pipelines.progress import Board, line
+from tests.support.paths import ROOT
+
+#: What takes long to import, and has no place in front of a help text.
+HEAVY = {
+    "apache_beam",
+    "numpy",
+    "pyarrow",
+    "onnxruntime",
+    "soundfile",
+    "scipy",
+    "pandas",
+    "keras",
+    "librosa",
+    "matplotlib",
+    "tensorflow",
+    "pooch",
+    "sklearn",
+}
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "",
+        "score",
+        "plan",
+        "show",
+        "verify",
+        "doctor",
+        "compact",
+        "forget",
+        "fetch",
+        "explore",
+        "train",
+        "evaluate",
+        "export",
+    ],
+)
+def test_help_imports_nothing_heavy(command):
+    program = f"import sys\nfrom emobeam.cli import main as command\ntry: command.main({[*command.split(), '--help']!r})\nfinally: print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.startswith("usage: emobeam")
+    assert not HEAVY & set(done.stdout.splitlines()[-1].split())
+
+
+def test_a_run_imports_no_pandas_and_leaves_it_to_others(tmp_path, tiny_path):
+    command = ["score", *score_command(tmp_path, tiny_path)[3:]]
+    program = (
+        "import sys\n"
+        "from emobeam.cli import main as command\n"
+        f"assert command.main({command!r}) == 0\n"
+        "assert 'apache_beam' in sys.modules and not {'pandas', 'pymongo'} & set(sys.modules)\n"
+        "import pandas\nprint(pandas.Series([1]).sum())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert done.stdout.splitlines()[-1] == "1"
+
+
+def test_wrong_usage_exits_2(capsys):
+    for argv in (["score"], ["score", "--input", "x"], ["paint"], ["show", "x", "--colour"]):
+        with pytest.raises(SystemExit) as caught:
+            command.main(argv)
+        assert caught.value.code == 2
+    assert "usage" in capsys.readouterr().err
+
+
+def test_what_cannot_be_done_is_one_line_and_exits_1(tmp_path, tiny_path, capsys):
+    argv = ["score", "--input", str(tmp_path / "no"), "--output", str(tmp_path), "--model", str(tiny_path)]
+    assert command.main(argv) == 1
+    assert capsys.readouterr().err.strip() == f"emobeam score: nothing is at {tmp_path / 'no'}"
+    assert command.main(["show", str(tmp_path)]) == 1
+    assert "no tables" in capsys.readouterr().err
+
+
+def score_command(tmp_path, tiny_path):
+    return [
+        sys.executable, "-m", "emobeam.pipelines.score", "--input", str(ROOT / "samples"), "--output", str(tmp_path / "out"),
+        "--model", str(tiny_path),
+    ]  # fmt: skip
+
+
+def test_without_a_terminal_there_is_one_line_of_json_and_no_progress(tmp_path, tiny_path):
+    done = subprocess.run(score_command(tmp_path, tiny_path), capture_output=True, text=True, cwd=ROOT, check=True)
+    summary = json.loads(done.stdout)
+    assert summary["files_ok"] == 9
+    assert done.stdout.count("\n") == 1
+    assert done.stderr == ""
+    shown = subprocess.run(
+        [sys.executable, "-m", "emobeam", "show", str(tmp_path / "out")],
+        capture_output=True, text=True, cwd=ROOT, check=True,
+    )  # fmt: skip
+    lines = shown.stdout.splitlines()
+    assert lines[0].split() == ["file", "channel", "emotion", "confidence", "gender", "seconds"]
+    assert len(lines) == 1 + 9 + 1
+    assert lines[-1] == f"tables: {tmp_path / 'out'}"
+
+
+def test_on_a_terminal_there_is_progress_and_a_summary(tmp_path, tiny_path):
+    parent, child = pty.openpty()
+    process = subprocess.Popen(score_command(tmp_path, tiny_path), stdout=child, stderr=child, cwd=ROOT)
+    os.close(child)
+    shown = b""
+    while True:
+        try:
+            piece = os.read(parent, 4096)
+        except OSError:
+            break  # Linux's word for the end of a terminal
+        if not piece:
+            break
+        shown += piece
+    os.close(parent)
+    assert process.wait() == 0
+    text = shown.decode()
+    assert "of 9 files" in text
+    assert "times real time" in text
+    assert "files     9: 9 ok" in text
+    assert f"tables    {tmp_path / 'out'}" in text
+
+
+def test_the_progress_line_tells_files_rate_and_failures():
+    board = Board()
+    board.expect(2000)
+    for index in range(500):
+        board.count(failed=index < 3)
+    board.watch(lambda: 7200.0)
+    assert line(board, 10.0) == "500 of 2,000 files (25 %)  50.0 files/s  720 times real time  3 failed"
+
+
+def test_flags_may_stand_in_a_file(tmp_path):
+    options = tmp_path / "options"
+    options.write_text('--runner=FlinkRunner\n--environment_config={"command": "emobeam-worker"}\n')
+    arguments, rest = command._parser().parse_known_args(["score", "--input", "a", f"@{options}", "--output", "b"])
+    assert (arguments.input, arguments.output) == (["a"], "b")
+    assert rest == ["--runner=FlinkRunner", '--environment_config={"command": "emobeam-worker"}']

@@ -1,0 +1,63 @@
+"""What is done is skipped, and nothing else is."""
+
+import datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emobeam.dataset import skip
+from emobeam.dataset.skip import Attempt, Forgotten
+from emobeam.storage import ListedFile
+
+NOBODY = Forgotten("", ())
+
+FOUND = st.builds(
+    ListedFile,
+    st.sampled_from(["a", "b", "c"]),
+    st.just("recording"),
+    st.sampled_from([None, 1, 2]),
+    st.sampled_from([None, datetime.datetime(2026, 1, 1, microsecond=1, tzinfo=datetime.UTC)]),
+    st.sampled_from([None, "x", "y"]),
+)
+ATTEMPTS = st.builds(
+    Attempt,
+    st.sampled_from(["a", "b", "d"]),
+    st.sampled_from(["1", "2", "3"]),
+    st.sampled_from([None, 1, 2]),
+    st.sampled_from([None, 1_767_225_600_000_001]),
+    st.sampled_from([None, "x", "y"]),
+    st.booleans(),
+    st.booleans(),
+)
+
+
+@given(st.lists(FOUND), st.lists(ATTEMPTS, unique_by=lambda a: (a.uri, a.run_id)), st.booleans())
+def test_skipping_is_what_it_says(found, tried, rescore):
+    to_score, tally = skip.select(found, tried, NOBODY, rescore=rescore)
+    names = {one.uri: one for one in found}
+    assert tally.listed == len(names) == tally.skipped + len(to_score)
+    assert len({one.uri for one in to_score}) == len(to_score)
+    assert tally.new + tally.changed + tally.retried + tally.again == len(to_score)
+    assert not (rescore and tally.done)
+    for uri in names.keys() - {one.uri for one in to_score}:
+        one = names[uri]
+        same = [a for a in tried if a.uri == uri and a.same_config and a.size_bytes == one.size_bytes]
+        same = [a for a in same if (a.etag == one.etag if a.etag and one.etag else bool(a[3]) == bool(one.modified_at))]
+        assert not max(same, key=lambda a: a.run_id).retryable
+
+
+def test_batches_lose_nothing_and_keep_uris_together():
+    items = [(f"file:///{index}", index) for index in range(10_000)]
+    batches = list(skip.in_shards(items))
+    assert sorted(skip.unpack(batch for _, batch in batches)) == list(range(10_000))
+    homes = [{bucket for bucket, batch in skip.in_shards(items[i:] + items[:i])} for i in (0, 5_000)]
+    assert homes[0] == homes[1]
+
+
+def test_what_is_forgotten_is_skipped():
+    salted = Forgotten("salt", ())
+    forgotten = Forgotten("salt", [salted.hash("file:///a")])
+    found = [ListedFile("file:///a", "recording", 1), ListedFile("file:///b", "recording", 1)]
+    to_score, tally = skip.select(found, [], forgotten)
+    assert [one.uri for one in to_score] == ["file:///b"]
+    assert (tally.listed, tally.forgotten, tally.skipped) == (2, 1, 1)

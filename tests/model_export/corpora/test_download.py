@@ -1,0 +1,462 @@
+"""`emobeam fetch` against a real server on loopback."""
+
+import argparse
+import contextlib
+import fcntl
+import hashlib
+import http.server
+import io
+import json
+import os
+import shutil
+import socket
+import stat
+import struct
+import threading
+import zipfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from emobeam.model_export.corpora import download as fetch_module
+from emobeam.model_export.corpora.download import ARCHIVES, Archive, FetchError, add_fetch_arguments, fetch, run_fetch
+
+NOISE = np.random.default_rng(7).bytes(40_000)
+FILES = {"Actor_01/a.wav": NOISE[:30_000], "Actor_01/b.wav": NOISE[30_000:], "Actor_02/c.wav": NOISE[5_000:9_000]}
+
+
+class Server(http.server.ThreadingHTTPServer):
+    """Answers ``/corpus.zip`` with `body`, and counts."""
+
+    daemon_threads = True
+    body = b""
+    length = None  # what the header tells, where it is not the truth
+    chunked = False
+    requests = 0
+
+    @property
+    def url(self):
+        return f"http://127.0.0.1:{self.server_port}/corpus.zip"
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.server.requests += 1
+        self.close_connection = True
+        if self.path != "/corpus.zip":
+            self.send_error(404)
+            return
+        self.send_response(200)
+        if self.server.chunked:
+            self.send_header("Transfer-Encoding", "chunked")
+        else:
+            self.send_header("Content-Length", str(self.server.length or len(self.server.body)))
+        self.end_headers()
+        with contextlib.suppress(ConnectionError):
+            if self.server.chunked:
+                self.wfile.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(self.server.body), self.server.body))
+            else:
+                self.wfile.write(self.server.body)
+
+    def log_message(self, *args):
+        pass
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A folder to fetch into, its parent empty otherwise."""
+    return tmp_path / "around" / "corpus"
+
+
+def zip_of(members, method=zipfile.ZIP_DEFLATED):
+    """Return a zip file's bytes; `members` are (name or ZipInfo, content)."""
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", method) as zipped:
+        for name, content in members:
+            zipped.writestr(name, content)
+    return buffer.getvalue()
+
+
+def serve(server, body):
+    """Let `server` send `body`, and return the archive that it is."""
+    server.body = body
+    return Archive("corpus", server.url, len(body), hashlib.md5(body).hexdigest(), "CC0")
+
+
+def tree(folder):
+    """Return what lies below a folder, links as links."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder).as_posix()
+        if path.is_symlink():
+            found[name] = path.readlink()
+        elif path.is_file():
+            found[name] = path.read_bytes()
+    return found
+
+
+def recordings(folder):
+    return {name: content for name, content in tree(folder).items() if not name.startswith(".emobeam-fetch-")}
+
+
+def assert_refused(archive, folder, match, **options):
+    """The fetch fails with one line, and leaves nothing at all, inside the folder or around it."""
+    with pytest.raises(FetchError, match=match) as caught:
+        fetch(archive, folder, **options)
+    assert "\n" not in str(caught.value)
+    assert not folder.exists()
+    assert tree(folder.parent) == {}
+
+
+def test_files_arrive(server, folder, capsys):
+    archive = serve(server, zip_of([("Actor_01/", b""), *FILES.items()]))
+    report = fetch(archive, folder)
+    assert recordings(folder) == FILES
+    assert (report.folder, report.files, report.size_bytes, report.downloaded) == (folder, 3, 44_000, True)
+    assert [path.name for path in folder.parent.iterdir()] == ["corpus"]
+    assert sorted(path.name for path in folder.iterdir()) == [".emobeam-fetch-corpus.json", "Actor_01", "Actor_02"]
+    assert capsys.readouterr() == ("", "")
+
+
+def test_a_second_call_downloads_nothing(server, folder):
+    archive = serve(server, zip_of(FILES.items()))
+    first = fetch(archive, folder)
+    second = fetch(archive, folder)
+    assert server.requests == 1
+    assert not second.downloaded
+    assert (second.folder, second.files, second.size_bytes) == (first.folder, first.files, first.size_bytes)
+
+
+@pytest.mark.parametrize("damage", ["missing", "short", "receipt", "other version"])
+def test_what_is_not_whole_is_fetched_again(server, folder, damage):
+    archive = serve(server, zip_of(FILES.items()))
+    fetch(archive, folder)
+    receipt = folder / ".emobeam-fetch-corpus.json"
+    if damage == "missing":
+        (folder / "Actor_01/a.wav").unlink()
+    elif damage == "short":
+        (folder / "Actor_01/a.wav").write_bytes(b"")
+    elif damage == "receipt":
+        receipt.write_text("[]")
+    else:
+        receipt.write_text(json.dumps(json.loads(receipt.read_text()) | {"md5": "0" * 32}))
+    (folder / "Actor_01/mine.txt").write_text("mine")
+    assert fetch(archive, folder).downloaded
+    assert recordings(folder) == FILES | {"Actor_01/mine.txt": b"mine"}
+
+
+def test_an_archive_put_there_by_hand_is_used_and_kept(server, folder):
+    archive = serve(server, zip_of(FILES.items()))
+    folder.mkdir(parents=True)
+    (folder / "corpus.zip").write_bytes(server.body)
+    report = fetch(archive, folder)
+    assert server.requests == 0
+    assert not report.downloaded
+    assert recordings(folder) == FILES | {"corpus.zip": server.body}
+
+
+def test_an_archive_put_there_by_hand_is_left_alone_where_it_is_another(server, folder):
+    archive = serve(server, zip_of(FILES.items()))
+    other = server.body[:-1] + b"x"
+    folder.mkdir(parents=True)
+    (folder / "corpus.zip").write_bytes(other)
+    assert fetch(archive, folder).downloaded
+    assert recordings(folder) == FILES | {"corpus.zip": other}
+
+
+def test_a_mirror_serves_as_well(server, folder):
+    archive = serve(server, zip_of(FILES.items()))
+    official = Archive("corpus", "http://127.0.0.1:1/corpus.zip", archive.size_bytes, archive.md5, "CC0")
+    assert fetch(official, folder, url=server.url).downloaded
+    assert recordings(folder) == FILES
+
+
+def test_progress_is_shown_when_asked_for(server, folder, capsys):
+    archive = serve(server, zip_of(FILES.items()))
+    fetch(archive, folder, progress=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert "corpus: 0.0 of 0.0 MB, 100 %" in err
+    assert err.endswith("\ncorpus: unpacking\n")
+
+
+def test_a_wrong_checksum_leaves_nothing(server, folder):
+    archive = serve(server, zip_of(FILES.items()))
+    server.body = server.body[:-1] + b"x"
+    assert_refused(archive, folder, "wrong checksum")
+
+
+def test_a_failure_leaves_what_was_there(server, folder):
+    archive = serve(server, zip_of(FILES.items()))
+    server.body = server.body[:-1] + b"x"
+    folder.mkdir(parents=True)
+    (folder / "mine.txt").write_bytes(b"mine")
+    with pytest.raises(FetchError, match="wrong checksum"):
+        fetch(archive, folder)
+    assert tree(folder) == {"mine.txt": b"mine"}
+
+
+def test_an_error_page_is_named(server, folder):
+    archive = serve(server, zip_of(FILES.items()))
+    gone = server.url + ".gone"
+    assert_refused(archive, folder, f"answered 404 Not Found for {gone}; .*--url", url=gone)
+
+
+def test_a_download_that_breaks_off_is_named(server, folder):
+    archive = serve(server, zip_of(FILES.items()))
+    server.length = len(server.body)
+    server.body = server.body[:20_000]
+    assert_refused(archive, folder, "broke off before its end")
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_more_than_the_archive_is_not_written(server, folder, chunked):
+    archive = serve(server, zip_of(FILES.items()))
+    server.body *= 2
+    server.chunked = chunked
+    assert_refused(archive, folder, f"more than the {archive.size_bytes} bytes")
+
+
+def test_a_server_that_is_not_there_is_named(server, folder):
+    archive = serve(server, zip_of(FILES.items()))
+    with socket.socket() as deaf:  # has its port, and does not listen
+        deaf.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{deaf.getsockname()[1]}"
+        expected = f"no connection to {address} .*put corpus.zip into the folder"
+        assert_refused(archive, folder, expected, url=f"http://{address}/corpus.zip")
+
+
+@pytest.mark.parametrize(
+    "url", ["file:///etc/passwd", "ftp://127.0.0.1/corpus.zip", "corpus.zip", "https://", "http://["]
+)
+def test_only_web_addresses_are_taken(server, folder, url):
+    assert_refused(serve(server, b""), folder, "no address to download from", url=url)
+
+
+def unix_member(name, mode):
+    info = zipfile.ZipInfo(name)
+    info.create_system = 3
+    info.external_attr = mode << 16
+    return info
+
+
+@pytest.mark.parametrize(
+    ("name", "match"),
+    [
+        ("/tmp/emobeam-evil.wav", "absolute path"),
+        ("//server/evil.wav", "absolute path"),
+        ("C:/evil.wav", "absolute path"),
+        ("c:evil.wav", "absolute path"),
+        ("../evil.wav", "leads out"),
+        ("Actor_01/../../evil.wav", "leads out"),
+        ("Actor_01/..", "leads out"),
+        ("..", "leads out"),
+        ("../", "leads out"),
+        ("..\\evil.wav", "backslash"),
+        ("Actor_01\\evil.wav", "backslash"),
+        ("\\evil.wav", "backslash"),
+        ("./evil.wav", "name that is none"),
+        ("Actor_01//evil.wav", "name that is none"),
+        ("Actor_01/evil\n.wav", "name that is none"),
+        (".emobeam-fetch-corpus.json", "kept for the fetch"),
+        (".Emobeam-Fetch-corpus.partial/evil.wav", "kept for the fetch"),
+        ("Actor_01/a.wav/evil.wav", "name of another"),
+        ("actor_01/A.wav", "name of another"),
+        (unix_member("Actor_01/link.wav", stat.S_IFLNK | 0o777), "symbolic link"),
+        (unix_member("Actor_01/link/", stat.S_IFLNK | 0o777), "symbolic link"),
+        (unix_member("Actor_01/pipe.wav", stat.S_IFIFO | 0o644), "neither a file nor a folder"),
+    ],
+    ids=lambda value: value.filename if isinstance(value, zipfile.ZipInfo) else repr(value),
+)
+@pytest.mark.parametrize("first", [True, False])
+def test_a_member_that_leads_astray_is_refused_with_all_others(server, folder, name, match, first):
+    bad = [(name, b"../../target")]
+    members = [*bad, *FILES.items()] if first else [*FILES.items(), *bad]
+    assert_refused(serve(server, zip_of(members)), folder, match)
+    assert not Path("/tmp/emobeam-evil.wav").exists()
+
+
+def test_a_name_with_a_hidden_end_is_refused(server, folder):
+    body = zip_of([*FILES.items(), ("Actor_01/evil.wav_.txt", b"x")]).replace(b"evil.wav_", b"evil.wav\0")
+    assert_refused(serve(server, body), folder, "name that is none")
+
+
+def test_a_second_member_of_the_same_name_is_refused(server, folder):
+    body = zip_of([*FILES.items(), ("Actor_01/x.wav", b"x")]).replace(b"Actor_01/x.wav", b"Actor_01/a.wav")
+    assert_refused(serve(server, body), folder, "name of another")
+
+
+def test_a_zip_bomb_is_refused(server, folder):
+    assert_refused(serve(server, zip_of([("Actor_01/a.wav", bytes(3_000_000))])), folder, "over 20 times its size")
+
+
+def test_an_archive_of_countless_members_is_refused(server, folder, monkeypatch):
+    monkeypatch.setattr(fetch_module, "_MOST_MEMBERS", 2)
+    assert_refused(serve(server, zip_of(FILES.items())), folder, "3 members, more than the 2")
+
+
+def test_encrypted_members_are_refused(server, folder):
+    body = bytearray(zip_of([("a.wav", NOISE)]))
+    entry = body.index(b"PK\1\2")
+    struct.pack_into("<H", body, entry + 8, 1)
+    assert_refused(serve(server, bytes(body)), folder, "its member .a.wav. is encrypted")
+
+
+def test_unusual_compression_is_refused(server, folder):
+    assert_refused(serve(server, zip_of([("a.wav", NOISE)], zipfile.ZIP_BZIP2)), folder, "unusual way")
+
+
+@pytest.mark.parametrize("members", [[], [("Actor_01/", b"")]])
+def test_an_archive_without_files_is_refused(server, folder, members):
+    assert_refused(serve(server, zip_of(members)), folder, "holds no files")
+
+
+def test_what_is_no_zip_file_is_named(server, folder):
+    assert_refused(serve(server, NOISE), folder, "no sound zip file")
+
+
+def test_a_damaged_member_is_named(server, folder):
+    body = bytearray(zip_of([*FILES.items()], zipfile.ZIP_STORED))
+    body[body.index(NOISE[5_000:5_100], 40_000)] ^= 1
+    assert_refused(serve(server, bytes(body)), folder, "no sound zip file .*CRC")
+
+
+def test_a_member_shorter_than_it_says_is_named(server, folder):
+    body = bytearray(zip_of([("a.wav", NOISE)]))
+    struct.pack_into("<I", body, body.index(b"PK\1\2") + 24, len(NOISE) + 1)
+    assert_refused(serve(server, bytes(body)), folder, "shorter than it says")
+
+
+@pytest.mark.parametrize("where", ["link", "dangling link", "file", "folder"])
+def test_what_is_in_the_way_is_named_and_left(server, folder, where):
+    archive = serve(server, zip_of(FILES.items()))
+    elsewhere = folder.parent / "elsewhere"
+    elsewhere.mkdir(parents=True)
+    folder.mkdir()
+    if where == "link":
+        (folder / "Actor_02").symlink_to(elsewhere)
+    elif where == "dangling link":
+        (folder / "Actor_02").symlink_to(elsewhere / "new")
+    elif where == "file":
+        (folder / "Actor_02").write_bytes(b"mine")
+    else:
+        (folder / "Actor_02/c.wav").mkdir(parents=True)
+    before = tree(folder.parent)
+    with pytest.raises(FetchError, match=r"Actor_02.* is in the way"):
+        fetch(archive, folder)
+    assert tree(folder.parent) == before
+
+
+def test_a_full_disk_is_told_before_the_download(server, folder, monkeypatch):
+    archive = serve(server, zip_of(FILES.items()))
+    free = 4 * archive.size_bytes - 1
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
+    assert_refused(archive, folder, "needs 0.2 MB of free space and has 0.2 MB; make room")
+    assert server.requests == 0
+
+
+def test_a_full_disk_is_told_before_the_unpacking(server, folder, monkeypatch):
+    archive = serve(server, zip_of([("a.wav", NOISE + bytes(300_000))]))
+    frees = iter([10**9, 339_999])
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=next(frees)))
+    assert_refused(archive, folder, "needs 0.3 MB of free space")
+    assert server.requests == 1
+
+
+def test_a_file_in_place_of_the_folder_is_told(server, tmp_path):
+    archive = serve(server, zip_of(FILES.items()))
+    (tmp_path / "file").write_bytes(b"mine")
+    with pytest.raises(FetchError, match=r"cannot write to .*file: File exists"):
+        fetch(archive, tmp_path / "file")
+    assert tree(tmp_path) == {"file": b"mine"}
+
+
+def test_a_second_fetch_at_the_same_time_is_refused(server, folder):
+    archive = serve(server, zip_of(FILES.items()))
+    folder.mkdir(parents=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        with pytest.raises(FetchError, match="another fetch"):
+            fetch(archive, folder)
+    finally:
+        os.close(handle)
+    assert server.requests == 0
+    assert fetch(archive, folder).downloaded
+
+
+def test_what_a_killed_fetch_left_is_cleared(server, folder):
+    archive = serve(server, zip_of(FILES.items()))
+    left = folder / ".emobeam-fetch-corpus.partial/unpacked/Actor_01"
+    left.mkdir(parents=True)
+    (left / "stale.wav").write_bytes(b"stale")
+    fetch(archive, folder)
+    assert recordings(folder) == FILES
+    assert not left.parent.parent.exists()
+
+
+def test_a_failure_in_mid_move_is_no_whole_corpus(server, folder, monkeypatch):
+    archive = serve(server, zip_of(FILES.items()))
+    replace = type(folder).replace
+
+    def fail_at_the_second(source, target):
+        if source.name == "Actor_02":
+            raise OSError(28, "No space left on device")
+        return replace(source, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(folder), "replace", fail_at_the_second)
+        with pytest.raises(FetchError, match="No space left on device; make room"):
+            fetch(archive, folder)
+    assert fetch(archive, folder).downloaded
+    assert recordings(folder) == FILES
+
+
+def command(*arguments):
+    parser = argparse.ArgumentParser()
+    add_fetch_arguments(parser)
+    return run_fetch(parser.parse_args([str(argument) for argument in arguments]))
+
+
+def test_the_command_tells_licence_place_and_next_step(server, folder, monkeypatch, capsys):
+    archive = serve(server, zip_of(FILES.items()))
+    ravdess = Archive("ravdess", archive.url, archive.size_bytes, archive.md5, ARCHIVES["ravdess"].licence)
+    monkeypatch.setitem(ARCHIVES, "ravdess", ravdess)
+    assert command("ravdess", folder, "--url", server.url) == 0
+    out, err = capsys.readouterr()
+    licence, place, following = out.splitlines()
+    assert licence.startswith("ravdess: CC BY-NC-SA 4.0: non-commercial")
+    assert place == f"ravdess: 3 files, 0.0 MB in {folder}"
+    assert following == f"next: emobeam train --corpus ravdess={folder} --out runs/first"
+    assert err == ""
+
+    assert command("ravdess", folder) == 0
+    assert "nothing was downloaded, it was there already" in capsys.readouterr().out
+
+
+def test_the_command_fails_in_one_line(folder, capsys):
+    assert command("ravdess", folder, "--url", "nowhere") == 1
+    assert capsys.readouterr().err == (
+        "emobeam fetch: 'nowhere' is no address to download from; give one that starts with https:// or http://\n"
+    )
+
+
+def test_the_official_archive():
+    ravdess = ARCHIVES["ravdess"]
+    assert ravdess.url == "https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip"
+    assert (ravdess.size_bytes, ravdess.md5) == (208_468_073, "bc696df654c87fed845eb13823edef8a")

@@ -1,0 +1,252 @@
+import fcntl
+import multiprocessing
+import os
+import re
+import signal
+import subprocess
+import sys
+import textwrap
+
+import psutil
+import pytest
+
+from emobeam import storage
+from emobeam.schemas.settings import ScoreSettings
+from emobeam.scoring import ModelError
+from emobeam.scoring.recording import failed, known
+from emobeam.scoring.sandbox import ProcessOptions, ScoringProcess, ScoringProcessError
+from tests.support import factory, hostile
+from tests.support.paths import ROOT
+
+PROCESS = "The scoring process"
+
+
+def archive(folder, names):
+    sound = factory.voice(1.0)
+    return [storage.stat(storage.canonical(factory.write_wav(folder / name, sound))) for name in names]
+
+
+def batches(found):
+    return [found[start : start + 16] for start in range(0, len(found), 16)]
+
+
+def score_all(options, found):
+    with ScoringProcess(options) as child:
+        results = [result for batch in batches(found) for result in child.submit(batch)]
+        results.extend(child.finish())
+        return results, child.audio_duration_s
+
+
+def names(results):
+    return [storage.name_of(result.files[0]["uri"]) for result in results]
+
+
+def test_results_come_in_order_and_progress_is_counted(tmp_path, tiny_path):
+    found = archive(tmp_path, [f"{i:03d}.wav" for i in range(70)])
+    results, audio_duration_s = score_all(ProcessOptions(model=str(tiny_path), settings=ScoreSettings()), found)
+    assert names(results) == [f"{i:03d}.wav" for i in range(70)]
+    assert {result.files[0]["status"] for result in results} == {"ok"}
+    assert audio_duration_s == pytest.approx(70.0)
+
+
+def credential_of(found, model, settings, **_):
+    return failed(known(found, model, settings), "open", os.environ["A_CREDENTIAL"], "", retryable=False)
+
+
+def test_a_child_has_the_environment_of_now(tmp_path, tiny_path, monkeypatch):
+    """And not that in which the server of children began: credentials come, and are renewed."""
+    found = archive(tmp_path, ["0.wav"])
+    options = ProcessOptions(model=str(tiny_path), settings=ScoreSettings(), score=credential_of)
+    for now in ("first", "second"):
+        monkeypatch.setenv("A_CREDENTIAL", now)
+        results, _ = score_all(options, found)
+        assert results[0].files[0]["error_code"] == now
+
+
+def hostile_options(model, **changes):
+    return ProcessOptions(**{"model": str(model), "settings": ScoreSettings(), "score": hostile.score, **changes})
+
+
+@pytest.mark.parametrize(
+    ("options", "faults"),
+    [
+        (
+            {},
+            {
+                "0_segfault.wav": ("a process that crashes (SIGSEGV)", "process_crashed", "process (SIGSEGV)"),
+                "1_abort.wav": ("a process that aborts (SIGABRT)", "process_crashed", "process (SIGABRT)"),
+                "2_exit.wav": ("a process that ends as if all were well", "process_crashed", "process (exit code 0)"),
+                "3_killed.wav": (
+                    "a process that the kernel kills (SIGKILL)",
+                    "process_killed",
+                    "run again, with fewer workers",
+                ),
+                "39_segfault.wav": ("the last recording of all crashes it", "process_crashed", "process (SIGSEGV)"),
+            },
+        ),
+        (
+            {"stall_s": 1.0},
+            {
+                "17_hang.wav": (
+                    "a process that hangs, holding Python's lock",
+                    "process_stalled",
+                    "stood still for 1 s",
+                ),
+                "18_stop.wav": ("a process that is stopped (SIGSTOP)", "process_stalled", "stood still for 1 s"),
+            },
+        ),
+        (
+            {"max_growth_mb": 300},
+            {"16_hog.wav": ("a process that takes a gigabyte", "process_out_of_memory", "where 300 are allowed")},
+        ),
+    ],
+    ids=["ends", "stalls", "memory"],
+)
+def test_a_recording_that_kills_the_process_costs_only_itself(tmp_path, tiny_path, tried, options, faults):
+    order = [f"{i}.wav" for i in range(40)]
+    for name in faults:
+        order[int(name.partition("_")[0])] = name
+    results, _ = score_all(hostile_options(tiny_path, **options), archive(tmp_path, order))
+    assert names(results) == order
+    rows = {storage.name_of(result.files[0]["uri"]): result.files[0] for result in results}
+    assert {name for name, row in rows.items() if row["status"] != "ok"} == set(faults)
+    for name, (case, code, says) in faults.items():
+        row = rows[name]
+        assert (row["status"], row["error_stage"], row["error_code"]) == ("failed", "child", code)
+        assert says in row["error_message"]
+        assert row["retryable"] == (code == "process_killed")
+        assert ("decode it to WAV, or leave it out" in row["error_message"]) == (code != "process_killed")
+        assert row["model"] == "tiny"
+        said = re.sub(r"took [\d,]+ MB", "took so many MB", row["error_message"])
+        tried(PROCESS, case, f"`failed`, `child`, `{code}`; the others `ok`", said)
+
+
+def test_what_others_left_behind_is_not_held_against_a_recording(tmp_path, tiny_path, tried):
+    """Each takes less than is allowed and gives nothing back: together they are too much, and none is to blame."""
+    order = ["0_leak.wav", "1_leak.wav", "2.wav"]
+    results, _ = score_all(hostile_options(tiny_path, max_growth_mb=300), archive(tmp_path, order))
+    assert names(results) == order
+    assert {r.files[0]["status"] for r in results} == {"ok"}
+    tried(
+        PROCESS, "recordings that leak 200 MB each, where 300 are allowed", "all `ok`, in a fresh process where needed"
+    )
+
+
+def test_a_process_killed_from_outside_costs_nothing(tmp_path, tiny_path, tried):
+    found = archive(tmp_path, [f"{i:03d}.wav" for i in range(60)])
+    with ScoringProcess(ProcessOptions(model=str(tiny_path), settings=ScoreSettings())) as child:
+        results = []
+        for number, batch in enumerate(batches(found)):
+            results.extend(child.submit(batch))
+            if number:
+                for process in multiprocessing.active_children():
+                    os.kill(process.pid, signal.SIGKILL)
+        results.extend(child.finish())
+    assert [r.files[0]["status"] for r in results] == ["ok"] * 60
+    tried(PROCESS, "a process killed from outside, three times", "all `ok`")
+
+
+def test_a_process_stopped_from_outside_between_two_recordings_costs_nothing(tmp_path, tiny_path, tried):
+    found = archive(tmp_path, ["0.wav", "1.wav"])
+    with ScoringProcess(hostile_options(tiny_path, stall_s=1.0)) as child:
+        results = [*child.submit(found[:1]), *child.finish()]
+        for process in multiprocessing.active_children():
+            os.kill(process.pid, signal.SIGSTOP)
+        results += [*child.submit(found[1:]), *child.finish()]
+    assert [r.files[0]["status"] for r in results] == ["ok", "ok"]
+    tried(PROCESS, "a process stopped from outside while it has nothing to do", "all `ok`")
+
+
+def parent(tmp_path, body, *arguments):
+    """The command of a process of its own that has children and does what `body` says with them."""
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import multiprocessing, os, signal, sys, time\n"
+        "sys.path[:0] = ['.', 'tests']\n"
+        "from emobeam import storage\n"
+        "from tests.support import hostile\n"
+        "from emobeam.schemas.settings import ScoreSettings\n"
+        "from emobeam.scoring.sandbox import ProcessOptions, ScoringProcess\n"
+        "if __name__ == '__main__':\n"
+        "    options = ProcessOptions(model=sys.argv[1], settings=ScoreSettings(), score=hostile.score)\n"
+        "    founds = [storage.stat(uri) for uri in sys.argv[2:]]\n" + textwrap.indent(textwrap.dedent(body), "    ")
+    )
+    return [sys.executable, str(script), *map(str, arguments)]
+
+
+def test_ctrl_c_is_the_parents_alone_from_the_first_moment(tmp_path, tiny_path, tried):
+    found = archive(tmp_path, [f"{i}.wav" for i in range(16)])
+    body = """
+        with ScoringProcess(options) as child:
+            results = list(child.submit(founds))
+            process, = multiprocessing.active_children()
+            for _ in range(200):
+                os.kill(process.pid, signal.SIGINT)  # from before it begins to import
+                time.sleep(0.005)
+            results += child.finish()
+            assert multiprocessing.active_children() == [process]
+        print(*{result.files[0]["status"] for result in results})
+    """
+    command = parent(tmp_path, body, tiny_path, *(one.uri for one in found))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("ok\n", "")
+    tried(PROCESS, "Ctrl-C while the process starts, and later", "the parent decides; the process prints nothing")
+
+
+def test_a_stall_over_a_bucket_may_be_the_networks(tmp_path, tiny_path, tried):
+    uri = f"memory://test/{tmp_path.name}/hang.wav"
+    options = hostile_options(tiny_path, stall_s=1.0)
+    with ScoringProcess(options) as child:
+        (result,) = [*child.submit([storage.ListedFile(uri, "recording")]), *child.finish()]
+    (row,) = result.files
+    assert row["retryable"]
+    assert "score it again" in row["error_message"]
+    tried(PROCESS, "a process that hangs over a recording in a bucket", row)
+
+
+@pytest.mark.skipif(not hasattr(fcntl, "F_SETSIG"), reason="only Linux kills a process that hangs when its parent ends")
+def test_nothing_survives_a_parent_that_is_killed(tmp_path, tiny_path, tried):
+    uris = [found.uri for found in archive(tmp_path, ["hang.wav", "stop.wav", "waits.wav"])]
+    body = """
+        children = [ScoringProcess(options) for _ in founds]
+        for child, found in zip(children, founds):
+            list(child.submit([found]))
+        for child in children:
+            _, future = child._under_way[0]
+            while not (future.running() or future.done()):
+                time.sleep(0.01)
+            print(child._shared.pid, flush=True)
+        time.sleep(600)
+    """
+    command = parent(tmp_path, body, tiny_path, *uris)
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as killed:
+        processes = [psutil.Process(int(killed.stdout.readline())) for _ in uris]
+        assert all(process.is_running() for process in processes)
+        killed.kill()
+        assert killed.stderr.read() == ""
+    gone, alive = psutil.wait_procs(processes, timeout=60)
+    assert (len(gone), alive) == (3, [])
+    tried(PROCESS, "a parent that is killed (SIGKILL) over processes that hang, are stopped, wait", "none is left")
+
+
+def test_closing_leaves_no_process(tmp_path, tiny_path):
+    found = archive(tmp_path, ["a_hang.wav"])
+    with ScoringProcess(ProcessOptions(model=str(tiny_path), settings=ScoreSettings(), score=hostile.score)) as child:
+        list(child.submit(found))
+    assert multiprocessing.active_children() == []
+
+
+def test_a_bad_model_is_told_before_any_work(tmp_path):
+    with pytest.raises(ModelError, match="nothing"):
+        ScoringProcess(ProcessOptions(model=str(tmp_path / "nothing.onnx"), settings=ScoreSettings()))
+
+
+def test_a_process_that_cannot_start_is_told(tmp_path, tiny_path):
+    model = tmp_path / "model.onnx"
+    model.write_bytes(tiny_path.read_bytes())
+    found = archive(tmp_path, ["a.wav"])
+    with ScoringProcess(ProcessOptions(model=str(model), settings=ScoreSettings())) as child:
+        model.unlink()
+        list(child.submit(found))
+        with pytest.raises(ScoringProcessError):
+            list(child.finish())

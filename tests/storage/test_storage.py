@@ -1,0 +1,319 @@
+import io
+import os
+import subprocess
+import sys
+import tempfile
+
+import obstore
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from emobeam import storage
+from emobeam.storage import StorageError, buckets, ranges
+from tests.conftest import BUCKETS
+from tests.support.paths import ROOT
+
+ENDINGS = {".wav", ".mp3", ".flac", ".ogg", ".m4a"}
+
+NAMES = st.binary(min_size=1, max_size=60).filter(
+    lambda name: b"/" not in name and b"\0" not in name and name not in (b".", b"..")
+)
+
+
+@given(st.lists(NAMES, min_size=1, max_size=4))
+def test_any_path_comes_back_from_its_uri(parts):
+    path = b"/" + b"/".join(parts)
+    uri = storage.canonical(path)
+    assert uri.isascii()
+    assert os.fsencode(storage.path_of(uri)) == path
+    assert storage.canonical(uri) == uri
+
+
+@given(NAMES.map(lambda name: name[:200] + b".Wav"))
+def test_any_name_that_the_system_allows_is_listed_and_opens(name):
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(os.fsencode(folder), name)
+        with open(path, "wb") as file:
+            file.write(b"sound")
+        (found,) = storage.list_input(folder, ENDINGS)
+        assert found.uri == storage.canonical(path)
+        assert found.kind == ("hidden" if name.startswith(b".") else "recording")
+        assert storage.read(found.uri) == b"sound"
+
+
+@pytest.fixture(params=["folder", *BUCKETS])
+def base(request, tmp_path, a_bucket):
+    """All kinds of storage."""
+    match request.param:
+        case "folder":
+            uri = storage.canonical(tmp_path)
+        case "memory":
+            uri = f"memory://test/{tmp_path.name}"
+        case kind:
+            uri = a_bucket(kind)
+    yield uri
+    storage.remove_tree(uri)
+
+
+def put(base, *names):
+    for name in names:
+        storage.write(storage.join(base, name), name.encode())
+
+
+def listed(pattern, kind="recording"):
+    return sorted(storage.name_of(f.uri) for f in storage.list_input(pattern, ENDINGS) if f.kind == kind)
+
+
+def test_a_folder_is_searched_through_and_through_in_any_case(base):
+    put(base, "a.wav", "B.WAV", "deep/er/c.Mp3", "notes.md", "wav", ".hidden.wav", "deep/._a.wav")
+    assert listed(base) == ["B.WAV", "a.wav", "c.Mp3"]
+    assert listed(base, "hidden") == ["._a.wav", ".hidden.wav"]
+
+
+def test_globs(base):
+    put(base, "top.wav", "x/one.wav", "x/two.mp3", "x/y/three.wav", "x/y/four.txt", "x/odd.dat")
+    assert listed(f"{base}/*.wav") == ["top.wav"]
+    assert listed(f"{base}/**/*.wav") == ["one.wav", "three.wav", "top.wav"]
+    assert listed(f"{base}/x/*.???") == ["one.wav", "two.mp3"]
+    assert listed(f"{base}/x/**") == ["one.wav", "three.wav", "two.mp3"]
+    assert listed(f"{base}/*/[ot][nw]?.*") == ["one.wav", "two.mp3"]
+    assert listed(f"{base}/x/[!t]*.wav") == ["one.wav"]
+    assert listed(f"{base}/x/*.dat") == ["odd.dat"], "an ending that is spelt out is meant"
+    assert listed(f"{base}/nothing*") == []
+
+
+def test_what_is_named_is_taken_whatever_its_ending(base):
+    put(base, "odd.dat", ".hidden")
+    assert listed(f"{base}/odd.dat") == ["odd.dat"]
+    assert listed(f"{base}/.hidden") == [".hidden"]
+
+
+def test_a_name_that_looks_like_a_glob_is_a_name_where_it_exists(tmp_path):
+    put(storage.canonical(tmp_path), "plain.wav")
+    for name in ("take [1].wav", "a*b.wav", "why?.wav"):
+        (tmp_path / name).write_bytes(b"")
+        assert listed(str(tmp_path / name)) == [name]
+
+
+def test_what_is_not_there_is_said(base):
+    with pytest.raises(StorageError, match="nothing is at") as caught:
+        list(storage.list_input(f"{base}/missing", ENDINGS))
+    assert caught.value.code == "not_found"
+
+
+def test_a_list_of_uris_with_paths_relative_to_it(base):
+    put(base, "in/a.wav", "in/b.dat")
+    lines = ["a.wav", "", "b.dat\r", f"{base}/in/a.wav", "gone.wav"]
+    storage.write(f"{base}/in/list.txt", "\n".join(lines).encode())
+    found = list(storage.list_input(f"{base}/in/list.txt", ENDINGS))
+    assert [storage.name_of(f.uri) for f in found] == ["a.wav", "b.dat", "a.wav", "gone.wav"]
+    assert [f.kind for f in found] == ["recording"] * 3 + ["broken"]
+    assert found[3].error.code == "not_found"
+    assert len({f.uri for f in found}) == 3
+
+
+def test_sizes_and_times_are_told(base):
+    put(base, "a.wav")
+    (found,) = storage.list_input(base, ENDINGS)
+    assert found.size_bytes == 5
+    assert found.modified_at.tzinfo is not None
+    assert (found.etag is None) == base.startswith("file")
+
+
+def test_readers_seek_and_read_ranges(base):
+    storage.write(f"{base}/x", bytes(range(256)) * 5000)
+    with storage.open_read(f"{base}/x") as file:
+        file.seek(-6, io.SEEK_END)
+        assert file.read(3) == bytes([250, 251, 252])
+        file.seek(256 * 4999 + 7)
+        assert file.tell() == 256 * 4999 + 7
+        assert file.read(1) == b"\x07"
+        assert len(file.read()) == 248
+
+
+def test_a_long_object_comes_whole_in_any_order(base):
+    data = os.urandom(5 * ranges.BLOCK + 7)
+    storage.write(f"{base}/x", data)
+    assert storage.read(f"{base}/x") == data
+    with storage.open_read(f"{base}/x") as file:
+        for start in (0, 4 * ranges.BLOCK - 3, ranges.BLOCK - 3, 5 * ranges.BLOCK + 6, 17):
+            file.seek(start)
+            assert file.read(9) == data[start : start + 9]
+
+
+def test_a_service_that_gives_less_than_it_has_ends_no_file(monkeypatch, tmp_path):
+    uri = f"memory://short/{tmp_path.name}"
+    storage.write(uri, bytes(2 * ranges.BLOCK))
+    fetch = buckets.fetch
+    monkeypatch.setattr(
+        buckets, "fetch", lambda uri, start, *rest: (fetch(uri, start, *rest)[0][:9], fetch(uri, start, *rest)[1])
+    )
+    with storage.open_read(uri) as file, pytest.raises(StorageError, match="gave less"):
+        file.read()
+
+
+def test_an_object_of_no_bytes_opens(base):
+    storage.write(f"{base}/x", b"")
+    assert storage.read(f"{base}/x") == b""
+
+
+def test_what_is_opened_ahead_is_what_is_opened(base):
+    put(base, *map(str, range(30)))
+    uris = [f"{base}/{index}" for index in range(30)]
+    open_read = storage.prefetching_opener([*uris[:25], f"{base}/gone"])
+    for index in (*range(0, 30, 3), 1, 1):
+        with open_read(uris[index]) as file:
+            assert file.read() == str(index).encode()
+    with pytest.raises(StorageError) as caught:
+        open_read(f"{base}/gone")
+    assert caught.value.code == "not_found"
+
+
+def test_a_file_is_told_as_it_was_opened(base):
+    storage.write(f"{base}/a.wav", b"first")
+    (listed,) = storage.list_input(base, ENDINGS)
+    with storage.open_read(listed.uri) as file:
+        assert storage.refresh_stat(listed, file) == listed
+    storage.write(listed.uri, b"second")
+    with storage.open_read(listed.uri) as file:
+        opened = storage.refresh_stat(listed, file)
+        assert opened == storage.refresh_stat(opened, file)
+    assert opened.size_bytes == 6
+    (again,) = storage.list_input(base, ENDINGS)
+    assert (again.size_bytes, again.etag) == (opened.size_bytes, opened.etag)
+
+
+def test_many_are_moved_and_removed(base):
+    put(base, *map(str, range(20)))
+    storage.for_each_concurrently(storage.move, [(f"{base}/{index}", f"{base}/to/{index}") for index in range(20)])
+    assert storage.names(base) == ["to"]
+    storage.for_each_concurrently(storage.remove, [(f"{base}/to/{index}",) for index in range(20)])
+    assert storage.names(base) == []
+    with pytest.raises(StorageError):
+        storage.for_each_concurrently(storage.move, [(f"{base}/gone", f"{base}/x"), (f"{base}/gone too", f"{base}/y")])
+
+
+def test_writes_are_whole_and_can_be_once_only(base):
+    storage.write(f"{base}/t/x", b"1")
+    storage.write(f"{base}/t/x", b"2")
+    with pytest.raises(StorageError) as caught:
+        storage.write(f"{base}/t/x", b"3", if_absent=True)
+    assert caught.value.code == "exists"
+    assert storage.read(f"{base}/t/x") == b"2"
+    assert storage.names(f"{base}/t") == ["x"], "no temporary file stays behind"
+
+
+def test_moves_can_be_repeated(base):
+    put(base, "a")
+    for _ in range(2):
+        storage.move(f"{base}/a", f"{base}/sub/b")
+    assert storage.names(base) == ["sub"]
+    with pytest.raises(StorageError) as caught:
+        storage.move(f"{base}/never", f"{base}/sub/c")
+    assert caught.value.code == "not_found"
+
+
+def test_trees_can_be_removed_twice(base):
+    put(base, "t/a", "t/u/b", "keep")
+    for _ in range(2):
+        storage.remove_tree(f"{base}/t")
+    assert storage.names(base) == ["keep"]
+    assert storage.names(f"{base}/t") == []
+
+
+def test_links_that_lead_back_end(tmp_path):
+    put(storage.canonical(tmp_path), "in/a.wav")
+    (tmp_path / "in" / "up").symlink_to(tmp_path)
+    (tmp_path / "self.wav").symlink_to("self.wav")
+    (tmp_path / "gone.wav").symlink_to("nowhere")
+    assert listed(str(tmp_path)) == ["a.wav"]
+    assert listed(str(tmp_path), "broken") == ["gone.wav", "self.wav"]
+
+
+def test_a_linked_folder_is_followed(tmp_path):
+    put(storage.canonical(tmp_path), "there/a.wav")
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "link").symlink_to(tmp_path / "there")
+    assert listed(str(tmp_path / "here")) == ["a.wav"]
+
+
+def test_a_fifo_is_neither_waited_for_nor_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.wav")
+    (found,) = storage.list_input(str(tmp_path), ENDINGS)
+    assert found.kind == "broken"
+    assert "FIFO" in str(found.error)
+    with pytest.raises(StorageError, match="FIFO"):
+        storage.open_read(found.uri)
+
+
+def test_unreadable_folders_and_files_are_reported(tmp_path):
+    """As an ordinary user: root may read everything, so a process of its own gives that up."""
+    put(storage.canonical(tmp_path), "ok.wav", "shut/in.wav", "no.wav")
+    (tmp_path / "shut").chmod(0)
+    (tmp_path / "no.wav").chmod(0)
+    for folder in (tmp_path, *list(tmp_path.parents)[:3]):
+        folder.chmod(0o755)
+    program = (
+        "import os, sys\n"
+        "from emobeam import storage\n"
+        "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
+        "for found in storage.list_input(sys.argv[1], {'.wav'}):\n"
+        "    print(storage.name_of(found.uri), found.kind, found.error and found.error.code)\n"
+        "try: storage.open_read(storage.canonical(sys.argv[1] + '/no.wav'))\n"
+        "except storage.StorageError as error: print(error.code, error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    (tmp_path / "shut").chmod(0o755)
+    assert "ok.wav recording None" in done.stdout, done.stderr
+    assert "shut broken permission_denied" in done.stdout
+    assert "permission_denied" in done.stdout.splitlines()[-1]
+    assert "no.wav may not be read" in done.stdout
+
+
+@pytest.mark.parametrize("uri", ["ftp://host/x", "http://host/x"])
+def test_unknown_schemes_are_named(uri):
+    with pytest.raises(ValueError, match=uri.partition(":")[0]):
+        storage.canonical(uri)
+
+
+def test_an_unwritable_place_is_named(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(StorageError, match="cannot write") as caught:
+        storage.write(storage.canonical(tmp_path / "file" / "below"), b"")
+    assert caught.value.code == "unwritable"
+
+
+def test_a_signature_in_an_address_is_not_told():
+    """As Azure's are, where a shared access signature is the credential."""
+    told = (
+        "Generic MicrosoftAzure error: Error performing GET https://a.blob.net/b/c?sv=1&sig=SECRET in 3ms - HTTP error"
+    )
+    error = buckets.reading_error("az://b/c", obstore.exceptions.GenericError(f"{told}\n\nDebug source:\nsig=SECRET"))
+    assert "SECRET" not in str(error)
+    assert "https://a.blob.net/b/c in 3ms" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("uri", "environment", "said"),
+    [
+        ("s3://calls/in", {"AWS_SECRET_ACCESS_KEY": "SECRET"}, "Missing AccessKeyId"),
+        ("s3://calls/in", {"AWS_ALLOW_HTTP": "perhaps"}, "AWS_"),
+        ("s3://calls/in", {"AWS_ENDPOINT_URL": "127.0.0.1:7070"}, "AWS_ENDPOINT_URL"),
+        ("gs://calls/in", {"GOOGLE_SERVICE_ACCOUNT": "/nowhere.json"}, "/nowhere.json"),
+        ("az://calls/in", {"AZURE_STORAGE_ACCOUNT_KEY": "SECRET"}, "AZURE_"),
+    ],
+)
+def test_settings_that_no_store_can_be_made_of_are_an_error_in_a_line(uri, environment, said, monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("AWS_", "GOOGLE_", "AZURE_"))]:
+        monkeypatch.delenv(name)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    buckets._store.cache_clear()
+    with pytest.raises(StorageError, match="cannot be reached") as told:
+        list(storage.list_input(uri, {".wav"}))
+    assert said in str(told.value)
+    assert "\n" not in str(told.value)
+    assert "SECRET" not in str(told.value)

@@ -1,0 +1,93 @@
+"""Small things that tests are made of: ONNX models, recordings."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import soundfile
+from onnx import TensorProto, helper, numpy_helper
+
+from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, METADATA_KEY, FrontEnd, ModelContract
+from emobeam.schemas.labels import EMOTIONS
+
+FRONT_END = FrontEnd()
+
+
+def contract(**changes: object) -> ModelContract:
+    return ModelContract(**{"name": "tiny", "licence": "CC0-1.0", "training": {"made": "by hand"}, **changes})
+
+
+def tiny_model(
+    *,
+    emotions: tuple[str, ...] = EMOTIONS,
+    front_end: FrontEnd = FRONT_END,
+    metadata: str | None = "",
+    seed: int = 0,
+    batch: str | int = "n",
+) -> bytes:
+    """A model that is small and answers differently to different sounds: time means, a matrix, a softmax.
+
+    `metadata` is the contract's JSON: by default the one that fits, None for none at all.
+    """
+    rng = np.random.default_rng(seed)
+    weights = {
+        # Small enough that no answer is all but certain: what changes the sound shows.
+        "we": rng.normal(0, 0.1, size=(front_end.n_mels, len(emotions))).astype(np.float32),
+        "wg": rng.normal(0, 0.1, size=(front_end.n_mels, 2)).astype(np.float32),
+        "one": np.array([1], dtype=np.int64),
+    }
+    graph = helper.make_graph(
+        [
+            helper.make_node("ReduceMean", [INPUT_NAME, "one"], ["mean"], keepdims=0),
+            helper.make_node("MatMul", ["mean", "we"], ["e"]),
+            helper.make_node("MatMul", ["mean", "wg"], ["g"]),
+            helper.make_node("Softmax", ["e"], [EMOTION_OUTPUT], axis=1),
+            helper.make_node("Softmax", ["g"], [GENDER_OUTPUT], axis=1),
+        ],
+        "tiny",
+        [
+            helper.make_tensor_value_info(
+                INPUT_NAME, TensorProto.FLOAT, (batch, front_end.window_frames, front_end.n_mels)
+            )
+        ],
+        [
+            helper.make_tensor_value_info(EMOTION_OUTPUT, TensorProto.FLOAT, (batch, len(emotions))),
+            helper.make_tensor_value_info(GENDER_OUTPUT, TensorProto.FLOAT, (batch, 2)),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    if metadata is not None:
+        text = metadata or contract(emotions=emotions, front_end=front_end).to_json()
+        helper.set_model_props(model, {METADATA_KEY: text})
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def voice(seconds: float, *, rate: int = 16_000, pitch: float = 150.0, seed: int = 0) -> np.ndarray:
+    """Something like a voice: a harmonic tone that swells and falls, in a little noise; float32, shape (n,)."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(round(seconds * rate)) / rate
+    glide = pitch * (1 + 0.1 * np.sin(2 * np.pi * 0.7 * t))
+    phase = 2 * np.pi * np.cumsum(glide) / rate
+    tone = sum(np.sin(k * phase) / k for k in range(1, 12) if k * pitch < rate / 2.5)
+    swell = 0.5 - 0.5 * np.cos(2 * np.pi * 1.3 * t)
+    return (0.2 * tone * swell + 1e-3 * rng.normal(size=len(t))).astype(np.float32)
+
+
+def music(seconds: int, *, rate: int = 16_000, seed: int = 0) -> np.ndarray:
+    """Something like music on hold: triads that are struck every second and ring; float32, shape (n,)."""
+    rng = np.random.default_rng(seed)
+    t = np.arange(rate) / rate
+    struck = []
+    for _ in range(seconds):
+        root = 110 * 2 ** (rng.integers(0, 12) / 12)
+        notes = [root * ratio * octave for ratio in (1, 1.26, 1.498) for octave in (1, 2)]
+        struck.append(sum(np.sin(2 * np.pi * f * t + rng.uniform(0, 6)) for f in notes) * np.exp(-2 * t))
+    return (0.05 * np.concatenate(struck)).astype(np.float32)
+
+
+def write_wav(path: Path, samples: np.ndarray, rate: int = 16_000, subtype: str = "PCM_16") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, samples, rate, subtype=subtype, format="WAV")
+    return path

@@ -1,0 +1,338 @@
+"""Recordings that are broken, odd or hostile, and scoring that dies as native decoders do."""
+
+import ctypes
+import io
+import os
+import signal
+import struct
+import tempfile
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import soundfile
+
+from emobeam import storage
+from emobeam.scoring import FileResult, score_recording
+from emobeam.storage import ListedFile
+from tests.support.paths import ROOT
+
+_SAMPLES = ROOT / "samples"
+_LEAKED: list[bytes] = []
+
+
+def score(found: ListedFile, *args: Any, **options: Any) -> FileResult:
+    """Score in the child process, but do as the file's name says first."""
+    name = storage.name_of(found.uri)
+    if "segfault" in name:
+        ctypes.string_at(0)
+    elif "exit" in name:
+        os._exit(0)
+    elif "abort" in name:
+        os.abort()
+    elif "killed" in name:
+        os.kill(os.getpid(), signal.SIGKILL)
+    elif "stop" in name:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    elif "hang" in name:
+        ctypes.PyDLL(None).sleep(3600)  # this way Python's lock is not let go
+    elif "leak" in name:
+        _LEAKED.append(b"x" * 200_000_000)
+    elif "hog" in name:
+        _LEAKED.extend(b"x" * 50_000_000 for _ in range(20))  # a machine may have no more
+        time.sleep(3600)
+    return score_recording(found, *args, **options)
+
+
+@dataclass(frozen=True)
+class Bad:
+    """A file, and what its row must say.
+
+    `case` names it for people, `name` in a folder. `says` are parts of the message, the cause and the cure.
+    """
+
+    case: str
+    name: str
+    make: Callable[[], bytes]
+    status: str
+    code: str | None = None
+    says: tuple[str, ...] = ()
+
+
+COPY = "copy the file again from its source"
+CHECK = "check that the file is sound and was copied whole"
+
+
+def recordings() -> Iterator[Bad]:
+    """Every file that is bad by what is in it."""
+    yield Bad("no bytes", "empty.wav", bytes, "failed", "empty", ("has no bytes", "copy it again"))
+    yield Bad("a WAV header of 44 bytes and 0 frames", "header.wav", lambda: _wav(_voice(0)), "too_short")
+    promises = ("promises", COPY)
+    yield Bad(
+        "a header that claims 2 GB, and nothing after it",
+        "2gb.wav",
+        lambda: _claims_2_gb(0),
+        "failed",
+        "truncated",
+        promises,
+    )
+    yield Bad(
+        "a header that claims 2 GB, and 0.1 s after it",
+        "2gb_less.wav",
+        lambda: _claims_2_gb(0.1),
+        "failed",
+        "truncated",
+        promises,
+    )
+    yield Bad(
+        "a header that claims 2 GB, and 2 s after it",
+        "2gb_some.wav",
+        lambda: _claims_2_gb(2),
+        "truncated",
+        "truncated",
+        promises,
+    )
+
+    yield _half("half a WAV file", "half.wav", lambda: _wav(_voice(4)), "promises 4.00 s of sound and 2.00 s are there")
+    yield _half("half an RF64 file", "half_64.wav", lambda: _wav(_voice(4), "PCM_16", "RF64"), "promises 4.00 s")
+    yield _half("half a W64 file", "half.w64", lambda: _wav(_voice(4), "PCM_16", "W64"), "promises 4.00 s")
+    yield _half("half an AIFF file", "half.aiff", lambda: _wav(_voice(4), "PCM_16", "AIFF"), "promises 4.00 s")
+    yield _half("half an AU file", "half.au", lambda: _wav(_voice(4), "PCM_16", "AU"), "promises 4.00 s")
+    yield _half("half an MP3 file", "half.mp3", lambda: _sample("de_female.mp3"), "promises 3.77 s of sound and 1.7")
+    yield _half("half a FLAC file", "half.flac", lambda: _sample("en_male.flac"), "breaks off at 1.4")
+    yield _half(
+        "half an Ogg Vorbis file",
+        "half.ogg",
+        lambda: _wav(_voice(4), "VORBIS", "OGG"),
+        "last page of the stream is not whole",
+    )
+    yield _half(
+        "half an Ogg Opus file", "half.opus", lambda: _sample("de_male.opus"), "last page of the stream is not whole"
+    )
+    yield _half("half a webm file", "half.webm", lambda: _sample("de_female.webm"), "promises 1.77 s")
+    yield _half("half an m4a file, its index in front", "half_front.m4a", lambda: _mp4(front=True), "breaks off at 1.")
+    yield Bad(
+        "half an m4a file, its index at the end",
+        "half.m4a",
+        lambda: _cut(_mp4(front=False)),
+        "failed",
+        "unknown_format",
+        (CHECK,),
+    )
+    yield Bad(
+        "a FLAC file with a hole in the middle",
+        "hole.flac",
+        lambda: _holed(_sample("en_male.flac")),
+        "truncated",
+        "truncated",
+        ("breaks off", COPY),
+    )
+
+    yield Bad("a table of packets full of 0xFF (ALAC)", "packets.caf", _bad_packets, "too_short")
+
+    unknown = ("not a recording", "libsndfile", "FFmpeg", CHECK)
+    for case, name, make in (
+        ("text", "text.wav", lambda: b"Dear all, please find attached\n" * 50),
+        ("a PDF", "pdf.wav", _pdf),
+        ("a ZIP archive", "zip.wav", _zip),
+        ("a picture (PNG)", "png.wav", _png),
+        ("random bytes", "random.wav", lambda: np.random.default_rng(0).bytes(50_000)),
+        ("zeros", "zeros.wav", lambda: bytes(50_000)),
+    ):
+        yield Bad(f"{case}, named .wav", name, make, "failed", "unknown_format", unknown)
+    yield Bad("FLAC, named .mp3", "flac.mp3", lambda: _sample("en_male.flac"), "ok")
+    yield Bad("m4a, named .wav", "m4a.wav", lambda: _sample("en_female.m4a"), "ok")
+    yield Bad("WAV, named .ogg", "wav.ogg", lambda: _wav(_voice(2)), "ok")
+    yield Bad(
+        "a video without sound",
+        "mute.mp4",
+        _mute_video,
+        "failed",
+        "no_audio",
+        ("without a sound stream", "leave it out"),
+    )
+    yield Bad(
+        "a coding that no decoder knows",
+        "unknown.mov",
+        _unknown_coding,
+        "failed",
+        "unknown_coding",
+        ("coding that FFmpeg does not know", "decode it to WAV"),
+    )
+
+    for case, value in (("NaN", np.nan), ("Infinity", np.inf)):
+        yield Bad(
+            f"{case} in a float WAV",
+            f"{case}.wav",
+            lambda value=value: _with_sample(value),
+            "failed",
+            "not_finite",
+            ("sample at 0.500 s is NaN or infinite", "replace such samples"),
+        )
+    yield Bad(
+        "1e30 in a float WAV",
+        "1e30.wav",
+        lambda: _with_sample(1e30),
+        "failed",
+        "out_of_range",
+        ("sample at 0.500 s is 1e+30 times full scale", "replace such samples"),
+    )
+    yield Bad("float WAV of integers, to 32767", "integers.wav", lambda: _wav(_voice(2) * 32767, "FLOAT"), "ok")
+    yield Bad("a square wave at full scale", "square.wav", lambda: _wav(np.sign(_voice(2) + 1e-9)), "ok")
+    yield Bad("digital silence", "silence.wav", lambda: _wav(0 * _voice(2)), "silent")
+    yield Bad("a constant (DC)", "dc.wav", lambda: _wav(0 * _voice(2) + 0.5), "silent")
+    yield Bad("0.05 s of sound", "short.wav", lambda: _wav(_voice(0.05)), "too_short")
+    yield Bad("one frame", "one_frame.wav", lambda: _wav(_voice(2)[:1]), "too_short")
+
+    for case, coding in (
+        ("8-bit", "PCM_U8"),
+        ("24-bit", "PCM_24"),
+        ("32-bit float", "FLOAT"),
+        ("64-bit float", "DOUBLE"),
+    ):
+        yield Bad(f"{case} samples", f"{coding}.wav", lambda coding=coding: _wav(_voice(2), coding), "ok")
+    for khz in (4, 6, 8, 96, 192):
+        yield Bad(f"{khz} kHz", f"{khz}khz.wav", lambda khz=khz: _wav(_voice(2, khz), rate=khz * 1000), "ok")
+    for hertz in (1, 0x7FFFFFFF):
+        yield Bad(
+            f"a header that tells {hertz} Hz",
+            f"{hertz}hz.wav",
+            lambda hertz=hertz: _at_rate(hertz),
+            "failed",
+            "odd_sample_rate",
+            (f"{hertz:,} samples a second", "write the file again"),
+        )
+    for count in (8, 1024):
+        yield Bad(f"{count} channels", f"{count}.wav", lambda count=count: _wav(np.stack([_voice(1)] * count, 1)), "ok")
+
+    yield Bad("MP3 behind 5 MB of ID3 art", "art.mp3", lambda: _id3(5_000_000) + _sample("de_female.mp3"), "ok")
+    yield Bad(
+        "an ID3 tag of 5 MB and no MP3", "art_only.mp3", lambda: _id3(5_000_000), "failed", "unknown_format", (CHECK,)
+    )
+    yield Bad("an hour of silence in 100 KB of FLAC", "bomb.flac", lambda: _silence(3600), "silent")
+
+
+def _half(case: str, name: str, make: Callable[[], bytes], says: str) -> Bad:
+    return Bad(case, name, lambda: _cut(make()), "truncated", "truncated", (says, COPY))
+
+
+def _voice(seconds: float, khz: int = 16) -> np.ndarray:
+    from tests.support import factory  # it imports onnx, which the child has no use for
+
+    return factory.voice(seconds, rate=khz * 1000)
+
+
+def _wav(samples: np.ndarray, coding: str = "PCM_16", container: str = "WAV", rate: int = 16_000) -> bytes:
+    file = io.BytesIO()
+    soundfile.write(file, samples, rate, subtype=coding, format=container)
+    return file.getvalue()
+
+
+def _sample(name: str) -> bytes:
+    return (_SAMPLES / name).read_bytes()
+
+
+def _cut(data: bytes) -> bytes:
+    return data[: len(data) // 2]
+
+
+def _holed(data: bytes) -> bytes:
+    third = len(data) // 3
+    return data[:third] + bytes(third) + data[2 * third :]
+
+
+def _claims_2_gb(seconds: float) -> bytes:
+    data = bytearray(_wav(_voice(seconds)))
+    at = data.index(b"data") + 4
+    data[at : at + 4] = struct.pack("<I", 2_000_000_000)
+    return bytes(data)
+
+
+def _at_rate(hertz: int) -> bytes:
+    data = bytearray(_wav(_voice(2)))
+    data[24:28] = struct.pack("<I", hertz)
+    return bytes(data)
+
+
+def _with_sample(value: float) -> bytes:
+    samples = _voice(2)
+    samples[8000] = value
+    return _wav(samples, "FLOAT")
+
+
+def _mp4(*, front: bool) -> bytes:
+    import av
+
+    # To move its index to the front FFmpeg opens the file again, by its name.
+    with tempfile.NamedTemporaryFile(suffix=".m4a") as file:
+        options = {"movflags": "faststart"} if front else {}
+        with av.open(str(_SAMPLES / "en_female.m4a")) as source, av.open(file.name, "w", options=options) as out:
+            stream = out.add_stream_from_template(source.streams.audio[0])
+            for packet in source.demux(audio=0):
+                if packet.dts is not None:
+                    packet.stream = stream
+                    out.mux(packet)
+        return Path(file.name).read_bytes()
+
+
+def _mute_video() -> bytes:
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width = stream.height = 32
+        for _ in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((32, 32, 3), dtype=np.uint8))))
+        container.mux(stream.encode())
+    return file.getvalue()
+
+
+def _unknown_coding() -> bytes:
+    return _sample("en_female.m4a").replace(b"mp4a", b"what").replace(b"esds", b"what")
+
+
+def _bad_packets() -> bytes:
+    data = bytearray(_wav(_voice(1.5), "ALAC_16", "CAF"))
+    at = data.index(b"pakt")
+    (size,) = struct.unpack(">q", data[at + 4 : at + 12])
+    data[at + 36 : at + 12 + size] = b"\xff" * (size - 24)
+    return bytes(data)
+
+
+def _id3(size: int) -> bytes:
+    picture = b"APIC" + struct.pack(">I", size) + b"\0\0" + np.random.default_rng(0).bytes(size)
+    length = bytes(len(picture) >> shift & 0x7F for shift in (21, 14, 7, 0))
+    return b"ID3\x03\0\0" + length + picture
+
+
+def _silence(seconds: int) -> bytes:
+    file = io.BytesIO()
+    with soundfile.SoundFile(file, "w", 8_000, 1, "PCM_16", format="FLAC") as flac:
+        for _ in range(seconds // 60):
+            flac.write(np.zeros(60 * 8_000, dtype=np.int16))
+    return file.getvalue()
+
+
+def _pdf() -> bytes:
+    return b"%PDF-1.4\n1 0 obj<</Type/Catalog/Pages 2 0 R>>endobj\n2 0 obj<</Type/Pages/Count 0/Kids[]>>endobj\n%%EOF\n"
+
+
+def _zip() -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("recording.wav", _wav(_voice(2)))
+    return file.getvalue()
+
+
+def _png() -> bytes:
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = chunk(b"IHDR", struct.pack(">IIBBBBB", 8, 8, 8, 0, 0, 0, 0))
+    return b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", zlib.compress(bytes(72))) + chunk(b"IEND", b"")

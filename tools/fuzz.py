@@ -1,0 +1,300 @@
+"""Broken recordings by the thousand: real clips of every container, mutated, scored through the child process.
+
+usage: fuzz.py --count 20000 [--seed 0] [--json FILE] [--keep DIR]
+
+Clips of a second or two are written in some twenty containers and codings. A recording is one of these files, or two
+spliced, with one to four wounds: bits flipped, bytes cut out, put in, doubled or zeroed, the end missing, numbers in
+the header set to extremes. Recording number i of a seed is always the same. What must hold: one row each, no process
+that crashes or stands still, no error of our own, and nothing opened but the recording itself, by an audit hook in
+the child (what native code opens by itself, tests/test_hostile.py sees through strace). --keep stores the recordings
+for which something did not hold.
+"""
+
+import argparse
+import collections
+import dataclasses
+import functools
+import io
+import json
+import os
+import random
+import re
+import shutil
+import struct
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+import numpy as np  # noqa: E402 - the path above comes first
+import soundfile  # noqa: E402
+
+from emobeam import storage  # noqa: E402
+from emobeam.audio.decode import open_audio  # noqa: E402
+from emobeam.pipelines.work_queue import BATCH_SIZE  # noqa: E402
+from emobeam.schemas.settings import ScoreSettings  # noqa: E402
+from emobeam.schemas.tables import STATUSES  # noqa: E402
+from emobeam.scoring import FileResult, score_recording  # noqa: E402
+from emobeam.scoring.sandbox import ProcessOptions, ScoringProcess  # noqa: E402
+
+CLIP_S = 1.5
+
+SOUNDFILE_WRITES = [
+    ("wav", "WAV", "PCM_16"), ("wav", "WAV", "PCM_24"), ("wav", "WAV", "FLOAT"), ("wav", "WAV", "ULAW"),
+    ("wav", "WAV", "GSM610"), ("wav", "WAV", "MS_ADPCM"), ("wav", "RF64", "PCM_16"), ("w64", "W64", "PCM_16"),
+    ("flac", "FLAC", "PCM_16"), ("mp3", "MP3", "MPEG_LAYER_III"), ("ogg", "OGG", "VORBIS"), ("opus", "OGG", "OPUS"),
+    ("aiff", "AIFF", "PCM_16"), ("au", "AU", "PCM_16"), ("caf", "CAF", "ALAC_16"),
+]  # fmt: skip
+FFMPEG_WRITES = [
+    ("m4a", "mp4", "aac", {}), ("m4a", "mp4", "aac", {"movflags": "faststart"}),
+    ("m4a", "mp4", "aac", {"movflags": "frag_keyframe+empty_moov"}), ("mov", "mov", "alac", {}),
+    ("aac", "adts", "aac", {}), ("webm", "webm", "libopus", {}), ("mka", "matroska", "flac", {}),
+    ("wma", "asf", "wmav2", {}),
+]  # fmt: skip
+
+_EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)
+
+
+@functools.cache
+def clips() -> tuple[tuple[str, bytes], ...]:
+    """Return the whole files from which all others are made, each with its name's ending."""
+    made = []
+    for name in ("en_male_phone.wav", "en_call_two_channels.flac"):
+        sound, rate = soundfile.read(ROOT / "samples" / name, dtype="float32", frames=int(CLIP_S * 16_000))
+        made += [(ending, _by_soundfile(sound, rate, *how)) for ending, *how in SOUNDFILE_WRITES]
+    sound, rate = soundfile.read(
+        ROOT / "samples" / "en_female_studio.wav", dtype="float32", frames=int(CLIP_S * 48_000)
+    )
+    made += [(ending, _by_ffmpeg(sound, rate, *how)) for ending, *how in FFMPEG_WRITES]
+    for ending, data in made:
+        with open_audio(io.BytesIO(data)) as decoder:
+            seconds = sum(map(len, decoder.blocks())) / decoder.info.sample_rate
+        if seconds < 1:
+            raise AssertionError(f"a whole {ending} file decodes to {seconds} s")
+    return tuple(made)
+
+
+def _by_soundfile(sound: np.ndarray, rate: int, container: str, coding: str) -> bytes:
+    if coding == "GSM610" and sound.ndim > 1:
+        sound = sound[:, 0]  # all that it takes
+    file = io.BytesIO()
+    soundfile.write(file, sound, rate, subtype=coding, format=container)
+    return file.getvalue()
+
+
+def _by_ffmpeg(sound: np.ndarray, rate: int, container: str, codec: str, options: dict[str, str]) -> bytes:
+    import av
+
+    with tempfile.NamedTemporaryFile() as file:  # to move the index to the front, FFmpeg opens its output again
+        with av.open(file.name, "w", format=container, options=options) as out:
+            stream = out.add_stream(codec, rate=rate, layout="mono", bit_rate=64_000)
+            frame = av.AudioFrame.from_ndarray(sound[None], format="flt", layout="mono")
+            frame.sample_rate = rate
+            frame.pts = 0
+            stream.codec_context.open()
+            resampler = av.AudioResampler(
+                stream.codec_context.format, "mono", rate, frame_size=stream.codec_context.frame_size
+            )
+            for part in (*resampler.resample(frame), *resampler.resample(None), None):
+                out.mux(stream.encode(part))
+        return Path(file.name).read_bytes()
+
+
+def recording(seed: int, index: int) -> tuple[str, bytes]:
+    """Return the broken recording of a number, and its name's ending."""
+    dice = random.Random(f"{seed}-{index}")
+    ending, data = dice.choice(clips())
+    if dice.random() < 0.1:
+        _, other = dice.choice(clips())
+        data = data[: dice.randrange(len(data))] + other[dice.randrange(len(other)) :]
+    wounded = bytearray(data)
+    for _ in range(dice.randint(1, 4)):
+        dice.choice(_WOUNDS)(dice, wounded)
+    return ending, bytes(wounded)
+
+
+def _flip_bits(dice: random.Random, data: bytearray) -> None:
+    for _ in range(dice.choice((1, 3, 30, 300))):
+        if data:
+            data[_place(dice, data)] ^= 1 << dice.randrange(8)
+
+
+def _cut_out(dice: random.Random, data: bytearray) -> None:
+    at = _place(dice, data)
+    del data[at : at + _length(dice)]
+
+
+def _put_in(dice: random.Random, data: bytearray) -> None:
+    at = _place(dice, data)
+    data[at:at] = dice.randbytes(_length(dice))
+
+
+def _double(dice: random.Random, data: bytearray) -> None:
+    at = _place(dice, data)
+    data[at:at] = data[at : at + _length(dice)]
+
+
+def _zero(dice: random.Random, data: bytearray) -> None:
+    at, length = _place(dice, data), _length(dice)
+    data[at : at + length] = bytes(len(data[at : at + length]))
+
+
+def _cut_short(dice: random.Random, data: bytearray) -> None:
+    del data[dice.randrange(len(data) + 1) :]
+
+
+def _set_number(dice: random.Random, data: bytearray) -> None:
+    at = dice.randrange(max(1, min(len(data), 512)))
+    number = dice.choice(_EXTREMES) if dice.random() < 0.7 else dice.randrange(1 << 32)
+    kind = dice.choice(("<B", "<H", ">H", "<I", ">I", "<Q", ">Q"))
+    value = struct.pack(kind, number % (1 << 8 * struct.calcsize(kind)))
+    data[at : at + len(value)] = value
+
+
+_WOUNDS = (_flip_bits, _cut_out, _put_in, _double, _zero, _cut_short, _set_number, _set_number, _set_number)
+
+
+def _place(dice: random.Random, data: bytearray) -> int:
+    """Return a place in a file: every second time in its first 512 bytes, where headers are."""
+    end = len(data) if dice.random() < 0.5 else min(len(data), 512)
+    return dice.randrange(max(1, end))
+
+
+def _length(dice: random.Random) -> int:
+    return dice.choice((1, 2, 4, 16, 128, 1024, 8192))
+
+
+# What follows runs in the child.
+
+_opened: list[str] = []
+_OUTSIDE = re.compile(r"^(socket\.(connect|bind|getaddrinfo|sendto)|subprocess\.Popen|os\.(exec|posix_spawn|system))$")
+
+
+@functools.cache
+def _listen() -> None:
+    def hook(event: str, args: tuple[Any, ...]) -> None:
+        if event == "open" and isinstance(args[0], str | bytes):
+            _opened.append(os.fsdecode(args[0]))
+        elif _OUTSIDE.match(event):
+            _opened.append(f"{event} {args}")
+
+    sys.addaudithook(hook)
+
+
+def score(found: storage.ListedFile, *args: Any, **options: Any) -> FileResult:
+    """Score; the rows tell, too, what was opened besides the recording and Python's own modules, and the seconds."""
+    _listen()
+    _opened.clear()
+    started = time.perf_counter()
+    result = score_recording(found, *args, **options)
+    seconds = time.perf_counter() - started
+    own = (storage.path_of(found.uri), *(str(Path(p).resolve()) for p in sys.path), sys.prefix, sys.base_prefix)
+    strange = [name for name in _opened if not name.startswith(own)]
+    told = {"strange": strange, "seconds": seconds}
+    return dataclasses.replace(result, files=tuple({**row, **told} for row in result.files))
+
+
+# And this in the parent.
+
+
+def fuzz(count: int, *, seed: int, folder: Path, model: str = "default", stall_s: float = 20.0) -> dict[str, Any]:
+    """Score so many broken recordings; return what came out, and under ``wrong`` what should not have.
+
+    Parameters
+    ----------
+    count, seed : int
+    folder : Path
+        Where the recordings are written, some hundred at a time.
+    model : str
+    stall_s : float
+        As in `ProcessOptions`.
+    """
+    tally: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in ("status", "code", "format")}
+    wrong: list[dict[str, Any]] = []
+    slowest_s = 0.0
+    options = ProcessOptions(model=model, settings=ScoreSettings(), stall_s=stall_s, score=score)
+    started = time.perf_counter()
+    with ScoringProcess(options) as child:
+        for first in range(0, count, 512):
+            uris = [_written(folder, seed, index) for index in range(first, min(first + 512, count))]
+            results = []
+            for start in range(0, len(uris), BATCH_SIZE):
+                results.extend(child.submit([storage.stat(uri) for uri in uris[start : start + BATCH_SIZE]]))
+            results.extend(child.finish())
+            for index, (uri, result) in enumerate(zip(uris, results, strict=True), first):
+                row = result.files[0]
+                tally["status"][row["status"]] += 1
+                tally["code"][row["error_code"] or "none"] += 1
+                tally["format"][row["format"] or "none"] += 1
+                slowest_s = max(slowest_s, row.get("seconds", 0.0))
+                if fault := _fault(uri, result):
+                    wrong.append({"index": index, "uri": uri, "fault": fault})
+            for uri in {*uris} - {each["uri"] for each in wrong}:
+                Path(storage.path_of(uri)).unlink()
+    return {
+        "count": count,
+        "seed": seed,
+        "whole_files": len(clips()),
+        **{name: dict(counts.most_common()) for name, counts in tally.items()},
+        "crashed": tally["code"]["process_crashed"] + tally["code"]["process_killed"],
+        "stalled": tally["code"]["process_stalled"],
+        "out_of_memory": tally["code"]["process_out_of_memory"],
+        "internal_errors": tally["code"]["internal_error"],
+        "slowest_s": slowest_s,
+        "seconds": time.perf_counter() - started,
+        "wrong": wrong,
+    }
+
+
+def _written(folder: Path, seed: int, index: int) -> str:
+    ending, data = recording(seed, index)
+    path = folder / f"{seed}-{index:06d}.{ending}"
+    path.write_bytes(data)
+    return storage.canonical(path)
+
+
+def _fault(uri: str, result: FileResult) -> str | None:
+    (row,) = result.files
+    if row["uri"] != uri:
+        return f"the row is of {row['uri']}"
+    if row["error_stage"] in ("child", "score", "open", "list"):
+        return f"{row['error_code']}: {row['error_message']}"
+    if (row["error_code"] is None) != (row["error_message"] is None):
+        return "an error without a message"
+    if row["status"] not in STATUSES or (row["status"] == "ok" and not 0 < (row["confidence"] or 0) <= 1):
+        return f"{row['status']} with confidence {row['confidence']}"
+    if row["strange"]:
+        return f"opened {row['strange']}"
+    return None
+
+
+def main() -> int:
+    """Fuzz and print; return 1 if something did not hold."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=1000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--json", type=Path, help="file for the figures")
+    parser.add_argument("--keep", type=Path, help="folder for recordings for which something did not hold")
+    parser.add_argument("--model", default="default")
+    arguments = parser.parse_args()
+
+    with tempfile.TemporaryDirectory() as folder:
+        figures = fuzz(arguments.count, seed=arguments.seed, folder=Path(folder), model=arguments.model)
+        for each in figures["wrong"]:
+            path = Path(storage.path_of(each.pop("uri")))
+            if arguments.keep:
+                arguments.keep.mkdir(parents=True, exist_ok=True)
+                shutil.copy(path, arguments.keep)
+    text = json.dumps(figures, indent=1)
+    print(text)
+    if arguments.json:
+        arguments.json.write_text(text + "\n")
+    return 1 if figures["wrong"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
