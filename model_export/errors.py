@@ -1,7 +1,9 @@
 """What `emobeam train`, `evaluate` and `export` tell their user in one line."""
 
+from emobeam.errors import EmobeamError
 
-class ModelExportError(Exception):
+
+class ModelExportError(EmobeamError):
     """Something that the user can put right; the message says what is wrong, where, and what to do."""
 
 

@@ -27,6 +27,7 @@ from emobeam.cli.process import run_as_process
 from emobeam.dataset import commit, transaction
 from emobeam.dataset.layout import newest_run_id
 from emobeam.dataset.run_plan import RunPlan, new_run_id
+from emobeam.errors import EmobeamError
 from emobeam.schemas.settings import add_score_arguments, score_settings
 from emobeam.scoring.cpus import usable_cpus
 from emobeam.scoring.model import Model, ModelError, load_model, read_model
@@ -37,7 +38,7 @@ _VERSIONED = ("emobeam", "apache-beam", "av", "numpy", "onnxruntime", "pyarrow",
 _LOCAL_RUNNERS = ("directrunner", "direct", "fnapirunner", "fnapi")
 
 
-class ScoreError(Exception):
+class ScoreError(EmobeamError):
     """The run cannot be done; the message is one line that says why and what to do."""
 
     exit_code = 1

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from emobeam.errors import EmobeamError
 from emobeam.schemas.labels import EMOTIONS, GENDERS
 
 METADATA_KEY = "emobeam_contract"
@@ -21,7 +22,7 @@ EMOTION_OUTPUT = "emotion"
 GENDER_OUTPUT = "gender"
 
 
-class ContractError(ValueError):
+class ContractError(EmobeamError, ValueError):
     """A model's contract is absent, of an unknown version, malformed, or at odds with its graph."""
 
 

@@ -16,6 +16,8 @@ from typing import Any, BinaryIO, NoReturn
 import numpy as np
 import soundfile
 
+from emobeam.errors import EmobeamError
+
 #: File name endings, lower case, under which recordings are looked for.
 EXTENSIONS = frozenset(
     {
@@ -43,7 +45,7 @@ _RATES = range(1_000, 1_000_001)
 _LOUDEST = 1e9
 
 
-class DecodeError(Exception):
+class DecodeError(EmobeamError):
     """A recording cannot be decoded.
 
     Attributes

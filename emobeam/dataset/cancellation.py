@@ -8,6 +8,8 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
+from emobeam.dataset.errors import DatasetError
+
 _TIMEOUT_S = 5.0
 
 _changed = threading.Condition()
@@ -15,7 +17,7 @@ _cancelled: set[str] = set()
 _writers: dict[str, int] = {}
 
 
-class RunCancelledError(Exception):
+class RunCancelledError(DatasetError):
     """The run was given up."""
 
 

@@ -28,13 +28,14 @@ import pyarrow.parquet as pq
 
 from emobeam import storage
 from emobeam.dataset import cancellation, transaction
+from emobeam.dataset.errors import DatasetError
 from emobeam.dataset.parts import COUNTED, Counts, Part, seconds_by_stage, to_parquet
 from emobeam.dataset.run_plan import PAIR, RunPlan, partition
 from emobeam.dataset.skip import ListingCounts
 from emobeam.schemas import tables
 
 
-class CommitError(Exception):
+class CommitError(DatasetError):
     """What was scored does not add up to what was listed; nothing is committed."""
 
 

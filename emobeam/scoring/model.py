@@ -9,6 +9,7 @@ import numpy as np
 import onnxruntime
 
 from emobeam import models, storage
+from emobeam.errors import EmobeamError
 from emobeam.schemas.contract import (
     EMOTION_OUTPUT,
     GENDER_OUTPUT,
@@ -19,7 +20,7 @@ from emobeam.schemas.contract import (
 )
 
 
-class ModelError(Exception):
+class ModelError(EmobeamError):
     """A model cannot be found, is not ONNX, or has no contract that fits it."""
 
 

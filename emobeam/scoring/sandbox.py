@@ -44,6 +44,7 @@ from typing import Any
 import pebble
 import psutil
 
+from emobeam.errors import EmobeamError
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.scoring.model import Model, load_model
 from emobeam.scoring.recording import FileResult, failed, known, score_recording
@@ -290,7 +291,7 @@ def prepare() -> None:
             os.environ["OPENBLAS_NUM_THREADS"] = threads
 
 
-class ScoringProcessError(Exception):
+class ScoringProcessError(EmobeamError):
     """The scoring process cannot do its work, whatever the recording."""
 
 

@@ -4,8 +4,10 @@ import datetime
 from dataclasses import dataclass
 from typing import Literal
 
+from emobeam.errors import EmobeamError
 
-class StorageError(Exception):
+
+class StorageError(EmobeamError):
     """Storage does not do what it was asked.
 
     Attributes

@@ -5,6 +5,7 @@ import os
 
 import pytest
 
+from emobeam.cli import main as command
 from emobeam.cli import plan
 from emobeam.scoring.cpus import cpu_quota, usable_cpus
 from tests.support import factory
