@@ -26,7 +26,8 @@ import scipy.fft  # noqa: E402
 
 from emobeam import storage  # noqa: E402
 from emobeam.audio import frontend  # noqa: E402
-from emobeam.audio.decode import EXTENSIONS, open_audio  # noqa: E402
+from emobeam.audio.decode import EXTENSIONS  # noqa: E402
+from emobeam.audio.load import load_mono  # noqa: E402
 from emobeam.schemas.contract import FrontEnd  # noqa: E402
 
 FRONT_END = FrontEnd()
@@ -35,11 +36,8 @@ ROUNDS = 7
 
 def load(uri: str) -> np.ndarray:
     """Return a clip at the model's rate, mono."""
-    with storage.open_read(uri) as file, open_audio(file) as decoder:
-        blocks = frontend.to_mono(decoder.blocks())
-        return np.concatenate(
-            list(frontend.resample(blocks, sample_rate=decoder.info.sample_rate, target_rate=FRONT_END.sample_rate))
-        )
+    with storage.open_read(uri) as file:
+        return load_mono(file, FRONT_END.sample_rate)[0]
 
 
 def ours(sound: np.ndarray) -> np.ndarray:

@@ -33,10 +33,11 @@ import soxr
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from emobeam.audio.decode import EXTENSIONS, open_audio
-from emobeam.audio.frontend import mix, resample
+from emobeam.audio.decode import EXTENSIONS
+from emobeam.audio.load import load_mono
 from emobeam.audio.vad import CHUNK, RATE, VoiceActivity
 from emobeam.model_export.corpora.splits import fold_actors
+from emobeam.models.session import open_session
 from emobeam.schemas.labels import RAVDESS_EMOTIONS
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.scoring import Model, load_model, score_recording
@@ -97,13 +98,9 @@ def pysilero() -> Detector:
 
 def silero(wheel: Path) -> Detector:
     """Silero's own network, a recording at once."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
     with zipfile.ZipFile(wheel) as archive:
         network = archive.read("silero_vad/data/silero_vad_16k_sequence.onnx")
-    session = onnxruntime.InferenceSession(network, options)
+    session = open_session(network)
 
     def decide(samples: np.ndarray) -> tuple[np.ndarray, int]:
         chunks = np.pad(samples, (0, -len(samples) % CHUNK)).reshape(-1, CHUNK)
@@ -158,9 +155,7 @@ def truth(samples: np.ndarray) -> np.ndarray:
 
 def read(path: Path) -> np.ndarray:
     """Return a recording's mean channel at 16 kHz."""
-    with path.open("rb") as file, open_audio(file) as decoder:
-        blocks = resample(mix(decoder.blocks()), sample_rate=decoder.info.sample_rate, target_rate=RATE)
-        return np.concatenate(list(blocks))
+    return load_mono(path, RATE)[0]
 
 
 def telephone(samples: np.ndarray) -> np.ndarray:

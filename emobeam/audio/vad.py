@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import soxr
 
 from emobeam import models
+from emobeam.models.session import open_session
 
 #: Rate that the network hears, in Hz, and its chunk in samples.
 RATE, CHUNK = 16_000, 512
@@ -156,8 +156,4 @@ class VoiceActivity:
 @functools.cache
 def vad_session() -> Any:
     """Return the detector's session, loaded at the first call."""
-    options = onnxruntime.SessionOptions()
-    # As for a model: workers fill the cores.
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(models.SPEECH.read_bytes(), options, providers=["CPUExecutionProvider"])
+    return open_session(models.SPEECH.read_bytes())

@@ -1,4 +1,4 @@
-"""The packaged models and their cards: data only."""
+"""The packaged models, their cards, and the ONNX Runtime sessions that run a model."""
 
 from pathlib import Path
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from emobeam import models, storage
 from emobeam.errors import EmobeamError
+from emobeam.models.session import open_session
 from emobeam.schemas.contract import (
     EMOTION_OUTPUT,
     GENDER_OUTPUT,
@@ -95,14 +95,8 @@ def load_model(source: str | os.PathLike[str] | bytes = "default", *, name: str 
     """
     data = source if isinstance(source, bytes) else read_model(source)
     shown = name if isinstance(source, bytes) else os.fspath(source)
-    options = onnxruntime.SessionOptions()
-    # One thread each: workers and their children fill the cores, and ONNX Runtime heeds neither OMP_NUM_THREADS nor
-    # the limits of a container.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = open_session(data)
     except Exception as error:
         # ONNX Runtime's errors share no base below Exception.
         raise ModelError(f"{shown} is not an ONNX model that ONNX Runtime can load: {error}") from error

@@ -13,8 +13,9 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from emobeam.audio.decode import DecodeError, open_audio
-from emobeam.audio.frontend import active_level, level_dbfs, mel_power, resample, to_mono
+from emobeam.audio.decode import DecodeError
+from emobeam.audio.frontend import active_level, level_dbfs, mel_power
+from emobeam.audio.load import load_mono, resample_array
 from emobeam.model_export.corpora.tables import read_corpora
 from emobeam.model_export.errors import CorpusError
 from emobeam.model_export.reports import figures, html
@@ -158,12 +159,11 @@ def read_clip(path: str, front_end: FrontEnd) -> tuple[float, np.ndarray]:
         If the clip cannot be decoded.
     """
     try:
-        with Path(path).open("rb") as file, open_audio(file) as decoder:
-            rate, blocks = decoder.info.sample_rate, list(to_mono(decoder.blocks()))
+        samples, rate = load_mono(path)
     except (DecodeError, OSError) as error:
         raise CorpusError(f"{path} cannot be read: {error}; copy it again from its source") from error
-    sound = list(resample(blocks, sample_rate=rate, target_rate=front_end.sample_rate))
-    return sum(map(len, blocks)) / rate, np.concatenate(sound) if sound else np.zeros(0, dtype=np.float32)
+    sound = resample_array(samples, sample_rate=rate, target_rate=front_end.sample_rate)
+    return len(samples) / rate, sound
 
 
 def overview(clips: pd.DataFrame) -> pd.DataFrame:
@@ -357,11 +357,10 @@ def augmented(sound: np.ndarray, front_end: FrontEnd) -> dict[str, np.ndarray]:
     """Return a clip's sound, shape (n,), as it is and under each classic augmentation; the noise is always the same."""
     np.random.seed(0)  # noqa: NPY002 - audiomentations draws from this generator and takes no other
     rate = front_end.sample_rate
-    faster = list(resample([sound], sample_rate=round(rate * _SPEED), target_rate=rate))
     return {
         "original": sound,
         **{name: transform(sound, rate) for name, transform in _CLASSIC.items()},
-        "speed": np.concatenate(faster),
+        "speed": resample_array(sound, sample_rate=round(rate * _SPEED), target_rate=rate),
     }
 
 
