@@ -1,0 +1,178 @@
+"""The columns of the tables: every name, type and meaning, in one place.
+
+Columns are only ever added, at the end. ``run_id`` and ``run_date`` stand in the path and not in the file: readers of
+partitioned datasets take them from there, and raise where they find them twice.
+
+Free of pyarrow, since the scoring process fills rows and does not write them. `emobeam.schemas.tables` makes the
+Parquet schemas.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from emobeam.schemas.labels import EMOTIONS
+from emobeam.schemas.stages import STAGES, WRITE
+
+STATUSES = ("ok", "silent", "too_short", "truncated", "failed")
+
+OUTCOMES = ("complete", "recovered", "compacted")
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column of a table.
+
+    Attributes
+    ----------
+    name : str
+    type : str
+        A numpy type's name, or "string", "strings" (a list of them) or "timestamp" (microseconds, UTC).
+    description : str
+        Unit, meaning, and when it is null.
+    nullable : bool
+    """
+
+    name: str
+    type: Literal["string", "strings", "bool", "int16", "int32", "int64", "float32", "float64", "timestamp"]
+    description: str
+    nullable: bool = True
+
+
+_PROBABILITIES = [
+    Column(
+        f"p_{emotion}",
+        "float32",
+        f"probability of {emotion}, calibrated; null without an answer, or where the model lacks the class",
+    )
+    for emotion in EMOTIONS
+]
+_P_FEMALE = Column("p_female", "float32", "probability that the voice is female; null without an answer")
+_URI = Column("uri", "string", "the recording: absolute, canonical, bytes of the name percent-encoded", nullable=False)
+_CHANNEL = Column("channel", "int16", "0, 1, .. where channels are split; null where they are mixed or the file failed")
+
+FILES: tuple[Column, ...] = (
+    _URI,
+    _CHANNEL,
+    Column(
+        "status",
+        "string",
+        f"one of {', '.join(STATUSES)}; a truncated file is scored as far as it goes",
+        nullable=False,
+    ),
+    Column("error_stage", "string", "list, open, decode, score or process; null unless failed or truncated"),
+    Column("error_code", "string", "stable name of the cause; null unless failed or truncated"),
+    Column("error_message", "string", "what is wrong and what to do; null unless failed or truncated"),
+    Column("retryable", "bool", "whether another attempt may end otherwise; null unless failed"),
+    Column("emotion", "string", "the emotion of the highest probability; null without an answer"),
+    Column("confidence", "float32", "its calibrated probability; null without an answer"),
+    *_PROBABILITIES,
+    Column("gender", "string", "female or male, the likelier; null without an answer"),
+    _P_FEMALE,
+    Column("entropy", "float32", "entropy of the emotion probabilities in nats: 0 is certain; null without answer"),
+    Column("duration_s", "float64", "decoded length in seconds; null if failed"),
+    Column("header_duration_s", "float64", "length in seconds by the header; null if failed or the header tells none"),
+    Column(
+        "speech_s",
+        "float64",
+        "seconds of speech, by the voice detector; with --vad energy, seconds that stand out, whatever sounds; "
+        "null if failed",
+    ),
+    Column("sample_rate", "int32", "of the recording, in Hz; null if failed"),
+    Column("channels", "int16", "number of channels in the recording; null if failed"),
+    Column("format", "string", "container and coding, as in wav/pcm_16; null if failed"),
+    Column("level_dbfs", "float32", "level of the loudest window, white noise of RMS 1 being 0; null if silent"),
+    Column("clipped_fraction", "float32", "share of the samples at full scale, 0 to 1; null if failed"),
+    Column(
+        "narrowband",
+        "bool",
+        "whether nothing is heard above 4 kHz (40 dB below the sound under it); null without an answer",
+    ),
+    Column("size_bytes", "int64", "when opened, or else as listed; null where neither tells"),
+    Column("modified_at", "timestamp", "when opened, or else as listed; null where neither tells"),
+    Column("etag", "string", "the bucket's version of the object; null for files"),
+    Column("model", "string", "the model's name", nullable=False),
+    Column("model_hash", "string", "first 16 hexadecimal digits of the model file's SHA-256", nullable=False),
+    Column("settings_hash", "string", "16 hexadecimal digits of the settings that can change a result", nullable=False),
+    Column("scored_at", "timestamp", "when the attempt ended", nullable=False),
+)
+
+SEGMENTS: tuple[Column, ...] = (
+    _URI,
+    _CHANNEL,
+    Column(
+        "start_s",
+        "float64",
+        "start of the window or utterance in seconds from the recording's start",
+        nullable=False,
+    ),
+    Column("end_s", "float64", "its end, at most the recording's", nullable=False),
+    Column(
+        "speech_fraction",
+        "float32",
+        "share of it, 0 to 1, that is speech, by the voice detector; with --vad energy, that stands out, whatever "
+        "sounds (within 10 dB of its mean level)",
+        nullable=False,
+    ),
+    Column(
+        "level_dbfs",
+        "float32",
+        "level of the window, of the utterance's loudest one, white noise of RMS 1 being 0; null in digital silence",
+    ),
+    *_PROBABILITIES,
+    _P_FEMALE,
+)
+
+RUNS: tuple[Column, ...] = (
+    Column("started_at", "timestamp", "start of the run", nullable=False),
+    Column("wall_time_s", "float64", "seconds from the start to the commit", nullable=False),
+    Column("files_listed", "int64", "distinct uris that the inputs named", nullable=False),
+    Column("files_processed", "int64", "distinct uris with rows of this run, counted from its parts", nullable=False),
+    Column("files_skipped", "int64", "listed and not taken up", nullable=False),
+    Column(
+        "files_hidden", "int64", "names with a leading dot that were passed over, not in files_listed", nullable=False
+    ),
+    *(
+        Column(f"files_{status}", "int64", f"distinct uris taken up whose worst row is {status}", nullable=False)
+        for status in STATUSES
+    ),
+    *(
+        Column(f"emotion_{emotion}", "int64", f"rows of the files table whose emotion is {emotion}", nullable=False)
+        for emotion in EMOTIONS
+    ),
+    Column("file_rows", "int64", "rows of the files table", nullable=False),
+    Column("segment_rows", "int64", "rows of the segments table", nullable=False),
+    Column("audio_duration_s", "float64", "seconds of sound decoded, each recording once", nullable=False),
+    Column("rtfx", "float64", "audio_duration_s / wall_time_s", nullable=False),
+    Column("model", "string", "the model's name", nullable=False),
+    Column("model_hash", "string", "as in the files table", nullable=False),
+    Column("model_contract", "string", "the model's contract with its training card, JSON", nullable=False),
+    Column("settings", "string", "the settings, JSON", nullable=False),
+    Column("settings_hash", "string", "as in the files table", nullable=False),
+    Column("inputs", "strings", "the patterns as given", nullable=False),
+    Column("options", "string", "the pipeline's options, JSON", nullable=False),
+    Column("versions", "string", "of emobeam, Python and the libraries that can change a result, JSON", nullable=False),
+    Column(
+        "outcome",
+        "string",
+        f"one of {', '.join(OUTCOMES)}; null in runs older than the column. complete: every file listed was taken up "
+        "or skipped. recovered: the run died, and the next one committed what it had sealed; files_listed counts "
+        "only that, and wall_time_s ends with its last answer. compacted: no scoring, but the rows of the runs in "
+        "`compacted`, which have none of their own any more; leave it out of sums over runs",
+    ),
+    Column("files_forgotten", "int64", "of files_skipped, those that `emobeam forget` keeps out"),
+    Column(
+        "compacted",
+        "strings",
+        "run_ids whose rows stand in this run's place; null unless outcome is compacted",
+    ),
+    Column("size_bytes", "int64", "of the recordings taken up, as in the files table; null in runs older than it"),
+    *(
+        Column(
+            f"{stage}_s",
+            "float64",
+            f"seconds of {meaning}, added up over workers, so that they may be more than wall_time_s; null in runs "
+            "older than the column, recovered or compacted",
+        )
+        for stage, meaning in (*STAGES.items(), (WRITE, "writing parts"))
+    ),
+)
