@@ -31,7 +31,7 @@ from emobeam.errors import EmobeamError
 from emobeam.schemas.settings import add_score_arguments, score_settings
 from emobeam.scoring.cpus import usable_cpus
 from emobeam.scoring.model import Model, ModelError, load_model, read_model
-from emobeam.scoring.sandbox import ScoringProcessError, prepare
+from emobeam.scoring.sandbox import ScoringProcessError, start_server
 from emobeam.storage import StorageError
 
 _VERSIONED = ("emobeam", "apache-beam", "av", "numpy", "onnxruntime", "pyarrow", "scipy", "soundfile", "soxr")
@@ -78,7 +78,7 @@ def score(arguments: argparse.Namespace, beam_flags: Sequence[str], **plan: Any)
     ------
     ScoreError
     """
-    prepare()  # before Beam is imported, which takes as long
+    start_server()  # before Beam is imported, which takes as long
     model_bytes, model, output = checked(arguments)
     if "apache_beam" not in sys.modules:
         _import_beam()

@@ -19,29 +19,29 @@ SCORING_VERSION = 2
 
 @dataclass(frozen=True, kw_only=True)
 class ScoreSettings:
-    """What can change a recording's answer, besides the model.
+    """What can change a recording's scores, besides the model.
 
     Attributes
     ----------
     channels : {"mix", "split"}
         Score the mean of all channels, or each channel by itself.
     min_duration_s : float
-        Shorter recordings get status ``too_short`` and no answer.
+        Shorter recordings get status ``too_short`` and no scores.
     silence_dbfs : float
-        Windows whose RMS level is below it are silent and have no answer.
+        Windows whose RMS level is below it are silent and get no scores.
     vote_range_db : float
-        Windows this far below the recording's loudest window that votes do not vote on the file's answer.
+        Windows more than this below the recording's loudest voting window do not vote on the file's scores.
     vad : {"silero", "energy"}
-        Whether a voice detector says how much of a window is speech (`emobeam.audio.vad`), or energy alone, whatever sounds.
+        How the speech in a window is measured: by a voice detector (`emobeam.audio.vad`), or by energy, which counts
+        every sound.
     min_speech_fraction : float
-        With the voice detector, windows that hold less speech do not vote, unless no window of the recording holds
-        more.
+        With ``silero``: windows with a smaller fraction of speech do not vote, unless all windows are below it.
     segments : {"windows", "pauses"}
         Cut the recording into windows of the model's length that overlap, or into utterances at pauses of speech.
     min_pause_s, min_utterance_s, max_utterance_s : float
-        With ``pauses``: the shortest that ends an utterance, and the shortest and longest utterance.
+        With ``pauses``: the shortest pause that ends an utterance, and the shortest and longest utterance.
     scoring_version : int
-        Version of the code's answers; see `SCORING_VERSION`.
+        Version of the scoring code's results; see `SCORING_VERSION`.
     """
 
     channels: Literal["mix", "split"] = "mix"

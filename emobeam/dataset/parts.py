@@ -18,7 +18,7 @@ from emobeam.dataset.sums import total, uri_set_checksum
 from emobeam.schemas import tables
 from emobeam.schemas.labels import EMOTIONS
 from emobeam.schemas.stages import STAGES, WRITE
-from emobeam.scoring.recording import NO_CHANNEL, FileResult
+from emobeam.scoring.result import NO_CHANNEL, FileResult
 
 #: Of the statuses of a recording's channels, the first in this order speaks for the recording.
 _PRECEDENCE = ("failed", "truncated", "ok", "silent", "too_short")

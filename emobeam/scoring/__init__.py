@@ -7,6 +7,7 @@
 
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.scoring.model import Model, ModelError, load_model
-from emobeam.scoring.recording import FileResult, score_recording
+from emobeam.scoring.recording import score_recording
+from emobeam.scoring.result import FileResult
 
 __all__ = ["FileResult", "Model", "ModelError", "ScoreSettings", "load_model", "score_recording"]

@@ -1,4 +1,4 @@
-"""A model ready to answer: an ONNX session and the contract that came with it."""
+"""A loaded model: an ONNX session and the contract in its file."""
 
 import hashlib
 import os
@@ -21,12 +21,12 @@ from emobeam.schemas.contract import (
 
 
 class ModelError(EmobeamError):
-    """A model cannot be found, is not ONNX, or has no contract that fits it."""
+    """A model cannot be read, is not ONNX, or has no contract that fits it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model ready to answer. Made by `load_model`; it cannot be pickled, load it where it is used.
+    """A loaded model. `load_model` makes it. It cannot be pickled: load it in the process that uses it.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Model:
 
 
 def read_model(source: str | os.PathLike[str]) -> bytes:
-    """Return the bytes of a model: of a packaged one by its name, else of a file by its path or uri.
+    """Return the bytes of a packaged model by its name, or else of a file by its path or uri.
 
     Raises
     ------
@@ -85,7 +85,7 @@ def load_model(source: str | os.PathLike[str] | bytes = "default", *, name: str 
     source : str, path or bytes
         The name of a packaged model, the path or uri of an ``.onnx`` file, or such a file's bytes.
     name : str
-        What errors call a model that is given as bytes.
+        Name in errors of a model that is given as bytes.
 
     Raises
     ------

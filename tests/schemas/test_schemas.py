@@ -10,7 +10,6 @@ from emobeam.schemas import labels, tables
 from emobeam.schemas.contract import ContractError, FrontEnd, ModelContract
 from emobeam.schemas.settings import ScoreSettings, add_score_arguments, score_settings
 from emobeam.scoring import ModelError, load_model
-from emobeam.scoring.recording import _EMPTY_ROW
 from tests.support import factory
 
 
@@ -94,10 +93,6 @@ def test_every_column_says_what_it_means(schema):
     assert all(field.metadata and field.metadata[b"description"] for field in schema)
     assert schema.metadata[b"emobeam_tables_version"]
     assert not {"run_id", "run_date"} & set(schema.names)
-
-
-def test_rows_have_the_columns_of_the_files_table():
-    assert list(_EMPTY_ROW) == tables.FILES.names
 
 
 @given(

@@ -36,7 +36,7 @@ from emobeam.dataset.verify import verify
 from emobeam.schemas import tables
 from emobeam.schemas.labels import EMOTIONS
 from emobeam.schemas.settings import ScoreSettings
-from emobeam.scoring.recording import NO_CHANNEL, SEGMENT, FileResult
+from emobeam.scoring.result import NO_CHANNEL, SEGMENT, FileResult
 from emobeam.storage import ListedFile, fault_points
 
 _THEN = datetime.datetime(2026, 1, 31, tzinfo=datetime.UTC)
