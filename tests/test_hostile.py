@@ -137,12 +137,12 @@ def test_each_of_eight_channels_has_its_row(tmp_path, tiny):
 
 
 def test_a_bomb_takes_no_memory(tmp_path, tiny_path, tried):
-    """The child is killed beyond the limit: that it is not, here, is the measurement."""
+    """The process is killed beyond the limit: that it is not, here, is the measurement."""
     bomb = tmp_path / "bomb.flac"
     bomb.write_bytes(BAD["bomb.flac"].make())
     assert bomb.stat().st_size < 100_000
-    with ScoringProcess(ProcessOptions(model=str(tiny_path), settings=ScoreSettings(), max_growth_mb=100)) as child:
-        results = [*child.submit([storage.stat(storage.canonical(bomb))]), *child.finish()]
+    with ScoringProcess(ProcessOptions(model=str(tiny_path), settings=ScoreSettings(), max_growth_mb=100)) as process:
+        results = [*process.submit([storage.stat(storage.canonical(bomb))]), *process.finish()]
     (row,) = results[0].files
     assert (row["status"], row["duration_s"]) == ("silent", 3600)
     tried(BROKEN, "the same in a process that may grow by 100 MB", row)
@@ -156,9 +156,9 @@ def test_what_decoders_print_does_not_come_out(tmp_path, tiny_path, tried, capfd
     for path, stream in zip(paths, ("out", "err"), strict=True):
         score_recording(path, load_model(tiny_path))
         assert getattr(capfd.readouterr(), stream) != "", "else this test is of nothing"
-    with ScoringProcess(ProcessOptions(model=str(tiny_path), settings=ScoreSettings())) as child:
-        results = list(child.submit([storage.stat(storage.canonical(path)) for path in paths]))
-        results += child.finish()
+    with ScoringProcess(ProcessOptions(model=str(tiny_path), settings=ScoreSettings())) as process:
+        results = list(process.submit([storage.stat(storage.canonical(path)) for path in paths]))
+        results += process.finish()
     assert len(results) == 2
     assert capfd.readouterr() == ("", "")
     tried(BROKEN, "recordings at which decoders print", "nothing of it comes out")

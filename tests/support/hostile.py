@@ -1,4 +1,4 @@
-"""Recordings that are broken, odd or hostile, and scoring that dies as native decoders do."""
+"""Recordings that are broken, odd or hostile, and scoring that fails as native decoders do."""
 
 import ctypes
 import io
@@ -25,10 +25,15 @@ from tests.support.paths import ROOT
 _SAMPLES = ROOT / "samples"
 _LEAKED: list[bytes] = []
 
+#: Environment variable: a folder in which processes leave their ids before they score what stalls or "waits".
+PIDS = "EMOBEAM_TEST_PIDS"
 
-def score(found: ListedFile, *args: Any, **options: Any) -> FileResult:
-    """Score in the child process, but do as the file's name says first."""
-    name = storage.name_of(found.uri)
+
+def score(file: ListedFile, *args: Any, **options: Any) -> FileResult:
+    """Score in the scoring process, but do first what the file's name says."""
+    name = storage.name_of(file.uri)
+    if os.environ.get(PIDS) and any(word in name for word in ("hang", "stop", "waits")):
+        _write_pid(Path(os.environ[PIDS]), name)
     if "segfault" in name:
         ctypes.string_at(0)
     elif "exit" in name:
@@ -40,13 +45,19 @@ def score(found: ListedFile, *args: Any, **options: Any) -> FileResult:
     elif "stop" in name:
         os.kill(os.getpid(), signal.SIGSTOP)
     elif "hang" in name:
-        ctypes.PyDLL(None).sleep(3600)  # this way Python's lock is not let go
+        ctypes.PyDLL(None).sleep(3600)  # this way Python's lock is not released
     elif "leak" in name:
         _LEAKED.append(b"x" * 200_000_000)
     elif "hog" in name:
         _LEAKED.extend(b"x" * 50_000_000 for _ in range(20))  # a machine may have no more
         time.sleep(3600)
-    return score_recording(found, *args, **options)
+    return score_recording(file, *args, **options)
+
+
+def _write_pid(folder: Path, name: str) -> None:
+    partial = folder / f"{name}.partial"
+    partial.write_text(str(os.getpid()))
+    partial.replace(folder / f"{name}.pid")
 
 
 @dataclass(frozen=True)
@@ -222,7 +233,7 @@ def _half(case: str, name: str, make: Callable[[], bytes], says: str) -> Bad:
 
 
 def _voice(seconds: float, khz: int = 16) -> np.ndarray:
-    from tests.support import factory  # it imports onnx, which the child has no use for
+    from tests.support import factory  # it imports onnx, which the scoring process does not need
 
     return factory.voice(seconds, rate=khz * 1000)
 
