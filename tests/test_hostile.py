@@ -115,7 +115,7 @@ def test_a_bad_recording_says_what_is_wrong(tmp_path, tiny, tried, bad):
     tried(BROKEN, bad.case, row)
 
 
-def test_oddities_show_in_the_columns_of_trust(tmp_path, tiny):
+def test_oddities_show_in_the_quality_columns(tmp_path, tiny):
     assert scored(tmp_path, "square.wav", tiny)["clipped_fraction"] == 1
     assert scored(tmp_path, "4khz.wav", tiny)["narrowband"]
     assert scored(tmp_path, "8.wav", tiny)["channels"] == 8
@@ -136,7 +136,7 @@ def test_each_of_eight_channels_has_its_row(tmp_path, tiny):
     assert [(row["channel"], row["status"]) for row in rows] == [(channel, "ok") for channel in range(8)]
 
 
-def test_a_bomb_takes_no_memory(tmp_path, tiny_path, tried):
+def test_a_decompression_bomb_takes_no_memory(tmp_path, tiny_path, tried):
     """The process is killed beyond the limit: that it is not, here, is the measurement."""
     bomb = tmp_path / "bomb.flac"
     bomb.write_bytes(BAD["bomb.flac"].make())
@@ -180,8 +180,8 @@ def test_what_an_ordinary_user_may_not_read(tmp_path, tiny_path, tried):
         "model = load_model(sys.argv[2])\n"
         "score_recording(b'', model)\n"  # loads what is loaded at first use
         "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "for found in storage.list_input(sys.argv[1], {'.wav'}):\n"
-        "    row, = score_recording(found, model).files\n"
+        "for file in storage.list_input(sys.argv[1], {'.wav'}):\n"
+        "    row, = score_recording(file, model).files\n"
         "    print(json.dumps(row, default=str))\n"
     )
     done = subprocess.run(
@@ -206,15 +206,15 @@ def test_what_an_ordinary_user_may_not_read(tmp_path, tiny_path, tried):
 
 
 def listed(path):
-    (found,) = storage.list_input(str(path), EXTENSIONS)
-    return found
+    (file,) = storage.list_input(str(path), EXTENSIONS)
+    return file
 
 
 def test_a_file_that_vanishes_after_listing(tmp_path, tiny, tried):
     path = factory.write_wav(tmp_path / "a.wav", factory.voice(1.0))
-    found = listed(path)
+    file = listed(path)
     path.unlink()
-    (row,) = score_recording(found, tiny).files
+    (row,) = score_recording(file, tiny).files
     assert (row["status"], row["error_stage"], row["error_code"]) == ("failed", "open", "not_found")
     assert "is not there (any more)" in row["error_message"]
     assert row["retryable"]
@@ -224,13 +224,13 @@ def test_a_file_that_vanishes_after_listing(tmp_path, tiny, tried):
 def test_a_file_that_is_another_after_listing_is_scored_as_what_it_is(tmp_path, tiny, tried):
     """With its new size and time: a later run that finds these knows that it need not score it again."""
     path = factory.write_wav(tmp_path / "a.wav", factory.voice(1.0))
-    found = listed(path)
+    file = listed(path)
     factory.write_wav(path, factory.voice(3.0))
-    (row,) = score_recording(found, tiny).files
+    (row,) = score_recording(file, tiny).files
     now = listed(path)
     assert row["duration_s"] == 3.0
     assert (row["size_bytes"], row["modified_at"]) == (now.size_bytes, now.modified_at)
-    assert now.size_bytes != found.size_bytes
+    assert now.size_bytes != file.size_bytes
     tried(
         MEANWHILE, "a file that is replaced between listing and reading", row, "with the size and time of what was read"
     )
@@ -246,9 +246,9 @@ def test_a_file_that_is_another_after_listing_is_scored_as_what_it_is(tmp_path, 
 )
 def test_a_file_that_changes_while_it_is_read_is_not_scored(tmp_path, tiny, tried, case, change):
     path = factory.write_wav(tmp_path / "a.wav", factory.voice(20.0))
-    found = listed(path)
+    file = listed(path)
     os.utime(path, (1, 1))
-    (row,) = score_recording(found, tiny, on_progress=lambda _: change(path)).files
+    (row,) = score_recording(file, tiny, on_progress=lambda _: change(path)).files
     assert (row["status"], row["error_stage"], row["error_code"]) == ("failed", "open", "changed")
     assert "score it again when it is complete" in row["error_message"]
     assert row["retryable"]
@@ -293,6 +293,17 @@ def listening():
         server.shutdown()
 
 
+SCORE_NUMBERED = """
+import sys
+from emobeam.scoring import load_model, score_recording
+model = load_model(sys.argv[2])
+score_recording(b"", model)  # loads what is loaded at first use
+for index in range(int(sys.argv[3])):
+    row, = score_recording(f"{sys.argv[1]}/{index}.wav", model).files
+    print(row["status"], row["error_stage"], row["error_code"], row["error_message"], sep=chr(9))
+"""
+
+
 def test_nothing_is_opened_that_a_recording_names(tmp_path, tiny_path, tried):
     """By what the kernel says under strace, where it is here, and by a server that is asked for nothing."""
     secret = factory.write_wav(tmp_path / "secret" / "secret.wav", factory.voice(2.0))
@@ -315,23 +326,13 @@ def test_nothing_is_opened_that_a_recording_names(tmp_path, tiny_path, tried):
         archive.mkdir()
         for index, (text, names) in enumerate(cases.values()):
             (archive / f"{index}.wav").write_text(text.format(names))
-        program = (
-            "import sys\n"
-            "from emobeam import storage\n"
-            "from emobeam.scoring import load_model, score_recording\n"
-            "model = load_model(sys.argv[2])\n"
-            "score_recording(b'', model)\n"  # loads what is loaded at first use
-            "for index in range(int(sys.argv[3])):\n"
-            "    row, = score_recording(f'{sys.argv[1]}/{index}.wav', model).files\n"
-            "    print(row['status'], row['error_stage'], row['error_code'], row['error_message'], sep=chr(9))\n"
-        )
         log = tmp_path / "strace.log"
         strace = shutil.which("strace")
         watched = (
             [strace, "-f", "-qq", "-e", "trace=open,openat,socket,connect,execve", "-o", str(log)] if strace else []
         )
         done = subprocess.run(
-            [*watched, sys.executable, "-c", program, str(archive), str(tiny_path), str(len(cases))],
+            [*watched, sys.executable, "-c", SCORE_NUMBERED, str(archive), str(tiny_path), str(len(cases))],
             capture_output=True, text=True, cwd=ROOT, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

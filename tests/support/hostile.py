@@ -80,7 +80,15 @@ CHECK = "check that the file is sound and was copied whole"
 
 
 def recordings() -> Iterator[Bad]:
-    """Every file that is bad by what is in it."""
+    """Yield every file with bad content."""
+    yield from _false_headers()
+    yield from _cut_files()
+    yield from _other_contents()
+    yield from _odd_samples()
+    yield from _odd_formats()
+
+
+def _false_headers() -> Iterator[Bad]:
     yield Bad("no bytes", "empty.wav", bytes, "failed", "empty", ("has no bytes", "copy it again"))
     yield Bad("a WAV header of 44 bytes and 0 frames", "header.wav", lambda: _wav(_voice(0)), "too_short")
     promises = ("promises", COPY)
@@ -109,6 +117,8 @@ def recordings() -> Iterator[Bad]:
         promises,
     )
 
+
+def _cut_files() -> Iterator[Bad]:
     yield _half("half a WAV file", "half.wav", lambda: _wav(_voice(4)), "promises 4.00 s of sound and 2.00 s are there")
     yield _half("half an RF64 file", "half_64.wav", lambda: _wav(_voice(4), "PCM_16", "RF64"), "promises 4.00 s")
     yield _half("half a W64 file", "half.w64", lambda: _wav(_voice(4), "PCM_16", "W64"), "promises 4.00 s")
@@ -146,6 +156,8 @@ def recordings() -> Iterator[Bad]:
 
     yield Bad("a table of packets full of 0xFF (ALAC)", "packets.caf", _bad_packets, "too_short")
 
+
+def _other_contents() -> Iterator[Bad]:
     unknown = ("not a recording", "libsndfile", "FFmpeg", CHECK)
     for case, name, make in (
         ("text", "text.wav", lambda: b"Dear all, please find attached\n" * 50),
@@ -176,6 +188,8 @@ def recordings() -> Iterator[Bad]:
         ("coding that FFmpeg does not know", "decode it to WAV"),
     )
 
+
+def _odd_samples() -> Iterator[Bad]:
     for case, value in (("NaN", np.nan), ("Infinity", np.inf)):
         yield Bad(
             f"{case} in a float WAV",
@@ -200,6 +214,8 @@ def recordings() -> Iterator[Bad]:
     yield Bad("0.05 s of sound", "short.wav", lambda: _wav(_voice(0.05)), "too_short")
     yield Bad("one frame", "one_frame.wav", lambda: _wav(_voice(2)[:1]), "too_short")
 
+
+def _odd_formats() -> Iterator[Bad]:
     for case, coding in (
         ("8-bit", "PCM_U8"),
         ("24-bit", "PCM_24"),
@@ -211,7 +227,7 @@ def recordings() -> Iterator[Bad]:
         yield Bad(f"{khz} kHz", f"{khz}khz.wav", lambda khz=khz: _wav(_voice(2, khz), rate=khz * 1000), "ok")
     for hertz in (1, 0x7FFFFFFF):
         yield Bad(
-            f"a header that tells {hertz} Hz",
+            f"a header that says {hertz} Hz",
             f"{hertz}hz.wav",
             lambda hertz=hertz: _at_rate(hertz),
             "failed",
