@@ -1,10 +1,10 @@
-"""Milliseconds a clip: the project's log-mel beside librosa's, on the same clips, turn and turn about.
+"""Milliseconds a clip: the project's log-mel beside librosa's, on the same clips, in turns.
 
 usage: frontend.py --archive DIR [--json FILE] [--clips N]
 
-Both start from samples at the model's rate, in memory, and end at log(mel + floor), on one thread. Each clip is taken
-by both, one after the other, in rounds; the figures are medians over rounds. The real FFT of the windowed frames by
-scipy's pocketfft, alone and all at once, stands beside them: what no code around that FFT can beat.
+Both start from samples at the model's rate, in memory, and end at log(mel + floor), on one thread. Each clip is
+transformed by both, one after the other, in rounds; the figures are medians over rounds. The third figure is the real
+FFT of the frames alone (scipy's pocketfft, all frames at once), the lower bound for code around that FFT.
 """
 
 import argparse
