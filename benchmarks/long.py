@@ -74,11 +74,11 @@ def measure(path: Path, segments: str) -> dict[str, Any]:
     model = load_model()
     started = time.perf_counter()
     result = score_recording(path, model, ScoreSettings(segments=segments))  # type: ignore[arg-type]
-    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    peak_kb = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
     (row,) = result.files
     return {
         "seconds": time.perf_counter() - started,
-        "peak_mb": int(found[1]) / 1024 if found else None,
+        "peak_mb": int(peak_kb[1]) / 1024 if peak_kb else None,
         "status": row["status"],
         "duration_s": row["duration_s"],
         "speech_s": row["speech_s"],

@@ -1,7 +1,7 @@
 """The columns of the tables: every name, type and meaning, in one place.
 
-Columns are only ever added, at the end. ``run_id`` and ``run_date`` stand in the path and not in the file: readers of
-partitioned datasets take them from there, and raise where they find them twice.
+Columns are only ever added, at the end. ``run_id`` and ``run_date`` are in the path and not in the file: readers of
+partitioned datasets take them from the path, and raise if the file has them too.
 
 Free of pyarrow, since the scoring process fills rows and does not write them. `emobeam.schemas.tables` makes the
 Parquet schemas.

@@ -1,6 +1,6 @@
 """The Parquet tables: one stable schema each, every column documented in its field's metadata.
 
-`emobeam.schemas.columns` names the columns. ``run_id`` and ``run_date`` stand in the path and not in the file.
+`emobeam.schemas.columns` names the columns. ``run_id`` and ``run_date`` are in the path and not in the file.
 """
 
 from collections.abc import Iterable

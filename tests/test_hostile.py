@@ -222,7 +222,7 @@ def test_a_file_that_vanishes_after_listing(tmp_path, tiny, tried):
 
 
 def test_a_file_that_is_another_after_listing_is_scored_as_what_it_is(tmp_path, tiny, tried):
-    """With its new size and time: a later run that finds these knows that it need not score it again."""
+    """With its new size and time: a later run compares these and does not score it again."""
     path = factory.write_wav(tmp_path / "a.wav", factory.voice(1.0))
     file = listed(path)
     factory.write_wav(path, factory.voice(3.0))

@@ -1,4 +1,4 @@
-"""Voice activity detection: where in a recording somebody speaks, sings or shouts, whatever other sounds there are.
+"""Voice activity detection: where in a recording somebody speaks, sings or shouts, among other sounds.
 
 The network is Silero's (`emobeam/models/speech.md`), run by ONNX Runtime. Its input is 16 kHz audio in chunks of 32 ms,
 its state an LSTM's. This module adds what it needs: the Fourier transform, the level, the streaming. For the choice of

@@ -5,7 +5,7 @@ from pathlib import Path
 #: Names that ``--model`` takes besides a path.
 NAMES = ("default", "open")
 
-#: The network that tells speech from other sound.
+#: The network of voice activity detection.
 SPEECH = Path(__file__).with_name("speech.onnx")
 
 

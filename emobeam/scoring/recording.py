@@ -36,8 +36,8 @@ def score_recording(
 ) -> FileResult:
     """Score one recording.
 
-    Whatever is wrong with the recording comes back as a row with status ``failed``. Only a crash of a native decoder
-    does not: `emobeam.scoring.sandbox` contains it. Memory does not grow with the recording's length.
+    Every error of the recording becomes a row with status ``failed``. A crash of a native decoder ends the process:
+    `emobeam.scoring.sandbox` contains it. Memory does not grow with the recording's length.
 
     Parameters
     ----------

@@ -138,7 +138,7 @@ class ScoringProcess:
         return pebble.ProcessPool(max_workers=1, context=self._context, initializer=_initialize, initargs=arguments)
 
     def close(self) -> None:
-        """Stop the process, whatever it is doing."""
+        """Stop the process at once."""
         self._kill()
         self._pool.stop()
         self._pool.join()
@@ -297,7 +297,7 @@ def start_server() -> None:
 
 
 class ScoringProcessError(EmobeamError):
-    """The scoring process cannot do its work, whatever the recording."""
+    """The scoring process cannot do its work; no recording is the cause."""
 
 
 class _IdleProcessEnded(Exception):

@@ -14,7 +14,7 @@ PADDING = 3
 
 
 class FakeVoiceActivity:
-    """Voice activity whose chunks are known beforehand, and classified while the blocks go by."""
+    """Voice activity whose chunks are set beforehand, and classified while the blocks stream."""
 
     def __init__(self, speech):
         self.speech, self.classified = np.array(speech, dtype=bool), 0
@@ -39,11 +39,11 @@ def cut(speech, sizes=(50,), late=0, pause=16, shortest=8, longest=100):
 
     lengths = {"min_pause_s": pause, "min_utterance_s": shortest, "max_utterance_s": longest}
     lengths = {name: chunks * CHUNK_S for name, chunks in lengths.items()}
-    found = [u for step in cut_utterances(blocks(), voice_activity, FRONT_END, **lengths) for u in step]
-    for utterance in found:
+    utterances = [u for step in cut_utterances(blocks(), voice_activity, FRONT_END, **lengths) for u in step]
+    for utterance in utterances:
         # Its power is that of its own frames.
         assert np.array_equal(utterance.power[:, 0], utterance.start_frame + np.arange(len(utterance.power)))
-    return [(u.start_frame // 2, (u.start_frame + len(u.power) + 1) // 2) for u in found]
+    return [(u.start_frame // 2, (u.start_frame + len(u.power) + 1) // 2) for u in utterances]
 
 
 def test_a_pause_parts_and_a_breath_does_not():
@@ -67,11 +67,11 @@ RUNS = st.lists(st.tuples(st.integers(1, 150), st.integers(1, 60)), max_size=8).
 
 @given(RUNS, st.lists(st.integers(1, 200), min_size=1, max_size=5), st.integers(0, 128))
 def test_laws_of_utterances_whatever_the_blocks(speech, sizes, late):
-    found = cut(speech, sizes, late)
-    assert found == cut(speech)
+    utterances = cut(speech, sizes, late)
+    assert utterances == cut(speech)
     spoken = np.array(speech, dtype=bool)
     inside = np.zeros(len(speech), dtype=int)
-    for start, end in found:
+    for start, end in utterances:
         assert 8 <= end - start <= 100
         inside[start:end] += 1
     assert inside.max(initial=0) <= 1

@@ -63,16 +63,16 @@ def test_times_are_exact_to_ten_milliseconds_at_the_end(rate, seconds):
             rest = block[frames * front_end.hop_length :]
         assert position == round(seconds * front_end.sample_rate)
 
-    found = []
+    centres_s = []
     for window in cut_windows(sounding(samples), front_end):
         power = window.power.sum(axis=1, dtype=np.float64)
         if power[20:-20].sum() > 0.99 * power.sum() > 1e-3:  # windows with a whole burst
             centre = (np.arange(len(power)) * power).sum() / power.sum() * front_end.hop_length + front_end.n_fft / 2
             start_s = window.start_frame * front_end.hop_length / front_end.sample_rate
-            found.append(start_s + centre / front_end.sample_rate)
-    assert len(found) >= len(bursts_s)
+            centres_s.append(start_s + centre / front_end.sample_rate)
+    assert len(centres_s) >= len(bursts_s)
     for burst_s in bursts_s:
-        assert min(abs(at - burst_s - BURST_S / 2) for at in found) < 0.01
+        assert min(abs(at - burst_s - BURST_S / 2) for at in centres_s) < 0.01
 
 
 class Streamed:

@@ -263,3 +263,10 @@ def test_a_process_that_cannot_start_is_reported(tmp_path, tiny_path):
         list(process.submit(files))
         with pytest.raises(ScoringProcessError):
             list(process.finish())
+
+
+def test_a_process_imports_neither_beam_nor_pyarrow():
+    """They take seconds and a hundred megabytes, in each process."""
+    program = "import emobeam.scoring.sandbox, sys; print({'apache_beam', 'pyarrow', 'av'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
