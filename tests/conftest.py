@@ -16,6 +16,7 @@ from emobeam.scoring import Model, load_model
 from emobeam.storage import buckets
 from tests.support import factory, reliability
 from tests.support.paths import ROOT
+from tests.support.runs import run_score
 
 _STATUS = pytest.StashKey[int]()
 _TRIED = pytest.StashKey[dict[str, list[reliability.Row]]]()
@@ -99,10 +100,6 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-#: Kinds of buckets: obstore's own in memory, and servers.
-BUCKETS = ["memory", *(pytest.param(kind, marks=getattr(pytest.mark, kind)) for kind in ("s3", "gcs", "az"))]
-
-
 @pytest.fixture
 def archive(tmp_path):
     """Six short recordings."""
@@ -114,7 +111,6 @@ def archive(tmp_path):
 @pytest.fixture
 def night(archive, tiny_path, tmp_path):
     """Score the archive into one output, as often as called."""
-    from tests.pipelines.test_pipeline import run_score  # and with it Beam, which most tests do without
 
     def run(*flags, **plan):
         return run_score(

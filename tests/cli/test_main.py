@@ -47,7 +47,12 @@ HEAVY = {
     ],
 )
 def test_help_imports_nothing_heavy(command):
-    program = f"import sys\nfrom emobeam.cli import main as command\ntry: command.main({[*command.split(), '--help']!r})\nfinally: print(*sys.modules)"
+    program = (
+        "import sys\n"
+        "from emobeam.cli import main as command\n"
+        f"try: command.main({[*command.split(), '--help']!r})\n"
+        "finally: print(*sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
     assert done.stdout.startswith("usage: emobeam")
     assert not HEAVY & set(done.stdout.splitlines()[-1].split())
@@ -84,8 +89,8 @@ def test_what_cannot_be_done_is_one_line_and_exits_1(tmp_path, tiny_path, capsys
 
 def score_command(tmp_path, tiny_path):
     return [
-        sys.executable, "-m", "emobeam.pipelines.score", "--input", str(ROOT / "samples"), "--output", str(tmp_path / "out"),
-        "--model", str(tiny_path),
+        sys.executable, "-m", "emobeam.pipelines.score", "--input", str(ROOT / "samples"),
+        "--output", str(tmp_path / "out"), "--model", str(tiny_path),
     ]  # fmt: skip
 
 

@@ -10,9 +10,9 @@ from emobeam import storage
 from emobeam.dataset import compact, forget, transaction
 from emobeam.dataset.layout import committed_runs
 from emobeam.storage import fault_points
-from tests.pipelines.test_pipeline import a_run
 from tests.support import walk
 from tests.support.nights import wrong_in
+from tests.support.runs import a_run
 
 LATEST = """
     select uri, status, emotion, size_bytes

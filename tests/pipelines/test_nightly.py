@@ -25,10 +25,10 @@ from emobeam.dataset.skip import ListingCounts
 from emobeam.pipelines.score import ScoreError
 from emobeam.scoring import FileResult, score_recording
 from emobeam.storage import StorageError
-from tests.pipelines.test_pipeline import a_run, files_of, run_score
 from tests.support import factory
 from tests.support.nights import alive, ignored, killed_run, night_process, outcomes, uris_of, wait_for, wrong_in
 from tests.support.paths import ROOT
+from tests.support.runs import a_run, files_of, run_score
 
 
 def test_a_second_night_reads_no_audio_and_adds_a_row_to_runs_alone(archive, night, tmp_path):

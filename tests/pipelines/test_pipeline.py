@@ -1,5 +1,4 @@
 import dataclasses
-import datetime
 import json
 import os
 import signal
@@ -20,27 +19,18 @@ from emobeam import storage
 from emobeam.dataset import cancellation, skip, transaction
 from emobeam.dataset.commit import CommitError, seal
 from emobeam.dataset.parts import Counts, Part, PartWriter
-from emobeam.dataset.run_plan import RunPlan
 from emobeam.dataset.skip import ListingCounts
 from emobeam.dataset.sums import uri_set_checksum
-from emobeam.pipelines.score import ScoreError, UsageError, score
+from emobeam.pipelines.score import ScoreError, UsageError
 from emobeam.pipelines.transforms import LISTING_COUNTS, LargestFirst, ToScore
 from emobeam.schemas import tables
 from emobeam.schemas.labels import EMOTIONS
-from emobeam.schemas.settings import ScoreSettings, add_score_arguments
 from emobeam.scoring import FileResult, score_recording
 from tests.support import factory
 from tests.support.paths import ROOT
+from tests.support.runs import a_run, files_of, run_score
 
 P = [f"p_{emotion}" for emotion in EMOTIONS]
-
-
-def run_score(*flags, **plan):
-    import argparse
-
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    add_score_arguments(parser)
-    return score(*parser.parse_known_args([str(flag) for flag in flags]), **plan)
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +58,6 @@ def output(archive, tiny_path, tmp_path_factory):
     out = tmp_path_factory.mktemp("output") / "scores"
     row = run_score("--input", archive, "--output", out, "--model", tiny_path, "--run-date", "2026-01-31")
     return out, row
-
-
-def files_of(out: Path) -> pd.DataFrame:
-    return ds.dataset(out / "files", partitioning="hive").to_table().to_pandas()
 
 
 def test_every_input_has_its_row(archive, output):
@@ -254,24 +240,6 @@ def test_an_interrupted_run_leaves_nothing(archive, tiny_path, tmp_path):
     assert process.returncode == 130, errors
     assert errors.strip().splitlines()[-1] == "interrupted"
     assert not (tmp_path / "out" / "_staging").exists()
-
-
-def a_run(output, **changes):
-    values = {
-        "output": storage.canonical(output),
-        "run_id": "20260131T000000Z-0123abcd",
-        "run_date": "2026-01-31",
-        "started_at": datetime.datetime.now(datetime.UTC),
-        "inputs": ("in",),
-        "settings": ScoreSettings(),
-        "model": "tiny",
-        "model_hash": "0" * 16,
-        "model_contract": "{}",
-        "options": "[]",
-        "versions": "{}",
-        "part_rows": 2,
-    }
-    return RunPlan(**{**values, **changes})
 
 
 def tally_of(indices):

@@ -18,8 +18,8 @@ from emobeam.pipelines import flink
 from emobeam.pipelines import score as score_module
 from emobeam.pipelines.score import ScoreError
 from emobeam.pipelines.transforms import ScoreArchive
-from tests.pipelines.test_pipeline import a_run, run_score
 from tests.support.paths import ROOT
+from tests.support.runs import a_run, run_score
 
 #: What Flink, Spark and Dataflow carry out themselves; all else is made of these.
 PRIMITIVES = {f"beam:transform:{name}:v1" for name in ("impulse", "pardo", "group_by_key", "flatten")}
