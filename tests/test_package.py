@@ -100,9 +100,15 @@ def test_a_flex_template_asks_for_flags_that_there_are():
 
     from emobeam.schemas.settings import add_score_arguments
 
-    parser = argparse.ArgumentParser()
-    add_score_arguments(parser)
-    flags = {flag.removeprefix("--"): action for action in parser._actions for flag in action.option_strings}
+    flags = {}
+
+    class Parser(argparse.ArgumentParser):
+        def add_argument(self, *names, **options):
+            action = super().add_argument(*names, **options)
+            flags.update(dict.fromkeys((name.removeprefix("--") for name in names), action))
+            return action
+
+    add_score_arguments(Parser())
     metadata = json.loads((ROOT / "deploy" / "dataflow" / "metadata.json").read_text())
     for parameter in metadata["parameters"]:
         action = flags[parameter["name"]]

@@ -30,7 +30,8 @@ _TRAIN_ONLY = {
 }  # fmt: skip
 
 
-def _parser() -> argparse.ArgumentParser:
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command and its sub-commands."""
     parser = argparse.ArgumentParser(
         prog="emobeam",
         description="Score archives of speech recordings for emotion and gender.",
@@ -95,7 +96,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code, as ``--help`` lists them."""
-    parser = _parser()
+    parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
     if rest and arguments.command not in ("score", "plan"):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")

@@ -138,7 +138,7 @@ def test_on_a_terminal_there_is_progress_and_a_summary(tmp_path, tiny_path):
 def test_flags_may_stand_in_a_file(tmp_path):
     options = tmp_path / "options"
     options.write_text('--runner=FlinkRunner\n--environment_config={"command": "emobeam-worker"}\n')
-    arguments, rest = command._parser().parse_known_args(["score", "--input", "a", f"@{options}", "--output", "b"])
+    arguments, rest = command.make_parser().parse_known_args(["score", "--input", "a", f"@{options}", "--output", "b"])
     assert (arguments.input, arguments.output) == (["a"], "b")
     assert rest == ["--runner=FlinkRunner", '--environment_config={"command": "emobeam-worker"}']
 

@@ -3,7 +3,7 @@
 import pytest
 
 from emobeam.schemas import tables
-from emobeam.scoring.recording import _EMPTY_ROW
+from emobeam.scoring import score_recording
 
 
 @pytest.mark.parametrize("schema", [tables.FILES, tables.SEGMENTS, tables.RUNS])
@@ -13,5 +13,7 @@ def test_every_column_says_what_it_means(schema):
     assert not {"run_id", "run_date"} & set(schema.names)
 
 
-def test_rows_have_the_columns_of_the_files_table():
-    assert list(_EMPTY_ROW) == tables.FILES.names
+def test_rows_have_the_columns_of_the_files_table(tiny, samples):
+    for recording in (b"no sound", samples[0]):
+        (row,) = score_recording(recording, tiny).files
+        assert list(row) == tables.FILES.names
