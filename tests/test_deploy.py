@@ -59,7 +59,7 @@ def flags_of(call):
     """The flags of `emobeam score`, parsed by the command itself."""
     from emobeam.cli import main as command
 
-    return command._parser().parse_args(shlex.split(call))
+    return command.make_parser().parse_args(shlex.split(call))
 
 
 # cron

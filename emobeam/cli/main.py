@@ -42,6 +42,7 @@ class _Command:
         What runs it: a function of the arguments that returns the exit code.
     description : str
         Default: its help.
+    epilog : str
     takes_beam_flags : bool
         Whether flags that it does not have are Beam's, and handed to the function.
     """
@@ -52,6 +53,7 @@ class _Command:
     module: str
     function: str = "run"
     description: str | None = None
+    epilog: str | None = None
     takes_beam_flags: bool = False
 
     def run(self, arguments: argparse.Namespace, rest: Sequence[str]) -> int:
@@ -78,7 +80,7 @@ _COMMANDS = {
     for command in (
         _Command(
             "score", "score recordings into Parquet tables", flags.add_score_arguments, "emobeam.cli.score",
-            description=_SCORE, takes_beam_flags=True,
+            description=_SCORE, epilog=_EXIT_CODES, takes_beam_flags=True,
         ),
         _Command("show", "print the newest results of an output", flags.add_show_arguments, "emobeam.cli.show"),
         _Command(
@@ -116,8 +118,8 @@ _COMMANDS = {
 }  # fmt: skip
 
 
-def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentParser]]:
-    """Return the parser of the command, and those of its sub-commands by name."""
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command and its sub-commands."""
     parser = argparse.ArgumentParser(
         prog="emobeam",
         description="Score archives of speech recordings for emotion and gender.",
@@ -128,30 +130,27 @@ def _parsers() -> tuple[argparse.ArgumentParser, dict[str, argparse.ArgumentPars
     )
     parser.add_argument("--version", action="version", version=f"emobeam {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    by_name = {}
     for command in _COMMANDS.values():
-        by_name[command.name] = commands.add_parser(
+        subparser = commands.add_parser(
             command.name,
             help=command.help,
             description=command.description or command.help,
-            epilog=_EXIT_CODES if command.takes_beam_flags else None,
-            formatter_class=argparse.RawDescriptionHelpFormatter if command.description == _SCORE
-            else argparse.HelpFormatter,
+            epilog=command.epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter if command.epilog else argparse.HelpFormatter,
             allow_abbrev=False,
-        )  # fmt: skip
-        command.add_arguments(by_name[command.name])
-    by_name["help"] = commands.add_parser("help", help="print this help, or a command's", allow_abbrev=False)
-    by_name["help"].add_argument("topic", nargs="?", choices=sorted(_COMMANDS), metavar="COMMAND", help="a command")
-    return parser, by_name
+        )
+        command.add_arguments(subparser)
+    topics = commands.add_parser("help", help="print this help, or that of a command", allow_abbrev=False)
+    topics.add_argument("topic", nargs="?", choices=sorted(_COMMANDS), metavar="COMMAND", help="a command")
+    return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code, as ``--help`` lists them."""
-    parser, by_name = _parsers()
+    parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
     if arguments.command == "help":
-        (by_name[arguments.topic] if arguments.topic else parser).print_help()
-        return 0
+        parser.parse_args([arguments.topic, "--help"] if arguments.topic else ["--help"])
     command = _COMMANDS[arguments.command]
     if rest and not command.takes_beam_flags:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")

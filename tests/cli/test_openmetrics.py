@@ -4,15 +4,11 @@ import os
 import stat
 
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from emobeam.cli import main as command
 from emobeam.pipelines import score
 from emobeam.pipelines.score import ScoreError
-
-
-def families(path):
-    return list(text_string_to_metric_families(path.read_text()))
+from tests.support.openmetrics import families
 
 
 def samples(path, **labels):

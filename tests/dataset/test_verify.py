@@ -6,9 +6,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipelines.test_pipeline import run_score
 from tests.support import factory
 from tests.support.nights import wrong_in
+from tests.support.runs import run_score
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,10 @@ from emobeam import storage
 from emobeam.dataset import transaction
 from emobeam.dataset.run_plan import RunPlan
 from emobeam.pipelines import flink
-from emobeam.pipelines import score as score_module
 from emobeam.pipelines.score import ScoreError
 from emobeam.pipelines.transforms import ScoreArchive
-from tests.pipelines.test_pipeline import a_run, run_score
 from tests.support.paths import ROOT
+from tests.support.runs import a_run, run_score
 
 #: What Flink, Spark and Dataflow carry out themselves; all else is made of these.
 PRIMITIVES = {f"beam:transform:{name}:v1" for name in ("impulse", "pardo", "group_by_key", "flatten")}
@@ -172,23 +171,6 @@ def test_a_job_server_that_is_not_there_is_told_in_a_line(tmp_path):
     assert not (tmp_path / "out" / "_staging").exists()
 
 
-@pytest.mark.parametrize("stubborn", [False, True])
-def test_flink_is_asked_once_to_cancel_the_job_of_that_name_alone(monkeypatch, stubborn):
-    jobs = {"1": ["mine", "FINISHED"], "2": ["mine", "RUNNING"], "3": ["other", "RUNNING"]}
-    asked = []
-
-    def request(method, url):
-        assert url.startswith("http://localhost:8081/jobs/")
-        if method == "PATCH":
-            asked.append(url.removeprefix("http://localhost:8081/jobs/"))
-            jobs["2"][1] = "CANCELLING" if stubborn else "CANCELED"
-        return {"jobs": [{"jid": jid, "name": name, "state": state} for jid, (name, state) in jobs.items()]}
-
-    monkeypatch.setattr(flink, "_request", request)
-    assert flink.cancel("localhost:8081", "mine", patience_s=1.0) is not stubborn
-    assert asked == ["2?mode=cancel"]
-
-
 def test_an_interrupt_while_a_job_is_handed_over_cancels_it_by_name(tmp_path, monkeypatch):
     cancelled = []
     monkeypatch.setattr(flink, "cancel", lambda master, name, **_: cancelled.append((master, name)) or True)
@@ -196,7 +178,7 @@ def test_an_interrupt_while_a_job_is_handed_over_cancels_it_by_name(tmp_path, mo
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(score_module, "_submit", interrupted)
+    monkeypatch.setattr(beam.Pipeline, "run", interrupted)
     flags = ["--runner", "FlinkRunner", "--flink_master", "host:8081"]
     with pytest.raises(KeyboardInterrupt):
         run_score("--input", ROOT / "samples", "--output", tmp_path / "out", *flags)

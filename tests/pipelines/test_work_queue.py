@@ -34,7 +34,7 @@ def test_handfuls_spare_elements_and_leave_every_worker_some(recordings):
     assert size == DEALT_AT_ONCE or (size + 1) * 64 > recordings
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(dealt=st.lists(st.integers(0, 200), min_size=1, max_size=4), kept=st.integers(0, 64))
 def test_each_recording_is_taken_once(dealt, kept):
     pile = WorkQueue(kept)

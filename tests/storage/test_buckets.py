@@ -18,11 +18,11 @@ from emobeam.cli import main as command
 from emobeam.dataset.verify import verify
 from emobeam.scoring import score_recording
 from emobeam.storage import StorageError, buckets, ranges
-from tests.conftest import BUCKETS
-from tests.pipelines.test_pipeline import run_score
 from tests.support import factory, walk
 from tests.support.paths import ROOT
 from tests.support.proxy import Answer, Cut, Hang, Proxy, Slow, first_times
+from tests.support.runs import run_score
+from tests.support.servers import BUCKETS
 
 pytestmark = pytest.mark.timeout(900)  # kills cost whole runs, and leases that must end
 

@@ -13,8 +13,8 @@ from emobeam import storage
 from emobeam.dataset import transaction
 from emobeam.pipelines.score import ScoreError
 from emobeam.storage import StorageError, locks
-from tests.conftest import BUCKETS
 from tests.support.paths import ROOT
+from tests.support.servers import BUCKETS
 
 
 def test_a_second_writer_is_told_who_writes(night, tmp_path):

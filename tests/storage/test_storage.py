@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from emobeam import storage
 from emobeam.storage import StorageError, buckets, ranges
-from tests.conftest import BUCKETS
 from tests.support.paths import ROOT
+from tests.support.servers import BUCKETS
 
 ENDINGS = {".wav", ".mp3", ".flac", ".ogg", ".m4a"}
 

@@ -250,7 +250,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         counts = " | ".join(str(row[f"files_{name}"]) for name in names)
         lines.append(
-            f"| {row['run_date']} | {row['outcome']} | {counts} | {row['audio_duration_s']:.0f} | {row['wall_time_s']:.1f} |"
+            f"| {row['run_date']} | {row['outcome']} | {counts} "
+            f"| {row['audio_duration_s']:.0f} | {row['wall_time_s']:.1f} |"
         )
     return "\n".join(lines)
 

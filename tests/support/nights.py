@@ -12,8 +12,8 @@ from emobeam.dataset.layout import committed_runs
 from emobeam.dataset.parts import PartWriter
 from emobeam.dataset.verify import verify
 from emobeam.scoring import FileResult, score_recording
-from tests.pipelines.test_pipeline import a_run, files_of
 from tests.support.paths import ROOT
+from tests.support.runs import a_run, files_of
 
 
 def outcomes(out):

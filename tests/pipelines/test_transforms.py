@@ -1,0 +1,38 @@
+"""Listing, as the pipeline does it."""
+
+import apache_beam as beam
+import pytest
+from apache_beam.testing.util import assert_that, equal_to
+
+from emobeam.dataset import skip
+from emobeam.dataset.skip import ListingCounts
+from emobeam.pipelines.transforms import LISTING_COUNTS, LargestFirst, ToScore
+from tests.support import factory
+from tests.support.runs import a_run
+
+
+def test_listing_yields_each_once_the_largest_first_and_counts(tmp_path):
+    archive = tmp_path / "in"
+    for index in range(8):
+        factory.write_wav(archive / f"{index}.wav", factory.voice(1 + index % 5, seed=index))
+    run = a_run(tmp_path, inputs=(str(archive), f"{archive}/*.wav"))
+    with beam.Pipeline("FnApiRunner") as pipeline:
+        decided = pipeline | ToScore(run)
+        sizes = (
+            decided.to_score
+            | beam.GroupByKey()
+            | beam.ParDo(LargestFirst(run.run_id))
+            | beam.FlatMap(lambda batch: [found.size_bytes for found in skip.unpack([batch])])
+            | beam.combiners.ToList()
+        )
+        tally = decided[LISTING_COUNTS] | beam.CombineGlobally(ListingCounts.total)
+        assert_that(
+            tally | beam.Map(lambda tally: (tally.listed, tally.new, tally.skipped)),
+            equal_to([(8, 8, 0)]),
+            label="tally",
+        )
+        assert_that(
+            sizes,
+            lambda lists: [s for s in lists if s != sorted(s, reverse=True)] and pytest.fail(str(lists)),
+            label="sizes",
+        )
