@@ -71,8 +71,8 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics-file",
         metavar="PATH",
-        help="at the end of every run, also of one that fails, write its figures there as OpenMetrics; for node exporter, "
-        "a name in its textfile folder that ends in .prom, one for each output",
+        help="at the end of every run, also of one that fails, write its figures there as OpenMetrics; for node "
+        "exporter, a name in its textfile folder that ends in .prom, one for each output",
     )
     parser.add_argument(
         "--run-date",
