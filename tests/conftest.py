@@ -77,7 +77,7 @@ def a_bucket() -> Iterator[Callable[[str], str]]:
 
     yield on
     for prefix in prefixes:
-        buckets._store.cache_clear()
+        buckets.reset_stores()
         storage.remove_tree(prefix)
 
 
@@ -99,7 +99,7 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-#: Kinds of buckets: obstore's own in memory, and servers.
+#: Kinds of object stores: the one in memory, and buckets on servers.
 BUCKETS = ["memory", *(pytest.param(kind, marks=getattr(pytest.mark, kind)) for kind in ("s3", "gcs", "az"))]
 
 
