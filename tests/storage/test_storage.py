@@ -90,18 +90,24 @@ def test_globs(base):
         ("**.wav", ["top.wav"]),
         ("x/o**", ["one.wav"]),
         ("**/y/*", ["three.wav"]),
-        ("x/**/*.wav", ["[a].wav", "a\\b.wav", "one.wav", "three.wav"]),
+        ("x/**/*.wav", ["[a].wav", "one.wav", "three.wav"]),
         ("x[!t]*.wav", []),
         ("x/[!]", []),
         ("x/[[]a[]].wav", ["[a].wav"]),
-        ("x/a\\*.wav", ["a\\b.wav"]),
         ("x/{one,two}*.wav", []),
         ("x/!*", []),
     ],
 )
 def test_globs_match_in_object_stores_what_they_match_in_folders(base, pattern, matches):
-    put(base, "top.wav", "x/one.wav", "x/y/three.wav", "x/%5Ba%5D.wav", "x/a%5Cb.wav")
-    assert listed(f"{base}/{quote(pattern, safe='/*?[]!{},')}") == matches
+    put(base, "top.wav", "x/one.wav", "x/y/three.wav", "x/%5Ba%5D.wav")
+    assert listed(f"{base}/{pattern}") == matches
+
+
+def test_a_backslash_in_a_glob_is_a_character(base):
+    if base.startswith("az://"):
+        pytest.skip("Azure reads a backslash in a key as a slash")
+    put(base, "a%5Cb.wav", "a%2Ab.wav")
+    assert listed(f"{base}/a%5C*.wav") == ["a\\b.wav"]
 
 
 def test_a_key_has_a_uri_that_leads_back_to_it(base):
