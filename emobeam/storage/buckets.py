@@ -16,7 +16,8 @@ from typing import Any, cast
 
 from emobeam.storage import fault_points
 from emobeam.storage.entries import ListedFile, ObjectVersion, StorageError
-from emobeam.storage.objects import ObjectBackend, changed_error, not_found_error, object_uri, split_uri
+from emobeam.storage.objects import ObjectBackend, changed_error, not_found_error
+from emobeam.storage.uris import object_uri, split_uri
 
 REQUEST_S = 20
 RETRY_S = 35

@@ -8,7 +8,8 @@ from collections.abc import Iterator
 
 from emobeam.storage import fault_points
 from emobeam.storage.entries import ListedFile, ObjectVersion, StorageError
-from emobeam.storage.objects import ObjectBackend, changed_error, not_found_error, object_uri, split_uri
+from emobeam.storage.objects import ObjectBackend, changed_error, not_found_error
+from emobeam.storage.uris import object_uri, split_uri
 
 
 @dataclasses.dataclass(frozen=True, slots=True)

@@ -1,7 +1,4 @@
-"""What buckets and the store in memory share: listing by prefix and glob, ranged reads, leases.
-
-A uri is ``scheme://bucket/key`` with the key percent-encoded.
-"""
+"""What buckets and the store in memory share: listing by prefix and glob, ranged reads, leases."""
 
 import abc
 import dataclasses
@@ -9,24 +6,11 @@ import re
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from typing import BinaryIO
-from urllib.parse import quote, unquote
 
 from emobeam.storage import locks, ranges
 from emobeam.storage.backend import Lock, StorageBackend
 from emobeam.storage.entries import ListedFile, ObjectVersion, StorageError
-from emobeam.storage.uris import GLOB_CHARACTER, extension_of
-
-
-def split_uri(uri: str) -> tuple[str, str]:
-    """Return the uri of the bucket and the decoded key."""
-    scheme, _, rest = uri.partition("://")
-    bucket, _, key = rest.partition("/")
-    return f"{scheme}://{bucket}", unquote(key)
-
-
-def object_uri(root: str, key: str) -> str:
-    """Return the uri of a key in a bucket."""
-    return f"{root}/{quote(key)}"
+from emobeam.storage.uris import GLOB_CHARACTER, extension_of, object_uri, split_uri
 
 
 def not_found_error(uri: str) -> StorageError:
@@ -99,7 +83,7 @@ class ObjectBackend(StorageBackend, abc.ABC):
         """List an object, a prefix or a glob; see `storage.list_input`."""
         root, key = split_uri(pattern)
         if key and not key.endswith("/"):
-            entry = self.stat(pattern)
+            entry = self.stat(object_uri(root, key))
             if entry.kind == "recording":
                 yield entry
                 return

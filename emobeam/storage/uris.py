@@ -2,7 +2,7 @@
 
 import os
 import re
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
 #: Schemes of object stores. ``memory`` is for tests and stays out of messages.
 BUCKET_SCHEMES = ("s3", "gs", "az", "memory")
@@ -42,9 +42,10 @@ def is_bucket(text: str) -> bool:
 
 
 def canonical(name: str | bytes | os.PathLike[str], *, base: str | None = None) -> str:
-    """Return the uri of a path or uri: absolute, percent-encoded, without ``.`` and ``..``.
+    """Return the one uri of a path or uri: percent-encoded, and for a file absolute, without ``.`` and ``..``.
 
-    Symbolic links are not resolved: a recording keeps the name that its user gives it.
+    Symbolic links are not resolved: a recording keeps the name that its user gives it. A key has the same uri whether
+    its spaces and other characters are given as they are or percent-encoded.
 
     Parameters
     ----------
@@ -60,7 +61,8 @@ def canonical(name: str | bytes | os.PathLike[str], *, base: str | None = None) 
     raw = os.fsencode(name)
     text = os.fsdecode(name)
     if is_bucket(text):
-        return text
+        root, key = split_uri(text)
+        return object_uri(root, key) if key else text
     if text.startswith("file://"):
         raw = unquote_to_bytes(text.removeprefix("file://"))
     if base is not None and not raw.startswith(b"/"):
@@ -81,6 +83,18 @@ def path_of(uri: str) -> str:
     if not uri.startswith("file://"):
         raise ValueError(f"{uri!r} is not a file:// uri")
     return os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Return the uri of the bucket and the decoded key of an object's uri, ``scheme://bucket/key``."""
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    return f"{scheme}://{bucket}", unquote(key)
+
+
+def object_uri(root: str, key: str) -> str:
+    """Return the uri of a key in a bucket."""
+    return f"{root}/{quote(key)}"
 
 
 def join(base: str, *parts: str) -> str:

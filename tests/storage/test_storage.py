@@ -110,11 +110,16 @@ def test_a_backslash_in_a_glob_is_a_character(base):
     assert listed(f"{base}/a%5C*.wav") == ["a\\b.wav"]
 
 
-def test_a_key_has_a_uri_that_leads_back_to_it(base):
-    put(base, "a%20b%23%3F%2541.wav")
-    (entry,) = storage.list_input(base, EXTENSIONS)
-    assert storage.name_of(entry.uri) == "a b#?%41.wav"
-    assert storage.read(entry.uri) == storage.read(f"{base}/a%20b%23%3F%2541.wav")
+@pytest.mark.parametrize("spelling", ["a b+c=é.wav", "a%20b%2Bc%3D%C3%A9.wav", "a%20b+c=%c3%a9.wav"])
+def test_a_name_has_one_uri_however_it_is_spelled(base, spelling):
+    storage.write(f"{base}/{quote('a b+c=é.wav')}", b"sound")
+    storage.write(f"{base}/list.txt", f"{base}/{spelling}\n".encode())
+    (entry,) = storage.list_input(base, {".wav"})
+    assert storage.name_of(entry.uri) == "a b+c=é.wav"
+    assert storage.canonical(f"{base}/{spelling}") == entry.uri
+    assert storage.read(f"{base}/{spelling}") == b"sound"
+    for pattern in (f"{base}/{spelling}", f"{base}/list.txt"):
+        assert [listed.uri for listed in storage.list_input(pattern, {".wav"})] == [entry.uri]
 
 
 def test_a_named_file_is_listed_whatever_its_extension(base):
