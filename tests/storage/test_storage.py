@@ -3,6 +3,7 @@ import os
 import subprocess
 import sys
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from urllib.parse import quote
 
 import obstore
@@ -244,6 +245,33 @@ def test_writes_replace_whole_objects_or_only_create_them(base):
     assert caught.value.code == "exists"
     assert storage.read(f"{base}/t/x") == b"2"
     assert storage.names(f"{base}/t") == ["x"], "no temporary file stays behind"
+
+
+def test_only_one_of_several_writers_creates_an_object(base):
+    def create(number):
+        try:
+            storage.write(f"{base}/x", str(number).encode(), if_absent=True)
+        except StorageError as error:
+            assert error.code == "exists"
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        created = list(pool.map(create, range(16)))
+    assert created.count(True) == 1
+    assert storage.read(f"{base}/x") == str(created.index(True)).encode()
+
+
+def test_the_store_in_memory_needs_no_client_of_buckets():
+    program = (
+        "import sys\n"
+        "from emobeam import storage\n"
+        "with storage.lock('memory://x/lock'): storage.write('memory://x/y', b'z')\n"
+        "storage.move('memory://x/y', 'memory://x/z/y'); storage.remove_tree('memory://x/z')\n"
+        "print(storage.names('memory://x'), 'obstore' in sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.stdout == "[] False\n", done.stderr
 
 
 def test_moves_can_be_repeated(base):
