@@ -42,8 +42,8 @@ class ListedFile:
     uri : str
     kind : {"recording", "hidden", "broken"}
         ``recording``: to be scored. ``hidden``: a recording by its extension, whose name, or that of a folder above it
-        in the folder that is listed, starts with a dot: counted, not scored. ``broken``: cannot be reached (a dangling link, an unreadable folder, a device);
-        `error` says why.
+        in the folder that is listed, starts with a dot: counted, not scored. ``broken``: cannot be reached (a dangling
+        link, an unreadable folder, a device); `error` says why.
     size_bytes : int or None
     modified_at : datetime or None
         In UTC.

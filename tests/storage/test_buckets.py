@@ -288,6 +288,15 @@ def test_a_run_survives_that_every_request_fails_once(proxy, s3, archive, tiny_p
     assert run_score("--input", f"{base}/in", "--output", f"{base}/out", *flags)["files_processed"] == 0
 
 
+LASTING_FAULTS = {
+    "0.wav": Answer(503),
+    "1.wav": Answer(500),
+    "2.wav": Answer(429),
+    "3.wav": Hang(),
+    "4.wav": Answer(400, "ExpiredToken"),
+}
+
+
 @pytest.mark.s3
 def test_faults_that_last_fail_recordings_that_the_next_run_retries(
     proxy, direct_store, s3, long_wav, tiny_path, archive
@@ -299,13 +308,6 @@ def test_faults_that_last_fail_recordings_that_the_next_run_retries(
     fill(s3, archive)
     for name in ("replaced.wav", "removed.wav"):
         storage.write(f"{s3}/in/{name}", long_wav)
-    always = {
-        "0.wav": Answer(503),
-        "1.wav": Answer(500),
-        "2.wav": Answer(429),
-        "3.wav": Hang(),
-        "4.wav": Answer(400, "ExpiredToken"),
-    }
 
     @functools.cache  # once each
     def change(key):
@@ -320,7 +322,7 @@ def test_faults_that_last_fail_recordings_that_the_next_run_retries(
             return None
         if name.startswith("re") and request.first:
             change(request.key)
-        return always.get(name)
+        return LASTING_FAULTS.get(name)
 
     proxy.fault = fault
     flags = ("--input", f"{s3}/in", "--output", f"{s3}/out", "--model", tiny_path, "--direct_num_workers", "1")
