@@ -7,8 +7,8 @@ from typing import BinaryIO, Protocol
 from emobeam.storage.entries import ListedFile
 
 
-class Lock(Protocol):
-    """A lock that this process holds."""
+class Lock:
+    """A lock that this process holds, and that it cannot lose before it ends or releases it; leases can be lost."""
 
     def check(self) -> None:
         """Make sure that this process still holds the lock.

@@ -91,13 +91,6 @@ def _busy_error(place: str, owner: _Owner, hint: str) -> StorageError:
     return StorageError("busy", f"{folder} is being written by {owner}; {hint}")
 
 
-class _FileLock:
-    """A flock, which lasts as long as its process."""
-
-    def check(self) -> None:
-        """See `Lock.check`."""
-
-
 @contextlib.contextmanager
 def lock_file(path: str) -> Iterator[Lock]:
     """Hold a flock on a file; see `storage.lock`."""
@@ -106,7 +99,7 @@ def lock_file(path: str) -> Iterator[Lock]:
         fault_points.watch("lock", path)
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, _this_process().to_json(), 0)
-        yield _FileLock()
+        yield Lock()
     finally:
         # Removed before the flock is released: a process that opened it meanwhile sees that the name is gone and
         # tries again.
@@ -158,7 +151,7 @@ def lock_file_owner(path: str) -> str | None:
     return None
 
 
-class Lease:
+class Lease(Lock):
     """A lease on an object, renewed by a thread.
 
     Parameters
