@@ -1,6 +1,5 @@
 """Every bad input has a row that says what is wrong and what to do, and none costs another."""
 
-import argparse
 import contextlib
 import http.server
 import io
@@ -17,13 +16,13 @@ import pytest
 
 from emobeam import storage
 from emobeam.audio.decode import EXTENSIONS
-from emobeam.pipelines.score import score
-from emobeam.schemas.settings import ScoreSettings, add_score_arguments
+from emobeam.schemas.settings import ScoreSettings
 from emobeam.schemas.tables import STATUSES
 from emobeam.scoring import load_model, score_recording
 from emobeam.scoring.sandbox import ProcessOptions, ScoringProcess
 from tests.support import factory, hostile
 from tests.support.paths import ROOT
+from tests.support.runs import run_score
 
 BROKEN = "Broken, odd and hostile recordings"
 NAMES = "Names, links and permissions"
@@ -48,10 +47,7 @@ ODD_NAMES = {
 
 
 def files_of(archive, out, model):
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    add_score_arguments(parser)
-    flags = ["--input", archive, "--output", out, "--model", model]
-    row = score(*parser.parse_known_args([str(flag) for flag in flags]))
+    row = run_score("--input", archive, "--output", out, "--model", model)
     files = ds.dataset(out / "files", partitioning="hive").to_table().to_pylist()
     assert row["files_listed"] == row["files_processed"] == len(files)
     return {storage.path_of(file["uri"]): file for file in files}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.docs.test_readme import emobeam
+from tests.support.command import emobeam
 from tests.support.paths import ROOT
 
 CALL = ROOT / "samples" / "en_call_two_channels.flac"

@@ -7,6 +7,7 @@ import pytest
 from emobeam import storage
 from tests.support import month, walk
 from tests.support.nights import wrong_in
+from tests.support.openmetrics import families
 
 ROOT = month.ROOT
 
@@ -87,8 +88,6 @@ def test_after_a_month_the_tables_are_those_of_one_run(place_and_outage, tmp_pat
     assert [row["files_forgotten"] for row in nights] == [int(day > month.FORGET) for day in range(1, 31)]
 
     # And so does the file for Prometheus, but for the run that was killed.
-    from tests.cli.test_openmetrics import families
-
     totals = {
         (sample.name, sample.labels.get("exit_code") or sample.labels.get("status")): sample.value
         for family in families(place.metrics)
