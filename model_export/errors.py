@@ -11,6 +11,10 @@ class CorpusError(ModelExportError):
     """A corpus cannot be read: its folder, a file's name, or its table of speakers."""
 
 
+class DownloadError(ModelExportError):
+    """A corpus cannot be downloaded or unpacked."""
+
+
 class RunError(ModelExportError):
     """A training run's folder is not what it should be."""
 

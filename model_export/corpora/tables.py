@@ -1,7 +1,7 @@
 """The corpora as tables, read from file names: one row a clip.
 
 `read_corpora` takes the layout of the official downloads and any other that keeps the file names: folders are
-searched through and through, and the kind of audio file does not matter.
+searched with all folders below them, and the kind of audio file does not matter.
 """
 
 import csv
@@ -71,15 +71,15 @@ def read_corpus(name: str, folder: Path | str) -> pd.DataFrame:
     ----------
     name : {"ravdess", "ravdess_song", "crema_d"}
     folder : path
-        Searched through and through. Hidden files are passed over. Two files of one name (RAVDESS is often unpacked
-        with a second copy of itself inside) are one clip: the first by path is taken.
+        Searched with all folders below it. Hidden files and folders are skipped. Two files of one name (RAVDESS is
+        often unpacked with a second copy of itself inside) are one clip: the first by path is taken.
 
     Returns
     -------
     pandas.DataFrame
         One row a clip, sorted by path, with the columns `COLUMNS`. ``clip`` is the file's name without its ending,
         unique over all corpora. ``actor`` is unique over all corpora and the same
-        for one person's speech and song (``ravdess_07``); ``age`` is in years and null where the corpus tells none.
+        for one person's speech and song (``ravdess_07``); ``age`` is in years and null where the corpus states none.
 
     Raises
     ------
@@ -94,7 +94,8 @@ def read_corpus(name: str, folder: Path | str) -> pd.DataFrame:
         raise CorpusError(f"the folder of corpus {name}, {root}, does not exist; check the path after --corpus {name}=")
     files: dict[str, Path] = {}
     for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in _ENDINGS and not path.name.startswith(".") and path.is_file():
+        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+        if path.suffix.lower() in _ENDINGS and not hidden and path.is_file():
             files.setdefault(path.stem, path)
     rows = _READERS[name](name, root, list(files.values()))
     if not rows:
@@ -190,11 +191,10 @@ def _read_crema_d(name: str, root: Path, paths: list[Path]) -> list[dict[str, An
 
 def _crema_d_speakers(root: Path) -> dict[str, tuple[str, int]]:
     # The official download keeps the table beside AudioWAV, which may be the folder that was named.
-    found = [*sorted(root.rglob(_DEMOGRAPHICS)), root.parent / _DEMOGRAPHICS]
-    table = found[0]
+    table = [*sorted(root.rglob(_DEMOGRAPHICS)), root.parent / _DEMOGRAPHICS][0]
     if not table.is_file():
         raise CorpusError(
-            f"{_DEMOGRAPHICS} is neither in {root} nor beside it; copy it there from the CREMA-D download: it tells "
+            f"{_DEMOGRAPHICS} is neither in {root} nor beside it; copy it there from the CREMA-D download: it states "
             "each actor's sex and age"
         )
     speakers = {}
