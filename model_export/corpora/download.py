@@ -152,6 +152,8 @@ def _fetch_files(
         urls={} if url else {name: rest[0] for name, _, _, *rest in lines if rest},
         retry_if_failed=RETRIES,
     )
+    for name in missing:  # pooch makes folders too, but fails if two threads make one at once
+        (work / "files" / name).parent.mkdir(parents=True, exist_ok=True)
     remedy = "run it again, which keeps the finished files, or give a mirror with --url"
 
     def fetch_one(name: str) -> None:
