@@ -42,8 +42,7 @@ def write_card(run_folder: Path, exported: Exported, *, results: Path | None = N
     run_folder : Path
     exported : Exported
     results : Path or None
-        Folder of protocols' results (`trials`): what networks of the same recipe are worth, for a run that held
-        nobody out.
+        Folder of protocols' results (`trials`) with networks of the same recipe, for a run without holdout.
 
     Returns
     -------
@@ -53,8 +52,7 @@ def write_card(run_folder: Path, exported: Exported, *, results: Path | None = N
     Raises
     ------
     RunError
-        If the run has not been evaluated, or held nobody out and `results` lacks its protocol: a card without
-        figures says nothing.
+        If the run has not been evaluated, or has no holdout and `results` lacks its protocol.
     """
     run = read_run(run_folder)
     if run["split"]["test"]:
@@ -95,7 +93,7 @@ def card(
     evaluation : mapping or None
         Content of ``evaluation.json``, for a run that held actors out.
     protocols : mapping of name to results, or None
-        Results of protocols (`result_tables.read_protocols`), for a run that held nobody out; the headline first.
+        Results of protocols (`result_tables.read_protocols`), for a run without holdout; the headline first.
     """
     stages = _stages(run)
     clips = {corpus: number for stage in stages for corpus, number in stage["clips"].items()}
