@@ -1,4 +1,4 @@
-"""What `emobeam train`, `evaluate` and `export` tell their user in one line."""
+"""Errors of `emobeam fetch`, `explore`, `train`, `evaluate` and `export`; each message is one line."""
 
 from emobeam.errors import EmobeamError
 
