@@ -11,6 +11,7 @@ PACKAGES = find_packages(include=["emobeam", "emobeam.*"])
 
 TRAIN = [
     "audiomentations>=0.43,<1",
+    "jinja2>=3.1,<4",
     "keras>=3.10,<4",
     "librosa>=0.11,<1",
     "matplotlib>=3.9,<4",
@@ -81,7 +82,8 @@ setup(
     package_data={
         "emobeam": ["py.typed"],
         "emobeam.models": ["*.onnx", "*.md"],
-        "emobeam.model_export.corpora": ["*.json"],
+        "emobeam.model_export.corpora": ["*.json", "*.txt.gz"],
+        "emobeam.model_export.reports": ["templates/*.j2"],
     },
     entry_points={"console_scripts": ["emobeam=emobeam.cli.main:run"]},
     install_requires=[
