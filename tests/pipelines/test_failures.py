@@ -92,7 +92,7 @@ def test_an_interrupted_run_leaves_nothing(archive, tiny_path, tmp_path):
     )  # fmt: skip
     wait_for(process, lambda: any((tmp_path / "out" / "_staging").glob("*/run.json")))
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     assert process.returncode == 130, errors
     assert errors.strip().splitlines()[-1] == "interrupted"
     assert not (tmp_path / "out" / "_staging").exists()
@@ -107,7 +107,7 @@ def test_an_interrupted_run_leaves_no_staging_and_no_process(archive, tiny_path,
     wait_for(process, lambda: list((tmp_path / "out" / "_staging").glob("*/files/part-*")))
     children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
     process.send_signal(getattr(signal, name))
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     assert process.returncode == 130, errors
     assert errors.strip().splitlines()[-1] == "interrupted"
     assert not (tmp_path / "out" / "_staging").exists()

@@ -22,7 +22,7 @@ CACHE = Path(os.environ.get("EMOBEAM_DEPLOY_CACHE", Path.home() / ".cache" / "em
 ENVIRONMENT = os.environ | {"PYTHON": sys.executable, "PYTHONPATH": str(ROOT)}
 
 #: Seconds within which anything here comes to pass, on a machine that is busy with other things.
-LONG_S = 240
+LONG_S = 600
 
 pytestmark = [pytest.mark.flink, pytest.mark.timeout(4 * LONG_S)]
 
