@@ -67,11 +67,11 @@ def test_a_run_that_scored_others_than_it_should_is_not_committed(tmp_path, tiny
     assert not (tmp_path / "files").exists()
 
 
-def test_what_a_killed_run_sealed_is_adopted(tmp_path, tiny):
+def test_what_a_killed_run_sealed_is_recovered(tmp_path, tiny):
     run, parts = killed_run(tmp_path, tiny)
     assert len(parts) == 3
-    (settled,) = commit.recover(run.output, ignored)
-    assert (settled.how, settled.files) == ("recovered", 5)
+    (recovery,) = commit.recover(run.output, ignored)
+    assert (recovery.how, recovery.files) == ("recovered", 5)
     assert uris_of(tmp_path) == [f"file:///{index}" for index in range(5)]
     (committed,) = committed_runs(run.output)
     row = committed.row()
@@ -84,7 +84,7 @@ def test_what_a_killed_run_sealed_is_adopted(tmp_path, tiny):
     assert commit.recover(run.output, ignored) == []
 
 
-def test_only_whole_pairs_are_adopted_and_no_recording_twice(tmp_path, tiny):
+def test_only_whole_pairs_are_recovered_and_no_recording_twice(tmp_path, tiny):
     run, parts = killed_run(tmp_path, tiny, count=8)
     first, second, third, fourth = (part.name for part in parts)
     storage.remove(run.staged_part("segments", first))
@@ -130,7 +130,7 @@ def test_a_lost_lock_stops_a_run_before_it_changes_anything_more(tmp_path, tiny)
     assert transaction.has_manifest(run.output, run.run_id)
 
 
-def test_a_run_that_was_settled_while_it_went_on_does_not_commit(tmp_path, tiny):
+def test_a_run_that_was_recovered_while_it_went_on_does_not_commit(tmp_path, tiny):
     run, parts = killed_run(tmp_path, tiny)
     commit.recover(run.output, ignored)
     with pytest.raises(commit.CommitError, match="was settled by another"):

@@ -1,4 +1,4 @@
-"""Whatever ends a night, and at whatever moment, the next one leaves what an undisturbed one would have left."""
+"""Wherever a night is killed, the next one leaves the tables of a night without a kill."""
 
 import json
 import os
@@ -81,11 +81,11 @@ def test_die_at_every_change_of_a_bucket(tmp_path, monkeypatch):
     wanted = len(walk.rows(undisturbed))
     for kill_at in range(1, 1000):
         output = next(fresh)
-        seen = []
+        changes = []
 
-        def watch(step, place, seen=seen, kill_at=kill_at):
-            seen.append((step, place))
-            if len(seen) >= kill_at:
+        def watch(step, place, changes=changes, kill_at=kill_at):
+            changes.append((step, place))
+            if len(changes) >= kill_at:
                 raise Dead
 
         with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Runs that are interrupted, killed, or run out of room: no rows are lost, and no end is untidy."""
+"""Runs that are interrupted, killed, or run out of room: no rows are lost, and nothing is left behind."""
 
 import os
 import signal
@@ -79,7 +79,7 @@ def test_an_output_that_becomes_unwritable_leaves_nothing(archive, tiny_path, tm
 def test_an_interrupted_run_leaves_nothing(archive, tiny_path, tmp_path):
     """Ctrl-C, in a process group of its own, once the run has begun to write its staging.
 
-    In the microseconds in which it takes the lock or lets it go, the lock's file may stay, held by nobody.
+    In the microseconds in which it acquires or releases the lock, the lock file may stay, without an owner.
     """
     for index in range(400):
         (archive / f"more {index}.wav").symlink_to("0.wav")
@@ -100,7 +100,7 @@ def test_an_interrupted_run_leaves_nothing(archive, tiny_path, tmp_path):
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_run_leaves_no_staging_and_no_process(archive, tiny_path, tmp_path, name):
-    """Only the command itself is told, in the midst of scoring, with parts sealed."""
+    """Only the command itself gets the signal, while it scores and has sealed parts."""
     for index in range(300):
         (archive / f"more {index}.wav").symlink_to("0.wav")
     process = night_process(archive, tmp_path / "out", tiny_path, part_rows=20)

@@ -22,7 +22,7 @@ def test_listing_yields_each_once_the_largest_first_and_counts(tmp_path):
             decided.to_score
             | beam.GroupByKey()
             | beam.ParDo(LargestFirst(run.run_id))
-            | beam.FlatMap(lambda batch: [found.size_bytes for found in skip.unpack([batch])])
+            | beam.FlatMap(lambda batch: [file.size_bytes for file in skip.unpack([batch])])
             | beam.combiners.ToList()
         )
         tally = decided[LISTING_COUNTS] | beam.CombineGlobally(ListingCounts.total)

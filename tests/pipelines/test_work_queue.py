@@ -1,4 +1,4 @@
-"""The pile on which a local run's workers lay what they are dealt: each recording is taken once, by whoever is free."""
+"""The queue that a local run's workers share: each recording is taken once, by the first worker that is free."""
 
 import threading
 
@@ -17,15 +17,15 @@ def recordings(count, first=0, size_bytes=None):
     return [ListedFile(f"memory://{number}", "recording", size_bytes) for number in range(first, first + count)]
 
 
-def drain(pile):
+def drain(queue):
     taken = []
-    while batch := pile.take(_NEVER_S):
+    while batch := queue.take(_NEVER_S):
         taken.extend(batch)
     return taken
 
 
 @given(recordings=st.integers(0, 100_000))
-def test_handfuls_spare_elements_and_leave_every_worker_some(recordings):
+def test_batches_spare_elements_and_leave_every_worker_some(recordings):
     assert work_queue.batch_size("a run that shares nothing", recordings) == 1
     with work_queue.shared("run"):
         size = work_queue.batch_size("run", recordings)
@@ -37,17 +37,17 @@ def test_handfuls_spare_elements_and_leave_every_worker_some(recordings):
 @settings(max_examples=25)
 @given(dealt=st.lists(st.integers(0, 200), min_size=1, max_size=4), kept=st.integers(0, 64))
 def test_each_recording_is_taken_once(dealt, kept):
-    pile = WorkQueue(kept)
+    queue = WorkQueue(kept)
     taken, lock = [], threading.Lock()
 
-    def work(found):
-        pile.begin()
+    def work(file):
+        queue.begin()
         mine = []
-        for one in found:
-            pile.put(one)
-            mine += pile.surplus()
-        pile.end()
-        mine += drain(pile)
+        for one in file:
+            queue.put(one)
+            mine += queue.surplus()
+        queue.end()
+        mine += drain(queue)
         with lock:
             taken.extend(mine)
 
@@ -56,69 +56,69 @@ def test_each_recording_is_taken_once(dealt, kept):
         thread.start()
     for thread in threads:
         thread.join()
-    expected = [found.uri for i, n in enumerate(dealt) for found in recordings(n, 1000 * i)]
-    assert sorted(found.uri for found in taken) == sorted(expected)
+    expected = [file.uri for i, n in enumerate(dealt) for file in recordings(n, 1000 * i)]
+    assert sorted(file.uri for file in taken) == sorted(expected)
 
 
-def test_who_is_free_takes_what_a_slow_worker_was_dealt():
-    pile = WorkQueue(kept=1024)
-    for found in recordings(100):
-        pile.put(found)
-    pile.begin()
-    pile.begin()
-    pile.end()
-    pile.end()
-    slow = pile.take(_NEVER_S)
+def test_a_free_worker_takes_what_a_slow_one_was_dealt():
+    queue = WorkQueue(kept=1024)
+    for file in recordings(100):
+        queue.put(file)
+    queue.begin()
+    queue.begin()
+    queue.end()
+    queue.end()
+    slow = queue.take(_NEVER_S)
     assert 0 < len(slow) < BATCH_SIZE
-    assert len(drain(pile)) == 100 - len(slow)  # while the slow one is still at its first batch
+    assert len(drain(queue)) == 100 - len(slow)  # while the slow one is still at its first batch
 
 
 def test_batches_grow_small_towards_the_end():
-    pile = WorkQueue(kept=1024)
-    pile.begin()
-    pile.begin()
-    for found in recordings(1_000):
-        pile.put(found)
-    pile.end()
-    pile.end()
+    queue = WorkQueue(kept=1024)
+    queue.begin()
+    queue.begin()
+    for file in recordings(1_000):
+        queue.put(file)
+    queue.end()
+    queue.end()
     sizes = []
-    while batch := pile.take(_NEVER_S):
+    while batch := queue.take(_NEVER_S):
         sizes.append(len(batch))
     assert sizes == sorted(sizes, reverse=True)
     assert (sizes[0], sizes[-1]) == (BATCH_SIZE, 1)
 
 
 def test_a_worker_waits_only_as_long_as_another_is_dealt_recordings():
-    pile = WorkQueue(kept=1024)
-    pile.begin()
-    assert pile.take(0.01) is None
-    pile.end()
-    assert pile.take(_NEVER_S) == []
+    queue = WorkQueue(kept=1024)
+    queue.begin()
+    assert queue.take(0.01) is None
+    queue.end()
+    assert queue.take(_NEVER_S) == []
 
 
 def test_alone_a_worker_keeps_nothing_back():
-    pile = work_queue.of("a run that shares nothing")
-    assert pile is not work_queue.of("a run that shares nothing")
-    pile.begin()
+    queue = work_queue.of("a run that shares nothing")
+    assert queue is not work_queue.of("a run that shares nothing")
+    queue.begin()
     taken = []
-    for found in recordings(100):
-        pile.put(found)
-        taken += pile.surplus()
+    for file in recordings(100):
+        queue.put(file)
+        taken += queue.surplus()
     assert len(taken) == BATCH_SIZE
-    pile.end()
-    assert len(drain(pile)) == 100 - BATCH_SIZE
+    queue.end()
+    assert len(drain(queue)) == 100 - BATCH_SIZE
 
 
 def test_long_recordings_go_a_few_at_a_time():
     long = recordings(30, size_bytes=BATCH_BYTES // 3)
     alone, shared = WorkQueue(), WorkQueue(kept=1024)
-    for pile in (alone, shared):
-        pile.begin()
+    for queue in (alone, shared):
+        queue.begin()
     sizes = []
-    for found in long:
-        alone.put(found)
+    for file in long:
+        alone.put(file)
         sizes.append(len(alone.surplus()))
-        shared.put(found)
+        shared.put(file)
         assert shared.surplus() == []
     assert sizes == [0, 0, 0, 4] * 7 + [0, 0]
     shared.end()
@@ -126,7 +126,7 @@ def test_long_recordings_go_a_few_at_a_time():
     assert [len(shared.take(_NEVER_S)) for _ in range(7)] == [4, 4, 4, 4, 3, 2, 2]
 
 
-def test_workers_of_one_run_share_one_pile_as_long_as_it_lasts():
+def test_workers_of_one_run_share_one_queue_as_long_as_it_lasts():
     with work_queue.shared("run"):
         assert work_queue.of("run") is work_queue.of("run")
         assert work_queue.of("run") is not work_queue.of("another")
