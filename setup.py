@@ -1,6 +1,11 @@
 """The package: what pip installs, and what Beam ships to its workers (``--setup_file``)."""
 
+import re
+from pathlib import Path
+
 from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
 
 PACKAGES = find_packages(include=["emobeam", "emobeam.*"])
 
@@ -37,10 +42,41 @@ TEST = [
     *TRAIN,
 ]
 
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "emobeam" / "__init__.py").read_text(), re.MULTILINE)
+assert VERSION is not None, "emobeam/__init__.py has no __version__"
+
+REPOSITORY = "https://github.com/emobeam/emobeam"
+
 setup(
     name="emobeam",
-    version="0.1.0",
+    version=VERSION[1],
     description="Scores archives of speech recordings for emotion and gender: Apache Beam, ONNX, Parquet",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    url=REPOSITORY,
+    project_urls={
+        "Documentation": f"{REPOSITORY}/tree/main/docs",
+        "Changelog": f"{REPOSITORY}/blob/main/CHANGELOG.md",
+        "Issues": f"{REPOSITORY}/issues",
+        "Source": REPOSITORY,
+    },
+    classifiers=[
+        "Development Status :: 4 - Beta",
+        "Environment :: Console",
+        "Intended Audience :: Developers",
+        "Intended Audience :: Science/Research",
+        "Operating System :: MacOS",
+        "Operating System :: POSIX :: Linux",
+        "Programming Language :: Python :: 3 :: Only",
+        "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
+        "Topic :: Multimedia :: Sound/Audio :: Analysis",
+        "Topic :: Multimedia :: Sound/Audio :: Speech",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+    keywords=["speech", "emotion recognition", "gender", "apache beam", "onnx", "parquet", "audio"],
     license="Apache-2.0",
     license_files=["LICENSE"],
     python_requires=">=3.11,<3.14",
