@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 sys.path.insert(0, str(ROOT))
 
-from emobeam.dataset.run_plan import PAIR, PART_AGE_S, PART_ROWS  # noqa: E402 - the path above comes first
+from emobeam.dataset.layout import PAIR  # noqa: E402 - the path above comes first
+from emobeam.dataset.run_plan import PartPolicy  # noqa: E402 - likewise
 from emobeam.dataset.transaction import MAX_CONCURRENT_STEPS  # noqa: E402 - likewise
 from emobeam.schemas.contract import FrontEnd  # noqa: E402 - likewise
 
@@ -64,7 +65,7 @@ def row(files: int, cost_s: float, rows: float, arguments: argparse.Namespace) -
     """
     core_s = files * cost_s / arguments.efficiency
     # Sealed by age or by rows, and each worker's last one when it ends; workers as on the largest machines.
-    recordings_a_part = min(PART_ROWS / rows, PART_AGE_S * arguments.efficiency / cost_s)
+    recordings_a_part = min(PartPolicy().rows / rows, PartPolicy().age_s * arguments.efficiency / cost_s)
     parts = math.ceil(files / recordings_a_part)
     local = results("skip")
     per_million_s = local["seconds"] - local["seconds_of_start"]

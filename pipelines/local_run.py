@@ -14,7 +14,7 @@ from emobeam.pipelines.progress import Progress
 from emobeam.pipelines.work_queue import SHARED_RESERVE, WorkQueue
 
 #: Most recordings dealt to a worker at a time, and batches that are dealt at least, so that every worker gets some.
-_DEALT_AT_ONCE = 16
+DEALT_AT_ONCE = 16
 _MIN_BATCHES = 64
 
 
@@ -58,7 +58,7 @@ class LocalRun:
 
     def batch_size(self, recordings: int) -> int:
         """Return how many recordings to deal at a time: an element costs Beam more than a recording costs here."""
-        return max(1, min(_DEALT_AT_ONCE, recordings // _MIN_BATCHES))
+        return max(1, min(DEALT_AT_ONCE, recordings // _MIN_BATCHES))
 
     @contextlib.contextmanager
     def keeping_error(self) -> Iterator[None]:

@@ -228,7 +228,7 @@ class ScoreArchive(_RunTransform):
         plan, local = self._plan, self._local
         selected = begin | "ToScore" >> ToScore(plan, local)
         batches = selected.to_score | (
-            "OrderBySize" >> _OrderBySize(plan, local) if local.is_local else "Single" >> beam.FlatMap(_one_by_one)
+            "OrderBySize" >> OrderBySize(plan, local) if local.is_local else "Single" >> beam.FlatMap(_one_by_one)
         )
         parts = batches | "SpreadPaths" >> beam.Reshuffle() | "ScoreToParts" >> beam.ParDo(ScoreToParts(plan, local))
         return (
@@ -239,7 +239,7 @@ class ScoreArchive(_RunTransform):
         )
 
 
-class _OrderBySize(_RunTransform):
+class OrderBySize(_RunTransform):
     """Batches in, batches out, the largest recordings first. For local runs: all names pass through one worker."""
 
     def expand(self, batches: beam.PCollection) -> beam.PCollection:

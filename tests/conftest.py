@@ -124,10 +124,10 @@ def archive(tmp_path):
 def night(archive, tiny_path, tmp_path):
     """Score the archive into one output, as often as called."""
 
-    def run(*flags, **plan):
+    def run(*flags, parts=None):
         return run_score(
             "--input", archive, "--output", tmp_path / "out", "--model", tiny_path, "--direct_num_workers", "1", *flags,
-            **plan,
+            parts=parts,
         )  # fmt: skip
 
     return run

@@ -268,7 +268,7 @@ def test_the_alerts_fire_when_they_should():
 def test_the_alerts_ask_for_metrics_that_are_written():
     from emobeam.cli.openmetrics import RunOutcome, exposition
 
-    ended = RunOutcome(output="o", exit_code=1, started_at=0.0, ended_at=1.0, row=None)
+    ended = RunOutcome(output="o", exit_code=1, started_at=0.0, ended_at=1.0, record=None)
     written = set(re.findall(r"^(\w+)\{", exposition(ended, {}).decode(), re.MULTILINE))
     asked = set(re.findall(r"\bemobeam_\w+", (DEPLOY / "prometheus" / "emobeam.rules.yaml").read_text()))
     assert asked

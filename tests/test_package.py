@@ -186,7 +186,7 @@ def test_the_sdist_installs_in_an_empty_environment_and_scores(built, tmp_path):
 def test_a_flex_template_asks_for_flags_that_there_are():
     import argparse
 
-    from emobeam.schemas.settings import add_score_arguments
+    from emobeam.cli.flags import add_score_arguments
 
     flags = {}
 

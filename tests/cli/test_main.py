@@ -61,19 +61,6 @@ def test_help_imports_nothing_heavy(command):
     assert not HEAVY & set(done.stdout.splitlines()[-1].split())
 
 
-def test_a_run_imports_no_pandas_and_leaves_it_to_others(tmp_path, tiny_path):
-    command = ["score", *score_command(tmp_path, tiny_path)[3:]]
-    program = (
-        "import sys\n"
-        "from emobeam.cli import main as command\n"
-        f"assert command.main({command!r}) == 0\n"
-        "assert 'apache_beam' in sys.modules and not {'pandas', 'pymongo'} & set(sys.modules)\n"
-        "import pandas\nprint(pandas.Series([1]).sum())"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True)
-    assert done.stdout.splitlines()[-1] == "1"
-
-
 def test_wrong_usage_exits_2(capsys):
     for argv in (["score"], ["score", "--input", "x"], ["paint"], ["show", "x", "--colour"]):
         with pytest.raises(SystemExit) as caught:

@@ -6,9 +6,13 @@ import stat
 import pytest
 
 from emobeam.cli import main as command
-from emobeam.pipelines import score
-from emobeam.pipelines.score import ScoreError
+from emobeam.cli import score
+from emobeam.dataset.counts import Counts
+from emobeam.dataset.run_record import RunRecord
+from emobeam.pipelines.errors import ScoreError
+from emobeam.pipelines.score import ScoreResult
 from tests.support.openmetrics import families
+from tests.support.runs import a_run
 
 
 def samples(path, **labels):
@@ -106,9 +110,10 @@ def test_a_run_that_breaks_off_is_counted_too(run, path, monkeypatch, raised, co
 
 @pytest.fixture
 def nothing_to_do(monkeypatch):
-    from collections import defaultdict
-
-    monkeypatch.setattr(score, "score", lambda *_: defaultdict(int, output="file:///out", recoveries=[]))
+    plan = a_run("/out")
+    record = RunRecord(origin=plan.origin, counts=Counts(), files_listed=0, wall_time_s=1.0, outcome="complete")
+    result = ScoreResult(run_id=plan.run_id, run_date=plan.run_date, output=plan.output, record=record)
+    monkeypatch.setattr(score, "score", lambda *_: result)
 
 
 @pytest.mark.usefixtures("nothing_to_do")

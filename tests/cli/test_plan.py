@@ -1,11 +1,13 @@
 """Plan, doctor, and the number of workers."""
 
+import dataclasses
 import json
 
 import pytest
 
 from emobeam.cli import main as command
 from emobeam.cli import plan
+from emobeam.dataset.counts import ListingCounts
 from tests.support import factory
 
 
@@ -40,14 +42,13 @@ def test_a_plan_says_what_the_night_then_does_and_changes_nothing(archive, tmp_p
     assert (then["files_processed"], then["files_skipped"]) == (3, 5)
 
 
-def test_a_plan_for_people():
-    row = dict.fromkeys(
-        ("files_listed", "files_to_score", "files_new", "files_changed", "files_retried", "files_scored_again",
-         "files_skipped", "files_done", "files_forgotten", "files_hidden", "size_bytes"),
-        2,
-    )  # fmt: skip
-    text = plan.format_text(row | {"estimated_s": 5400.0, "staged": ["x"], "held_by": None})
-    assert "2 files, 0.00 GB: 2 new; 2 changed" in text
+def test_a_plan_as_text():
+    listing = ListingCounts(listed=4, new=2, changed=2, size_bytes=2)
+    row = plan.ScorePlan(output="file:///out", listing=listing, estimated_s=5400.0, staged=["x"], lock_owner=None)
+    text = plan.format_text(row)
+    assert "4 files, 0.00 GB: 2 new; 2 changed" in text
     assert "about 1 h 30 min" in text
     assert "1 left by a dead process" in text
-    assert "unknown" in plan.format_text(row | {"estimated_s": None, "staged": [], "held_by": "process 7 on host"})
+    busy = dataclasses.replace(row, estimated_s=None, staged=[], lock_owner="process 7 on host")
+    assert "unknown" in plan.format_text(busy)
+    assert "process 7 on host" in plan.format_text(busy)

@@ -3,6 +3,7 @@
 import pytest
 
 from emobeam import storage
+from emobeam.dataset.run_plan import PartPolicy
 from tests.support import walk
 
 
@@ -15,5 +16,5 @@ def history(tmp_path):
     for nth, names in enumerate((["0", "1", "2"], ["0", "3"], ["0", "4", "5", "6", "7", "8"], [], ["9"])):
         for name in names:
             (folder / f"{name}.wav").write_bytes(bytes(10 * nth + int(name) + 1))
-        walk.night(storage.canonical(folder), out, part_rows=2)
+        walk.night(storage.canonical(folder), out, parts=PartPolicy(rows=2))
     return tmp_path / "out"

@@ -23,16 +23,16 @@ def test_compacting_keeps_every_row_and_the_newest_answers(history, monkeypatch)
     monkeypatch.undo()
     assert all(unchanged)
     assert len(unchanged) > 30
-    assert counts["runs"] == 4
-    assert counts["parts_before"] > counts["parts_after"] == 3, "the newest answers, the second newest, the third"
+    assert counts.runs == 4
+    assert counts.parts_before > counts.parts_after == 3, "the newest answers, the second newest, the third"
     assert latest_of(history) == before
     assert walk.rows(uri) == rows
     assert wrong_in(history) == []
     runs = committed_runs(uri)
-    assert [run.row()["outcome"] for run in runs] == ["complete"] * 5 + ["compacted"] * 3
-    assert runs[-1].row()["compacted"] == [run.run_id for run in nights if run.files]
+    assert [run.record().outcome for run in runs] == ["complete"] * 5 + ["compacted"] * 3
+    assert runs[-1].record().compacted == tuple(run.run_id for run in nights if run.files)
     assert len(list((history / "files").rglob("*.parquet"))) == 3
-    assert under_lock(history, compact.compact)["runs"] == 0, "nothing is left to gain"
+    assert under_lock(history, compact.compact).runs == 0, "nothing is left to gain"
 
 
 def test_nights_go_on_after_compacting(history, tmp_path):
@@ -46,20 +46,20 @@ def test_nights_go_on_after_compacting(history, tmp_path):
     before, rows = latest_of(history), walk.rows(uri)
     assert ("ok", 77) in [(status, size) for _, status, _, size in before]
     counts = under_lock(history, compact.compact)
-    assert (counts["runs"], counts["parts_after"]) == (4, 4)
+    assert (counts.runs, counts.parts_after) == (4, 4)
     assert (latest_of(history), walk.rows(uri), wrong_in(history)) == (before, rows, [])
-    newest = committed_runs(uri)[-1].row()
+    newest = committed_runs(uri)[-1].record().columns()
     assert len(newest["compacted"]) == 5, "nights, not what they were compacted to before"
-    assert [run.row()["outcome"] for run in committed_runs(uri)].count("compacted") == 4
+    assert [run.record().outcome for run in committed_runs(uri)].count("compacted") == 4
 
 
 def test_what_has_grown_large_stays_as_it_is(history, monkeypatch):
     large = committed_runs(storage.canonical(history))[2]
     before = latest_of(history)
-    monkeypatch.setattr(compact, "MOST_ROWS", large.row()["file_rows"])
-    assert under_lock(history, compact.compact)["runs"] == 0, "one small run behind a large one"
-    monkeypatch.setattr(compact, "MOST_ROWS", large.row()["file_rows"] + 1)
-    assert under_lock(history, compact.compact)["runs"] == 2
+    monkeypatch.setattr(compact, "MOST_ROWS", large.record().counts.file_rows)
+    assert under_lock(history, compact.compact).runs == 0, "one small run behind a large one"
+    monkeypatch.setattr(compact, "MOST_ROWS", large.record().counts.file_rows + 1)
+    assert under_lock(history, compact.compact).runs == 2
     assert (latest_of(history), wrong_in(history)) == (before, [])
 
 
@@ -67,11 +67,11 @@ def test_compact_and_forget_as_commands(history, tmp_path, capsys):
     from emobeam.cli import main as command
 
     run = a_run(history, run_id="20990131T000000Z-0123abcd")
-    storage.write(run.plan, run.to_json().encode())
+    storage.write(run.uri, run.to_json().encode())
     assert command.main(["compact", "--output", str(history)]) == 0
     printed = json.loads(capsys.readouterr().out)
     assert printed["parts_after"] == 3
-    assert "threw away" in printed["recoveries"][0]
+    assert "discarded" in printed["recoveries"][0]
     assert command.main(["forget", "--output", str(history), str(tmp_path / "in" / "1.wav")]) == 0
     assert json.loads(capsys.readouterr().out)["file_rows"] == 1
     for line in (["compact"], ["forget", "x.wav"]):
@@ -95,7 +95,7 @@ def test_an_interrupted_change_leaves_nothing_or_is_whole(history, monkeypatch, 
         under_lock(history, compact.compact)
     assert (walk.rows(uri), wrong_in(history)) == (rows, [])
     assert not (history / "_staging").exists()
-    assert committed_runs(uri)[-1].row()["outcome"] == ("compacted" if what == "move" else "complete")
+    assert committed_runs(uri)[-1].record().outcome == ("compacted" if what == "move" else "complete")
 
 
 def test_a_bucket_is_looked_after_as_a_folder_is(tmp_path, capsys):

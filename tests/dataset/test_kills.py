@@ -112,17 +112,18 @@ def test_kill_the_command_at_random_changes(tmp_path, tiny_path):
         factory.write_wav(tmp_path / "in" / f"{index}.wav", factory.voice(1.0 + index / 4, seed=index))
     script = tmp_path / "killed.py"
     script.write_text(
-        "import functools, os, sys\n"
-        "from emobeam.cli import main as command\n"
-        "from emobeam.pipelines import score as s\n"
+        "import dataclasses, os, sys\n"
+        "from emobeam.cli import main as command, score as s\n"
         "from emobeam.cli.process import run_as_process\n"
+        "from emobeam.dataset.run_plan import PartPolicy\n"
         "from emobeam.storage import fault_points\n"
         "def watch(*_):\n"
         "    left.append(0)\n"
         "    if len(left) == at: os.kill(os.getpid(), 9)\n"
-        "if __name__ == '__main__':  # the scoring child imports this too\n"
+        "if __name__ == '__main__':  # the scoring process imports this too\n"
         "    at, left, fault_points.watch = int(sys.argv.pop(1)), [], watch\n"
-        "    s.make_run_plan = functools.partial(s.make_run_plan, part_rows=6)\n"
+        "    plain = s.score_options\n"
+        "    s.score_options = lambda *given: dataclasses.replace(plain(*given), parts=PartPolicy(rows=6))\n"
         "    run_as_process(command.main)\n"
     )
 

@@ -5,8 +5,12 @@ import dataclasses
 import pytest
 
 from emobeam import storage
-from emobeam.dataset import cancellation, transaction
-from emobeam.dataset.parts import Counts, Part, PartWriter
+from emobeam.dataset import transaction
+from emobeam.dataset.cancellation import Cancellation
+from emobeam.dataset.counts import Counts
+from emobeam.dataset.errors import RunCancelledError
+from emobeam.dataset.part_writer import Part, PartWriter
+from emobeam.dataset.run_plan import PartPolicy
 from emobeam.scoring import score_recording
 from tests.support.paths import ROOT
 from tests.support.runs import a_run
@@ -14,19 +18,19 @@ from tests.support.runs import a_run
 
 def test_a_worker_writes_nothing_for_a_run_that_was_given_up(tmp_path, tiny):
     run = a_run(tmp_path)
-    storage.write(run.plan, run.to_json().encode())
-    writer = PartWriter(run)
+    storage.write(run.uri, run.to_json().encode())
+    writer = PartWriter(run, Cancellation(run.run_id))
     writer.add(score_recording(b"bad", tiny))
     transaction.discard(run.output, run.run_id)
-    with pytest.raises(cancellation.RunCancelledError):
+    with pytest.raises(RunCancelledError):
         writer.seal()
     assert transaction.staged(run.output) == []
 
 
 def test_parts_are_rolled_by_age(tmp_path, tiny):
-    run = a_run(tmp_path, part_age_s=0.0)
-    storage.write(run.plan, run.to_json().encode())
-    writer = PartWriter(run)
+    run = a_run(tmp_path, parts=PartPolicy(age_s=0.0))
+    storage.write(run.uri, run.to_json().encode())
+    writer = PartWriter(run, Cancellation(run.run_id))
     assert isinstance(writer.add(score_recording(b"bad", tiny)), Part)
     assert writer.seal() is None
 

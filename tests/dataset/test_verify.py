@@ -6,6 +6,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from emobeam.dataset.run_plan import PartPolicy
 from tests.support import factory
 from tests.support.nights import wrong_in
 from tests.support.runs import run_score
@@ -23,7 +24,7 @@ def whole(tmp_path_factory, tiny_path):
     (archive / "text.wav").write_text("no sound")
     for index in range(4):
         factory.write_wav(archive / f"more {index}.wav", factory.voice(6.0, seed=index))
-    run_score(*flags, part_rows=4)
+    run_score(*flags, parts=PartPolicy(rows=4))
     return out
 
 
@@ -85,7 +86,7 @@ def test_everything_that_can_be_wrong_is_reported(output, capsys):
         restored(files, lambda c=column, v=values: rewrite(files, replaced(c, v)), what)
     restored(files, lambda: rewrite(files, lambda t: t.drop_columns(["entropy"])), "not of the files table's schema")
     for column, value, what in (
-        ("files_listed", 7, "listed 7, but took up 6 and skipped 0"),
+        ("files_listed", 7, "listed 7, but processed 6 and skipped 0"),
         ("segment_rows", 7, "its segment_rows is 7, and the tables have 6"),
         ("audio_duration_s", 1e6, "its audio_duration_s is 1000000.0"),
         ("files_ok", 5, "its files_ok is 5, and the tables have 6"),

@@ -11,6 +11,7 @@ import pytest
 
 from emobeam import storage
 from emobeam.dataset.layout import committed_runs
+from emobeam.dataset.run_plan import PartPolicy
 from emobeam.pipelines.score import ScoreError
 from emobeam.storage import StorageError
 from tests.support import factory
@@ -30,7 +31,7 @@ def test_a_failure_amid_promotion_is_made_good_by_the_next_run(night, tmp_path, 
 
     monkeypatch.setattr(storage, "move", fails)
     with pytest.raises(ScoreError, match=r"No space left on device\. All is scored; the next run .* finishes"):
-        night(part_rows=2)
+        night(parts=PartPolicy(rows=2))
     assert committed_runs(storage.canonical(tmp_path / "out")) == []
     monkeypatch.setattr(storage, "move", move)
     row = night()
@@ -51,8 +52,8 @@ def test_an_error_after_some_parts_keeps_them_for_the_next_run(night, tmp_path, 
         write(uri, data, **options)
 
     monkeypatch.setattr(storage, "write", fills_up)
-    with pytest.raises(ScoreError, match="the next run into this output takes over what was scored"):
-        night(part_rows=4)
+    with pytest.raises(ScoreError, match="the next run into this output recovers what was scored"):
+        night(parts=PartPolicy(rows=4))
     monkeypatch.setattr(storage, "write", write)
     row = night()
     assert "recovered" in row["recoveries"][0]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from emobeam.pipelines import flink
+from emobeam.pipelines import runners
 
 
 class Jobs(http.server.ThreadingHTTPServer):
@@ -62,7 +62,7 @@ def flink_with(*, stubborn):
 def a_clock(monkeypatch):
     """A clock that goes on by a second whenever it is read, and sleeps that take no time."""
     ticks = itertools.count()
-    monkeypatch.setattr(flink, "time", SimpleNamespace(monotonic=lambda: next(ticks), sleep=lambda _: None))
+    monkeypatch.setattr(runners, "time", SimpleNamespace(monotonic=lambda: next(ticks), sleep=lambda _: None))
 
 
 @pytest.mark.usefixtures("a_clock")
@@ -71,7 +71,7 @@ def a_clock(monkeypatch):
 def test_flink_is_asked_once_to_cancel_the_job_of_that_name_alone(stubborn, scheme):
     with flink_with(stubborn=stubborn) as server:
         master = f"{scheme}127.0.0.1:{server.server_address[1]}"
-        assert flink.cancel(master, "mine", patience_s=10) is not stubborn
+        assert runners.cancel_flink_job(master, "mine", timeout_s=10) is not stubborn
         assert server.asked == ["/jobs/2?mode=cancel"]
 
 
@@ -79,4 +79,4 @@ def test_a_service_that_does_not_answer_is_an_error():
     with flink_with(stubborn=False) as server:
         port = server.server_address[1]
     with pytest.raises(OSError, match="refused"):
-        flink.cancel(f"127.0.0.1:{port}", "mine")
+        runners.cancel_flink_job(f"127.0.0.1:{port}", "mine")

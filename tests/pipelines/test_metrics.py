@@ -7,8 +7,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from emobeam import storage
-from emobeam.dataset import commit
+from emobeam.dataset import recovery
 from emobeam.dataset.layout import committed_runs
+from emobeam.dataset.run_plan import PartPolicy
 from emobeam.schemas.stages import STAGES, WRITE
 from tests.support.nights import ignored, killed_run, wrong_in
 
@@ -17,7 +18,7 @@ SECONDS = [f"{stage}_s" for stage in (*STAGES, WRITE)]
 
 def test_a_runs_row_and_beam_have_its_bytes_and_times(archive, night, tmp_path):
     (archive / "text.wav").write_text("no sound")
-    row = night("--channels", "split", part_rows=4)
+    row = night("--channels", "split", parts=PartPolicy(rows=4))
     assert row["size_bytes"] == sum(path.stat().st_size for path in archive.iterdir())
     measured = row["metrics"]
     assert {name: measured[name] for name in ("files_ok", "files_failed", "size_bytes")} == {
@@ -49,8 +50,8 @@ def test_bytes_are_verified_and_older_runs_need_not_have_them(night, tmp_path):
 
 def test_a_recovered_run_has_its_bytes_and_no_times(tmp_path, tiny):
     run, _ = killed_run(tmp_path, tiny)
-    commit.recover(run.output, ignored)
+    recovery.recover(run.output, ignored)
     (committed,) = committed_runs(storage.canonical(tmp_path))
-    row = committed.row()
+    row = committed.record().columns()
     assert row["size_bytes"] == 5 * len(b"bad")
     assert {row[name] for name in SECONDS} == {None}

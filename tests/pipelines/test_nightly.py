@@ -55,6 +55,8 @@ def test_a_broken_table_is_one_clear_line(night, tmp_path):
     night()
     (part,) = (tmp_path / "out" / "files").rglob("*.parquet")
     part.write_bytes(part.read_bytes()[:-20])
-    with pytest.raises(ScoreError, match=r"is no whole Parquet file: .*; `emobeam verify` tells all that is wrong$"):
+    with pytest.raises(
+        ScoreError, match=r"is not a complete Parquet file: .*; `emobeam verify` lists all that is wrong$"
+    ):
         night()
     assert not (tmp_path / "out" / "_staging").exists()

@@ -14,8 +14,9 @@ from apache_beam.transforms.environments import Environment
 from emobeam import storage
 from emobeam.dataset import transaction
 from emobeam.dataset.run_plan import RunPlan
-from emobeam.pipelines import flink
-from emobeam.pipelines.score import ScoreError
+from emobeam.pipelines import runners
+from emobeam.pipelines.errors import ScoreError
+from emobeam.pipelines.local_run import LocalRun
 from emobeam.pipelines.transforms import ScoreArchive
 from tests.support.paths import ROOT
 from tests.support.runs import a_run, run_score
@@ -29,7 +30,8 @@ def proto(tmp_path_factory):
     flags = ["--environment_type=PROCESS", '--environment_config={"command": "emobeam-worker"}']
     options = PipelineOptions(flags)
     pipeline = beam.Pipeline(options=options)
-    pipeline | ScoreArchive(a_run(tmp_path_factory.mktemp("out")))
+    plan = a_run(tmp_path_factory.mktemp("out"))
+    pipeline | ScoreArchive(plan, LocalRun(plan.run_id, is_local=False))
     return pipeline.to_runner_api(default_environment=Environment.from_options(options.view_as(PortableOptions)))
 
 
@@ -157,7 +159,8 @@ def test_a_template_is_handed_over_and_committed_by_the_next_run(tmp_path):
     assert row["template"] == "gs://bucket/job"
     (staged,) = (tmp_path / "out" / "_staging").glob("*/run.json")
     with beam.Pipeline(runner="FnApiRunner") as pipeline:  # the service that starts the job
-        pipeline | ScoreArchive(RunPlan.from_json(staged.read_text()))
+        plan = RunPlan.from_json(staged.read_text())
+        pipeline | ScoreArchive(plan, LocalRun(plan.run_id, is_local=False))
     assert not (tmp_path / "out" / "files").exists()
     row = run_score("--input", ROOT / "samples", "--output", tmp_path / "out")
     assert (row["files_processed"], row["files_skipped"]) == (0, 9)
@@ -173,7 +176,7 @@ def test_a_job_server_that_is_not_there_is_reported_in_a_line(tmp_path):
 
 def test_an_interrupt_while_a_job_is_handed_over_cancels_it_by_name(tmp_path, monkeypatch):
     cancelled = []
-    monkeypatch.setattr(flink, "cancel", lambda master, name, **_: cancelled.append((master, name)) or True)
+    monkeypatch.setattr(runners, "cancel_flink_job", lambda master, name, **_: cancelled.append((master, name)) or True)
 
     def interrupted(_):
         raise KeyboardInterrupt

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from emobeam import storage
-from emobeam.pipelines.score import ScoreError, UsageError
+from emobeam.pipelines.errors import ScoreError, UsageError
 from emobeam.schemas import tables
 from emobeam.schemas.labels import EMOTIONS
 from emobeam.scoring import score_recording

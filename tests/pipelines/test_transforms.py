@@ -5,8 +5,9 @@ import pytest
 from apache_beam.testing.util import assert_that, equal_to
 
 from emobeam.dataset import skip
-from emobeam.dataset.skip import ListingCounts
-from emobeam.pipelines.transforms import LISTING_COUNTS, LargestFirst, ToScore
+from emobeam.dataset.counts import ListingCounts
+from emobeam.pipelines.local_run import LocalRun
+from emobeam.pipelines.transforms import LISTING_COUNTS, OrderBySize, ToScore
 from tests.support import factory
 from tests.support.runs import a_run
 
@@ -16,20 +17,20 @@ def test_listing_yields_each_once_the_largest_first_and_counts(tmp_path):
     for index in range(8):
         factory.write_wav(archive / f"{index}.wav", factory.voice(1 + index % 5, seed=index))
     run = a_run(tmp_path, inputs=(str(archive), f"{archive}/*.wav"))
+    local = LocalRun(run.run_id, is_local=True)
     with beam.Pipeline("FnApiRunner") as pipeline:
-        decided = pipeline | ToScore(run)
+        selected = pipeline | ToScore(run, local)
         sizes = (
-            decided.to_score
-            | beam.GroupByKey()
-            | beam.ParDo(LargestFirst(run.run_id))
+            selected.to_score
+            | OrderBySize(run, local)
             | beam.FlatMap(lambda batch: [file.size_bytes for file in skip.unpack([batch])])
             | beam.combiners.ToList()
         )
-        tally = decided[LISTING_COUNTS] | beam.CombineGlobally(ListingCounts.total)
+        counts = selected[LISTING_COUNTS] | beam.CombineGlobally(ListingCounts.total)
         assert_that(
-            tally | beam.Map(lambda tally: (tally.listed, tally.new, tally.skipped)),
+            counts | beam.Map(lambda counts: (counts.listed, counts.new, counts.skipped)),
             equal_to([(8, 8, 0)]),
-            label="tally",
+            label="counts",
         )
         assert_that(
             sizes,

@@ -1,16 +1,17 @@
 """The queue that a local run's workers share: each recording is taken once, by the first worker that is free."""
 
+import pickle
 import threading
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emobeam.pipelines import work_queue
-from emobeam.pipelines.work_queue import BATCH_BYTES, BATCH_SIZE, DEALT_AT_ONCE, WorkQueue
+from emobeam.pipelines.local_run import DEALT_AT_ONCE, LocalRun, local_run
+from emobeam.pipelines.work_queue import BATCH_BYTES, BATCH_SIZE, SHARED_RESERVE, WorkQueue
 from emobeam.storage import ListedFile
 
 #: No worker of these tests waits so long for another.
-_NEVER_S = 600.0
+_NEVER_S = 60.0
 
 
 def recordings(count, first=0, size_bytes=None):
@@ -26,9 +27,7 @@ def drain(queue):
 
 @given(recordings=st.integers(0, 100_000))
 def test_batches_spare_elements_and_leave_every_worker_some(recordings):
-    assert work_queue.batch_size("a run that shares nothing", recordings) == 1
-    with work_queue.shared("run"):
-        size = work_queue.batch_size("run", recordings)
+    size = LocalRun("run", is_local=True).batch_size(recordings)
     assert 1 <= size <= DEALT_AT_ONCE
     assert size * 64 <= max(recordings, 64)
     assert size == DEALT_AT_ONCE or (size + 1) * 64 > recordings
@@ -45,7 +44,7 @@ def test_each_recording_is_taken_once(dealt, kept):
         mine = []
         for one in file:
             queue.put(one)
-            mine += queue.surplus()
+            mine += queue.take_surplus()
         queue.end()
         mine += drain(queue)
         with lock:
@@ -61,7 +60,7 @@ def test_each_recording_is_taken_once(dealt, kept):
 
 
 def test_a_free_worker_takes_what_a_slow_one_was_dealt():
-    queue = WorkQueue(kept=1024)
+    queue = WorkQueue(SHARED_RESERVE)
     for file in recordings(100):
         queue.put(file)
     queue.begin()
@@ -74,7 +73,7 @@ def test_a_free_worker_takes_what_a_slow_one_was_dealt():
 
 
 def test_batches_grow_small_towards_the_end():
-    queue = WorkQueue(kept=1024)
+    queue = WorkQueue(SHARED_RESERVE)
     queue.begin()
     queue.begin()
     for file in recordings(1_000):
@@ -89,7 +88,7 @@ def test_batches_grow_small_towards_the_end():
 
 
 def test_a_worker_waits_only_as_long_as_another_is_dealt_recordings():
-    queue = WorkQueue(kept=1024)
+    queue = WorkQueue(SHARED_RESERVE)
     queue.begin()
     assert queue.take(0.01) is None
     queue.end()
@@ -97,13 +96,14 @@ def test_a_worker_waits_only_as_long_as_another_is_dealt_recordings():
 
 
 def test_alone_a_worker_keeps_nothing_back():
-    queue = work_queue.of("a run that shares nothing")
-    assert queue is not work_queue.of("a run that shares nothing")
+    run = LocalRun("a run on a cluster", is_local=False)
+    queue = run.queue()
+    assert queue is not run.queue()
     queue.begin()
     taken = []
     for file in recordings(100):
         queue.put(file)
-        taken += queue.surplus()
+        taken += queue.take_surplus()
     assert len(taken) == BATCH_SIZE
     queue.end()
     assert len(drain(queue)) == 100 - BATCH_SIZE
@@ -111,15 +111,15 @@ def test_alone_a_worker_keeps_nothing_back():
 
 def test_long_recordings_go_a_few_at_a_time():
     long = recordings(30, size_bytes=BATCH_BYTES // 3)
-    alone, shared = WorkQueue(), WorkQueue(kept=1024)
+    alone, shared = WorkQueue(), WorkQueue(SHARED_RESERVE)
     for queue in (alone, shared):
         queue.begin()
     sizes = []
     for file in long:
         alone.put(file)
-        sizes.append(len(alone.surplus()))
+        sizes.append(len(alone.take_surplus()))
         shared.put(file)
-        assert shared.surplus() == []
+        assert shared.take_surplus() == []
     assert sizes == [0, 0, 0, 4] * 7 + [0, 0]
     shared.end()
     # A fourth of what waits, or as many as are heavy enough, whichever is less.
@@ -127,7 +127,10 @@ def test_long_recordings_go_a_few_at_a_time():
 
 
 def test_workers_of_one_run_share_one_queue_as_long_as_it_lasts():
-    with work_queue.shared("run"):
-        assert work_queue.of("run") is work_queue.of("run")
-        assert work_queue.of("run") is not work_queue.of("another")
-    assert work_queue.of("run") is not work_queue.of("run")
+    with local_run("run", is_local=True) as run:
+        there = pickle.loads(pickle.dumps(run))
+        assert there is run
+        assert there.queue() is run.queue()
+        assert pickle.loads(pickle.dumps(LocalRun("another", is_local=True))).queue() is not run.queue()
+    after = pickle.loads(pickle.dumps(run))
+    assert after.queue() is not after.queue()

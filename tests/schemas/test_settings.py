@@ -1,12 +1,10 @@
 """Settings of scoring: their bounds, their hash, their flags."""
 
-import argparse
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emobeam.schemas.settings import ScoreSettings, add_score_arguments, score_settings
+from emobeam.schemas.settings import ScoreSettings
 
 SETTINGS = st.builds(
     ScoreSettings,
@@ -51,15 +49,3 @@ def test_the_default_settings_hash_is_stable():
 def test_settings_refuse_what_makes_no_sense(field):
     with pytest.raises(ValueError, match=next(iter(field))):
         ScoreSettings(**field)
-
-
-def test_flags_become_settings():
-    parser = argparse.ArgumentParser()
-    add_score_arguments(parser)
-    needed = ["--input", "calls", "--output", "scores"]
-    assert score_settings(parser.parse_args(needed)) == ScoreSettings()
-    asked = parser.parse_args([*needed, "--channels", "split", "--segments", "pauses"])
-    assert score_settings(asked) == ScoreSettings(channels="split", segments="pauses")
-    assert score_settings(parser.parse_args([*needed, "--vad", "energy"])) == ScoreSettings(vad="energy")
-    with pytest.raises(ValueError, match="vad must be 'silero'"):
-        score_settings(parser.parse_args([*needed, "--vad", "energy", "--segments", "pauses"]))

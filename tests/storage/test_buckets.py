@@ -15,6 +15,7 @@ import pytest
 
 from emobeam import storage
 from emobeam.cli import main as command
+from emobeam.dataset.run_plan import PartPolicy
 from emobeam.dataset.verify import verify
 from emobeam.scoring import score_recording
 from emobeam.storage import StorageError, buckets, ranges
@@ -277,7 +278,7 @@ def test_a_run_through_everything_that_passes_is_a_run(proxy, s3, archive, tiny_
 
     proxy.fault = fault
     flags = ("--model", tiny_path, "--direct_num_workers", "1")
-    row = run_score("--input", f"{base}/in", "--output", f"{base}/out", *flags, part_rows=4)
+    row = run_score("--input", f"{base}/in", "--output", f"{base}/out", *flags, parts=PartPolicy(rows=4))
     assert row["files_ok"] == 6
     assert len(asked) > 40
     proxy.fault = lambda _: None
@@ -380,7 +381,7 @@ KILLED = """
 import itertools, os, signal, sys
 import storage, walk
 from pipelines import staging
-from storage import changes, locks
+from emobeam.storage import fault_points, locks
 archive, output, at = sys.argv[1], sys.argv[2], int(sys.argv[3])
 locks.LEASE_S, locks.RENEW_S = 2.0, 0.2
 changed = itertools.count(1)
@@ -435,17 +436,18 @@ def rerun(archive, output):
 
 
 COMMAND = """
-import functools, itertools, os, signal, sys
-from emobeam.cli import main as command
-from emobeam.pipelines import score as s
+import dataclasses, itertools, os, signal, sys
+from emobeam.cli import main as command, score as s
+from emobeam.dataset.run_plan import PartPolicy
 from emobeam.cli.process import run_as_process
-from storage import changes, locks
+from emobeam.storage import fault_points, locks
 def watch(*_):
     if next(changed) == at: os.kill(os.getpid(), signal.SIGKILL)
 if __name__ == "__main__":  # the scoring child imports this too
-    at, changed, changes.watch = int(sys.argv.pop(1)), itertools.count(1), watch
+    at, changed, fault_points.watch = int(sys.argv.pop(1)), itertools.count(1), watch
     locks.LEASE_S, locks.RENEW_S = 4.0, 0.5
-    s.make_run_plan = functools.partial(s.make_run_plan, part_rows=6)
+    plain = s.score_options
+    s.score_options = lambda *given: dataclasses.replace(plain(*given), parts=PartPolicy(rows=6))
     run_as_process(command.main)
 """
 

@@ -1,6 +1,7 @@
 """Runs of scoring, and what they wrote."""
 
 import argparse
+import dataclasses
 import datetime
 from pathlib import Path
 from typing import Any
@@ -9,20 +10,22 @@ import pandas as pd
 import pyarrow.dataset as ds
 
 from emobeam import storage
-from emobeam.dataset.run_plan import RunPlan
-from emobeam.schemas.settings import ScoreSettings, add_score_arguments
+from emobeam.cli.flags import add_score_arguments, score_options
+from emobeam.dataset.run_plan import PartPolicy, RunPlan
+from emobeam.schemas.settings import ScoreSettings
 
 
-def run_score(*flags: object, **plan: Any) -> dict[str, Any]:
-    """Score by the flags of the command; return the row of the runs table.
+def run_score(*flags: object, parts: PartPolicy | None = None) -> dict[str, Any]:
+    """Score by the flags of the command; return what the command prints of the run, and all of its row.
 
-    `plan` sets fields of `RunPlan` that have no flag.
+    `parts` says when parts are sealed, for which there is no flag.
     """
     from emobeam.pipelines.score import score  # and with it Beam, which most tests do without
 
     parser = argparse.ArgumentParser(allow_abbrev=False)
     add_score_arguments(parser)
-    return score(*parser.parse_known_args([str(flag) for flag in flags]), **plan)
+    options = score_options(*parser.parse_known_args([str(flag) for flag in flags]))
+    return score(dataclasses.replace(options, parts=parts or options.parts)).to_dict()
 
 
 def a_run(output: object, **changes: Any) -> RunPlan:
@@ -39,7 +42,7 @@ def a_run(output: object, **changes: Any) -> RunPlan:
         "model_contract": "{}",
         "options": "[]",
         "versions": "{}",
-        "part_rows": 2,
+        "parts": PartPolicy(rows=2),
     }
     return RunPlan(**{**values, **changes})
 

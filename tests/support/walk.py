@@ -24,14 +24,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from emobeam import storage
-from emobeam.dataset import commit, compact, forget, skip, transaction
+from emobeam.dataset import commit, compact, forget, parts, recovery, skip, transaction
+from emobeam.dataset.cancellation import Cancellation
 from emobeam.dataset.layout import committed_runs, list_runs, newest_run_id
-from emobeam.dataset.parts import PartWriter
-from emobeam.dataset.run_plan import RunPlan, new_run_id
-from emobeam.dataset.skip import Forgotten
+from emobeam.dataset.part_writer import PartWriter
+from emobeam.dataset.run_plan import PartPolicy, RunPlan, new_run_id
+from emobeam.dataset.skip import ForgottenList
 from emobeam.dataset.verify import verify
 from emobeam.schemas import tables
 from emobeam.schemas.labels import EMOTIONS
@@ -66,7 +66,7 @@ def answer(file: ListedFile, run: RunPlan) -> FileResult:
 
 def night(archive: str, output: str, check: Callable[[], None] = lambda: None, **plan: Any) -> None:
     """Do as ``emobeam score`` does, for the holder of the lock."""
-    commit.recover(output, check)
+    recovery.recover(output, check)
     run = RunPlan(
         output=output,
         run_id=new_run_id(datetime.datetime.now(datetime.UTC), after=newest_run_id(output)),
@@ -79,12 +79,14 @@ def night(archive: str, output: str, check: Callable[[], None] = lambda: None, *
         model_contract="{}",
         options="[]",
         versions="{}",
-        **{"part_rows": 4, **plan},
+        **{"parts": PartPolicy(rows=4), **plan},
     )
-    commit.run_whole(run, b"model", lambda run: work(archive, run), check)
+    cancellation = Cancellation(run.run_id)
+    with commit.open_run(run, b"model", cancellation, check):
+        work(archive, run, cancellation)
 
 
-def work(archive: str, run: RunPlan) -> None:
+def work(archive: str, run: RunPlan, cancellation: Cancellation) -> None:
     """Do as the pipeline does."""
     listed = storage.list_input(archive, {".wav"})
     tried = [
@@ -93,14 +95,14 @@ def work(archive: str, run: RunPlan) -> None:
         for part in before.files.values()
         for attempt in skip.attempts(run, before.run_id, part.uri)
     ]
-    to_score, tally = skip.select(listed, tried, Forgotten.of(run.output), rescore=run.rescore)
-    tried_again = PartWriter(run)
+    to_score, tally = skip.select(listed, tried, ForgottenList.of(run.output), rescore=run.rescore)
+    tried_again = PartWriter(run, cancellation)
     for one in to_score[:3]:
         tried_again.add(answer(one, run))
     tried_again.seal()  # by a bundle that Beam gave up: in no manifest
-    writer = PartWriter(run)
-    parts = [writer.add(answer(one, run)) for one in skip.largest_first([skip.pack(to_score)])]
-    commit.seal(run, [part for part in (*parts, writer.seal()) if part], tally)
+    writer = PartWriter(run, cancellation)
+    sealed = [writer.add(answer(one, run)) for one in skip.largest_first([skip.pack(to_score)])]
+    commit.seal(run, [part for part in (*sealed, writer.seal()) if part], tally, cancellation)
 
 
 def score(folder: Path) -> None:
@@ -118,7 +120,7 @@ def compacted(folder: Path) -> None:
     output = storage.canonical(folder / "out")
     compact.PART_ROWS = 6
     with storage.lock(transaction.lock_of(output)) as lock:
-        commit.recover(output, lock.check)
+        recovery.recover(output, lock.check)
         compact.compact(output, lock.check)
 
 
@@ -127,7 +129,7 @@ def forgotten(folder: Path) -> None:
     output = storage.canonical(folder / "out")
     uris = {storage.canonical(folder / "in" / name) for name in ("0.wav", "4.wav", "never.wav")}
     with storage.lock(transaction.lock_of(output)) as lock:
-        commit.recover(output, lock.check)
+        recovery.recover(output, lock.check)
         forget.forget(output, uris, lock.check)
 
 
@@ -151,10 +153,9 @@ def read(output: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Yield the table, the run and the row of all parts of an output, as a plain glob finds it."""
     for run in list_runs(output):
         for table in ("files", "segments"):
-            for part in getattr(run, table).values():
-                with storage.open_read(part.uri) as file:
-                    for row in pq.ParquetFile(file).read().to_pylist():
-                        yield table, run.run_id, row
+            for listed in getattr(run, table).values():
+                for row in parts.read(listed.uri).to_pylist():
+                    yield table, run.run_id, row
 
 
 def rows(output: str) -> list[str]:
