@@ -36,6 +36,11 @@ def failure_rate(text: str) -> float:
 
 def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``emobeam score`` to a parser; every other flag of that command is Beam's."""
+    _add_run_arguments(parser)
+    _add_settings_arguments(parser)
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         action="append",
@@ -66,20 +71,23 @@ def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--metrics-file",
         metavar="PATH",
-        help="at the end of every run, also of one that fails, write its figures there as OpenMetrics; for node exporter, a "
-        "name in its textfile folder that ends in .prom, one for each output",
-    )
-    parser.add_argument(
-        "--channels",
-        choices=("mix", "split"),
-        default="mix",
-        help="one answer for the mean of all channels, or one for each channel (default: mix)",
+        help="at the end of every run, also of one that fails, write its figures there as OpenMetrics; for node "
+        "exporter, a name in its textfile folder that ends in .prom, one for each output",
     )
     parser.add_argument(
         "--run-date",
         type=run_date,
         metavar="YYYY-MM-DD",
         help="the run's date in the tables' path (default: today, UTC)",
+    )
+
+
+def _add_settings_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--channels",
+        choices=("mix", "split"),
+        default="mix",
+        help="one answer for the mean of all channels, or one for each channel (default: mix)",
     )
     parser.add_argument(
         "--segments",

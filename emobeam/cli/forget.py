@@ -14,8 +14,8 @@ def run(arguments: argparse.Namespace) -> int:
     with locked_tables(arguments.output) as (output, lock):
         done = forget(output, uris, lock.check)
     text = (
-        f"{done.recordings:,} recordings stay out from now on; {done.found:,} had rows, and {done.file_rows:,} of files "
-        f"and {done.segment_rows:,} of segments are removed"
+        f"{done.recordings:,} recordings stay out from now on; {done.found:,} had rows, and "
+        f"{done.file_rows:,} of files and {done.segment_rows:,} of segments are removed"
     )
     print_change(output, lock, dataclasses.asdict(done), text)
     return 0

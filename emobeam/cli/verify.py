@@ -17,6 +17,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise NoTablesError(arguments.output)
     print(
         f"{checked.runs:,} runs, {checked.parts:,} parts, {checked.file_rows:,} rows of files, "
-        f"{checked.segment_rows:,} of segments: " + (f"{problems:,} problems" if problems else "all in order")
+        f"{checked.segment_rows:,} of segments: " + _summary(problems)
     )
     return 1 if problems else 0
+
+
+def _summary(problems: int) -> str:
+    if not problems:
+        return "all in order"
+    return "1 problem" if problems == 1 else f"{problems:,} problems"

@@ -95,7 +95,7 @@ def test_everything_that_can_be_wrong_is_reported(output, capsys):
     (output / "_staging" / "20260101T000000Z-0").mkdir(parents=True)
     reported("staged by a process that died")
     assert command.main(["verify", "--output", str(output)]) == 1
-    assert "1 things are wrong" in capsys.readouterr().out
+    assert "1 problem" in capsys.readouterr().out
     (output / "_staging" / "20260101T000000Z-0").rmdir()
     (output / "_staging").rmdir()
     # A part twice, under another name: all its rows double, and the run's counts no longer hold.
