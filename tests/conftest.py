@@ -90,7 +90,7 @@ def a_bucket() -> Iterator[Callable[[str], str]]:
 
     yield on
     for prefix in prefixes:
-        buckets._store.cache_clear()
+        buckets.reset_stores()
         storage.remove_tree(prefix)
 
 

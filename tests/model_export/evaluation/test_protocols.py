@@ -281,7 +281,7 @@ def test_the_page_sets_networks_and_splits_beside_each_other(tmp_path):
 
 
 def test_unknown_protocols_and_folds_are_named(tmp_path, monkeypatch):
-    with pytest.raises(RunError, match=r"unknown protocol 'p5'; known are p1, p1b, p2i"):
+    with pytest.raises(RunError, match=r"unknown protocol 'p5'; supported are p1, p1b, p2i"):
         trials(tmp_path, protocol="p5")
     monkeypatch.setattr("emobeam.model_export.evaluation.trials.read_corpora", lambda _: CLIPS)
     with pytest.raises(RunError, match=r"p1 has no fold 7; it has 1, 2, 3, 4, 5, 6"):

@@ -256,7 +256,7 @@ def validates(options, seed):
 
 
 def test_options_that_cannot_be_are_refused(tiny_options):
-    with pytest.raises(RunError, match="unknown network 'lstn'; known are cnn, gru, knn, lstm, mlp, tree"):
+    with pytest.raises(RunError, match="unknown network 'lstn'; supported are cnn, gru, knn, lstm, mlp, tree"):
         dataclasses.replace(tiny_options, network="lstn")
     with pytest.raises(RunError, match="epochs is 0"):
         dataclasses.replace(tiny_options, epochs=0)
