@@ -15,6 +15,7 @@ from emobeam.dataset.run_plan import PartPolicy
 from emobeam.pipelines.score import ScoreError
 from emobeam.storage import StorageError
 from tests.support import factory
+from tests.support.command import start
 from tests.support.nights import alive, night_process, outcomes, wait_for, wrong_in
 from tests.support.paths import ROOT
 from tests.support.runs import files_of, run_score
@@ -84,12 +85,10 @@ def test_an_interrupted_run_leaves_nothing(archive, tiny_path, tmp_path):
     """
     for index in range(400):
         (archive / f"more {index}.wav").symlink_to("0.wav")
-    process = subprocess.Popen(
+    process = start(
         [sys.executable, "-m", "emobeam", "score", "--input", str(archive), "--output", str(tmp_path / "out"),
          "--model", str(tiny_path)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True,
-        # A shell's background jobs ignore the signal, and hand that down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        cwd=ROOT, start_new_session=True,
     )  # fmt: skip
     wait_for(process, lambda: any((tmp_path / "out" / "_staging").glob("*/run.json")))
     os.killpg(process.pid, signal.SIGINT)

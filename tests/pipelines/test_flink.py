@@ -15,6 +15,7 @@ import psutil
 import pyarrow.dataset as ds
 import pytest
 
+from tests.support.command import start
 from tests.support.paths import ROOT
 
 FLINK = ROOT / "deploy" / "flink"
@@ -60,12 +61,9 @@ def wanted(recordings, tmp_path_factory):
 
 
 def score(recordings, out, *flags):
-    return subprocess.Popen(
-        [sys.executable, "-m", "emobeam", "score", "--input", str(recordings), "--output", str(out), *flags],
-        cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-        # A shell's background jobs ignore the signal, and hand that down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+    return start(
+        [sys.executable, "-m", "emobeam", "score", "--input", str(recordings), "--output", str(out), *flags], cwd=ROOT
+    )
 
 
 def score_there(recordings, out):
