@@ -11,6 +11,7 @@ PACKAGES = find_packages(include=["emobeam", "emobeam.*"])
 
 TRAIN = [
     "audiomentations>=0.43,<1",
+    "jinja2>=3.1,<4",
     "keras>=3.10,<4",
     "librosa>=0.11,<1",
     "matplotlib>=3.9,<4",
@@ -25,6 +26,7 @@ TRAIN = [
 BENCH = ["audinterface>=1.3,<2", "audonnx>=1,<2", *TRAIN]
 TEST = [
     "build>=1.2,<2",
+    "coverage>=7.10,<8",
     "duckdb>=1.2,<3",
     "hypothesis>=6.100,<7",
     "import-linter>=2.1,<3",
@@ -32,7 +34,9 @@ TEST = [
     "mypy>=1.15,<3",
     "pandas-stubs>=2.2,<4",
     "pytest>=8.3,<10",
+    "pytest-cov>=7,<8",
     "pytest-timeout>=2.3,<3",
+    "pytest-xdist>=3.6,<4",
     "pyyaml>=6,<7",
     "ruff>=0.15,<1",
     "setuptools>=77,<85",
@@ -81,7 +85,8 @@ setup(
     package_data={
         "emobeam": ["py.typed"],
         "emobeam.models": ["*.onnx", "*.md"],
-        "emobeam.model_export.corpora": ["*.json"],
+        "emobeam.model_export.corpora": ["*.json", "*.txt.gz"],
+        "emobeam.model_export.reports": ["templates/*.j2"],
     },
     entry_points={"console_scripts": ["emobeam=emobeam.cli.main:run"]},
     install_requires=[

@@ -30,7 +30,7 @@ from emobeam.pipelines.runners import Runner, choose_runner, job_error, run_to_e
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.scoring.model import Model, ModelError, load_model, read_model
 from emobeam.scoring.sandbox import ScoringProcessError, start_server
-from emobeam.storage import StorageError
+from emobeam.storage import StorageError, UriError
 
 _VERSIONED = ("emobeam", "apache-beam", "av", "numpy", "onnxruntime", "pyarrow", "scipy", "soundfile", "soxr")
 
@@ -155,7 +155,7 @@ def validate(options: ScoreOptions) -> Validated:
         for pattern in options.inputs:
             _check_input(pattern)
         return Validated(model_bytes, model, storage.canonical(options.output))
-    except (ModelError, StorageError, ValueError) as error:
+    except (ModelError, StorageError, UriError) as error:
         raise ScoreError(str(error)) from error
 
 

@@ -46,25 +46,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def tried(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., None]:
-    """Puts a fault or bad input and what became of it on the page docs/reliability.md, or checks that it is there.
+    """Checks that docs/reliability.md has a fault or bad input and its outcome, or writes them there.
 
-    Of a row of the files table it tells status, stage and code, and the message without what differs from run to run.
+    A row of the files table counts by its status, stage and code, and by its message without the paths of this run.
     """
 
-    def tell(section: str, case: str, became: str | Mapping[str, Any], said: str = "") -> None:
+    def record(section: str, case: str, became: str | Mapping[str, Any], said: str = "") -> None:
         if not isinstance(became, str):
-            told = (became["status"], became["error_stage"], became["error_code"])
+            parts = (became["status"], became["error_stage"], became["error_code"])
             said = (
                 (became["error_message"] or "").replace(f"{tmp_path}/in", "/archive").replace(str(tmp_path), "/archive")
             )
-            became = ", ".join(dict.fromkeys(f"`{part}`" for part in told if part))
+            became = ", ".join(dict.fromkeys(f"`{part}`" for part in parts if part))
         if request.config.getoption("--write-reliability"):
             request.config.stash[_TRIED][section].append((case, became, said))
             return
         rows = [row[:2] for row in reliability.read(reliability.PAGE.read_text()).get(section, ())]
         assert (case, became) in rows, "docs/reliability.md is stale: run `pytest --write-reliability`"
 
-    return tell
+    return record
 
 
 @pytest.fixture(scope="session")

@@ -99,7 +99,7 @@ def test_the_wheel_scores_in_an_empty_folder(site, tmp_path):
     assert sorted(p.name for p in (tmp_path / "scores").iterdir()) == ["files", "runs", "segments"]
 
 
-#: Top-level names of this project's folders that are common in others: nobody may import them from here.
+#: Top-level names of this project's folders that are common in other projects: nothing imports them bare.
 BARE = ["audio", "models", "schemas", "storage", "scoring", "pipelines", "model_export"]
 
 APP = """

@@ -59,8 +59,7 @@ def write(path: str, outcome: RunOutcome) -> None:
     Raises
     ------
     storage.StorageError
-    ValueError
-        Where the path is none.
+    storage.UriError
     """
     uri = storage.canonical(path)
     storage.write(uri, exposition(outcome, _before(uri)))

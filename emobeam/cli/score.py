@@ -13,7 +13,7 @@ from emobeam.cli.process import run_as_process
 from emobeam.pipelines import beam_workarounds
 from emobeam.pipelines.errors import ScoreError
 from emobeam.pipelines.score import ScoreResult, score
-from emobeam.storage import StorageError
+from emobeam.storage import StorageError, UriError
 
 #: The run is committed, and more of it failed than ``--max-failure-rate`` allows.
 TOO_MANY_FAILURES = 3
@@ -67,14 +67,14 @@ def _report(result: ScoreResult, max_failure_rate: float) -> int:
 def _uri(output: str) -> str:
     try:
         return storage.canonical(output)
-    except ValueError:
+    except UriError:
         return output
 
 
 def _metrics_written(path: str, outcome: openmetrics.RunOutcome) -> bool:
     try:
         openmetrics.write(path, outcome)
-    except (StorageError, ValueError) as error:
+    except (StorageError, UriError) as error:
         print(f"emobeam score: --metrics-file: {error}", file=sys.stderr)
         return False
     return True

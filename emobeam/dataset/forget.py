@@ -151,5 +151,5 @@ class _Erasure:
 def _uri(pattern: str) -> str | None:
     try:
         return storage.canonical(pattern)
-    except ValueError:
+    except storage.UriError:
         return None

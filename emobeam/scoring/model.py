@@ -70,7 +70,7 @@ def read_model(source: str | os.PathLike[str]) -> bytes:
         return models.path(text).read_bytes()
     try:
         return storage.read(storage.canonical(text))
-    except (storage.StorageError, ValueError) as error:
+    except (storage.StorageError, storage.UriError) as error:
         raise ModelError(
             f"no model at {text}: {error}. Give --model a .onnx file made by `emobeam export`, "
             f"or the name of a packaged one: {', '.join(models.NAMES)}"

@@ -17,13 +17,14 @@ from emobeam.storage.buckets import BucketBackend
 from emobeam.storage.entries import ListedFile, StorageError
 from emobeam.storage.memory import MemoryBackend
 from emobeam.storage.prefetch import Prefetcher
-from emobeam.storage.uris import canonical, is_bucket, join, name_of, path_of, scheme_of
+from emobeam.storage.uris import UriError, canonical, is_bucket, join, name_of, path_of, scheme_of
 
 __all__ = [
     "ListedFile",
     "Lock",
     "StorageBackend",
     "StorageError",
+    "UriError",
     "backend_of",
     "canonical",
     "exists",
@@ -63,7 +64,7 @@ def backend_of(uri: str) -> StorageBackend:
 
     Raises
     ------
-    ValueError
+    UriError
         For an unknown scheme.
     """
     return _BACKENDS[scheme_of(uri)]

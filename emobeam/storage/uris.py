@@ -4,6 +4,8 @@ import os
 import re
 from urllib.parse import quote, unquote, unquote_to_bytes
 
+from emobeam.errors import EmobeamError
+
 #: Schemes of object stores. ``memory`` is for tests and stays out of messages.
 BUCKET_SCHEMES = ("s3", "gs", "az", "memory")
 
@@ -13,12 +15,16 @@ GLOB_CHARACTER = re.compile(r"[*?[]")
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://")
 
 
+class UriError(EmobeamError, ValueError):
+    """A uri has a scheme that is neither a bucket's nor ``file``."""
+
+
 def scheme_of(text: str) -> str:
     """Return the scheme of a uri or pattern; ``file`` for a plain path.
 
     Raises
     ------
-    ValueError
+    UriError
         For a scheme that is neither a bucket's nor ``file``.
     """
     match = _SCHEME.match(text)
@@ -26,7 +32,7 @@ def scheme_of(text: str) -> str:
         return "file"
     if match[1] not in BUCKET_SCHEMES:
         supported = ", ".join(f"{scheme}://" for scheme in (*BUCKET_SCHEMES[:-1], "file"))
-        raise ValueError(f"{text!r} has the scheme {match[1]!r}; known are {supported} and plain paths")
+        raise UriError(f"{text!r} has the scheme {match[1]!r}; supported are {supported} and plain paths")
     return match[1]
 
 
@@ -35,7 +41,7 @@ def is_bucket(text: str) -> bool:
 
     Raises
     ------
-    ValueError
+    UriError
         For a scheme that is neither a bucket's nor ``file``.
     """
     return scheme_of(text) != "file"
@@ -55,7 +61,7 @@ def canonical(name: str | bytes | os.PathLike[str], *, base: str | None = None) 
 
     Raises
     ------
-    ValueError
+    UriError
         For a scheme that is neither a bucket's nor ``file``.
     """
     raw = os.fsencode(name)

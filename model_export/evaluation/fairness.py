@@ -10,7 +10,6 @@ from emobeam.model_export.evaluation.answers import NO_ANSWER, emotion_classes, 
 from emobeam.model_export.evaluation.metrics import (
     confusion,
     draws_over_actors,
-    in_words,
     interval,
     recalls,
     unweighted_recall,
@@ -110,15 +109,3 @@ def _figures(means: np.ndarray, drawn: np.ndarray | None, group: pd.DataFrame | 
         "gender_accuracy": figures["gender_accuracy"],
         "recall": {emotion: figures[emotion] for emotion in EMOTIONS},
     }
-
-
-def fairness_lines(found: Mapping[str, Any]) -> list[str]:
-    """Return what `fairness` found as lines of text."""
-    lines = []
-    for corpus, kinds in found.items():
-        lines.append(f"{corpus:12} {'clips':>6} {'actors':>6}  {'UA':22}  {'gender accuracy':22}")
-        for groups in kinds.values():
-            for name, group in groups.items():
-                size = f"{group['clips']:6d} {group['actors']:6d}" if "clips" in group else " " * 13
-                lines.append(f"  {name:10} {size}  {in_words(group['ua']):22}  {in_words(group['gender_accuracy']):22}")
-    return lines

@@ -1,4 +1,4 @@
-"""The results of all protocols and networks as one page of tables, made from the ``.json`` files beside it."""
+"""The results of all protocols and networks as one Markdown page of tables, made from the ``.json`` files beside it."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,23 +23,22 @@ _FIGURES = {
     "ece": "ECE",
     "nll": "log loss",
 }
-
-
-#: Splits of RAVDESS's speech, from the one that tells least to the one that tells most.
-_FROM_LEAK = ("p3", "p2i", "p2ii", "p1")
+#: The protocol by which networks are compared, and the one over clips with repetitions together.
+_SPEAKERS, _GROUPED_CLIPS = "p1", "p2ii"
+#: Splits of RAVDESS's speech, from the most optimistic to the strictest.
+_FROM_LEAK = ("p3", "p2i", _GROUPED_CLIPS, _SPEAKERS)
 
 _MINUTES = "minutes to train a fold"
 
-#: The protocols that tell what a network is worth, by whether RAVDESS is among what it learned from; the first is the
-#: headline.
-_TELLING = {True: ("p1", "p4"), False: ("crema", "p4")}
+#: The protocols that measure a recipe, by whether RAVDESS is among its corpora; the first is the headline.
+_MEASURING = {True: (_SPEAKERS, "p4"), False: ("crema", "p4")}
 
 
 def write_tables(results: Path) -> Path:
     """Write the page over every ``PROTOCOL-NETWORK.json`` in a folder, and return it."""
     networks = {path.stem.split("-")[1] for path in results.glob("*-*.json")}
     made = {network: read_results_of(results, network) for network in sorted(networks)}
-    found = {name: {network: of[name] for network, of in made.items() if name in of} for name in PROTOCOLS}
+    by_protocol = {name: {network: of[name] for network, of in made.items() if name in of} for name in PROTOCOLS}
     lines = [
         "# Protocols",
         "",
@@ -51,7 +50,7 @@ def write_tables(results: Path) -> Path:
         "the figure. ONNX: UA of the exported graph on ONNX Runtime.",
     ]
     lines += networks_table(made) + leak_table(made.get("cnn", {}))
-    for protocol, of_networks in found.items():
+    for protocol, of_networks in by_protocol.items():
         if of_networks:
             lines += ["", f"## {protocol}: {PROTOCOLS[protocol].title}", "", *_protocol(of_networks)]
     path = results / TABLES_FILE
@@ -66,22 +65,25 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[
 
 
 def networks_table(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the networks beside each other as lines of Markdown: what they are worth, and what they cost.
+    """Return a table of the networks as lines of Markdown: their accuracy and their cost.
 
     Parameters
     ----------
     made : mapping of network to mapping of protocol to results
         As `read_results_of` gives them. Networks without the headline's are left out.
     """
-    rows = {network: of for network, of in made.items() if "p1" in of}
+    rows = {network: of for network, of in made.items() if _SPEAKERS in of}
     if len(rows) < 2:  # nothing to compare
         return []
     cells = []
-    for network, of in sorted(rows.items(), key=lambda item: -item[1]["p1"]["ua"]["mean"]):
-        p1 = of["p1"]
-        twins = in_words(of["p2ii"]["accuracy_16"]) if "p2ii" in of else "-"
-        cells.append([network, in_words(p1["ua"]), in_words(p1["gender_accuracy"]), twins, *_failure_row(p1)])
-    heads = ["network", "p1: UA", "p1: gender", "p2ii: 16 classes", "parameters", "ms a window", _MINUTES]
+    for network, of in sorted(rows.items(), key=lambda item: -item[1][_SPEAKERS]["ua"]["mean"]):
+        result = of[_SPEAKERS]
+        grouped = in_words(of[_GROUPED_CLIPS]["accuracy_16"]) if _GROUPED_CLIPS in of else "-"
+        cells.append(
+            [network, in_words(result["ua"]), in_words(result["gender_accuracy"]), grouped, *_cost_cells(result)]
+        )
+    measures = [f"{_SPEAKERS}: UA", f"{_SPEAKERS}: gender", f"{_GROUPED_CLIPS}: 16 classes"]
+    heads = ["network", *measures, "parameters", "ms a window", _MINUTES]
     return ["", "## The networks", "", *markdown_table(heads, cells)]
 
 
@@ -101,18 +103,18 @@ def leak_table(of_protocols: Mapping[str, Any]) -> list[str]:
 
 def read_results_of(results: Path, network: str) -> dict[str, dict[str, Any]]:
     """Return a network's results by protocol; under ``degraded`` those on degraded clips, None without."""
-    found = {}
+    by_protocol = {}
     for name in PROTOCOLS:
         path, degraded = results / f"{name}-{network}.json", results / f"{name}-{network}-degraded.json"
         if path.is_file():
-            found[name] = json.loads(path.read_text(encoding="utf-8")) | {
+            by_protocol[name] = json.loads(path.read_text(encoding="utf-8")) | {
                 "degraded": json.loads(degraded.read_text(encoding="utf-8")) if degraded.is_file() else None
             }
-    return found
+    return by_protocol
 
 
 def read_protocols(run: Mapping[str, Any], results: Path) -> dict[str, dict[str, Any]]:
-    """Return the results of the protocols that tell what a run's recipe is worth: the headline, and what else is there.
+    """Return the results of the protocols that measure a run's recipe: the headline first, then those that exist.
 
     Raises
     ------
@@ -120,13 +122,13 @@ def read_protocols(run: Mapping[str, Any], results: Path) -> dict[str, dict[str,
         If the headline is missing.
     """
     network = run["options"]["network"]
-    names = _TELLING[any(corpus.startswith("ravdess") for corpus in run["options"]["corpora"])]
-    found = read_results_of(results, network)
-    if names[0] not in found:
+    names = _MEASURING[any(corpus.startswith("ravdess") for corpus in run["options"]["corpora"])]
+    by_protocol = read_results_of(results, network)
+    if names[0] not in by_protocol:
         raise RunError(
             f"{results} has no {names[0]}-{network}.json; make it with emobeam evaluate --protocol {names[0]}"
         )
-    return {name: found[name] for name in names if name in found}
+    return {name: by_protocol[name] for name in names if name in by_protocol}
 
 
 def protocol_temperature(run: Mapping[str, Any], results: Path) -> float:
@@ -155,7 +157,7 @@ def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     heads = ["network", "seeds", "folds", "clips", *_FIGURES.values(), "ECE before", "ECE of chance", "ONNX"]
     lines = [*markdown_table(heads, cells), ""]
     heads = ["network", "parameters", "M multiply-adds", "ms a window", _MINUTES]
-    lines += markdown_table(heads, [[name, *_failure_row(result, adds=True)] for name, result in best_first])
+    lines += markdown_table(heads, [[name, *_cost_cells(result, adds=True)] for name, result in best_first])
     for name, result in best_first:
         if len(result["folds"]) > 1:
             folds = result["by_fold"]
@@ -172,14 +174,14 @@ def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def fairness_table(name: str, fairness: Mapping[str, Any]) -> list[str]:
-    """Return what `fairness.fairness` found about a network's answers as lines of Markdown."""
+    """Return the groups of `fairness.fairness` for a network as lines of Markdown."""
     cells = []
     for corpus, kinds in fairness.items():
         for groups in kinds.values():
-            for group, found in groups.items():
-                size = [str(found.get("actors", "")), str(found.get("clips", ""))]
-                figures = [in_words(found["ua"]), in_words(found["gender_accuracy"])]
-                recalls = [_short(found["recall"][emotion]) for emotion in EMOTIONS]
+            for group, measured in groups.items():
+                size = [str(measured.get("actors", "")), str(measured.get("clips", ""))]
+                figures = [in_words(measured["ua"]), in_words(measured["gender_accuracy"])]
+                recalls = [_short(measured["recall"][emotion]) for emotion in EMOTIONS]
                 cells.append([corpus, group, *size, *figures, *recalls])
     heads = ["corpus", "group", "actors", "clips", "UA", "gender", *EMOTIONS]
     return ["", f"{name}, by group of speakers (difference: women less men):", "", *markdown_table(heads, cells)]
@@ -197,10 +199,10 @@ def risk_coverage_table(name: str, curve: Mapping[str, Sequence[float]]) -> list
 
 
 def degraded_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
-    """Return what `robustness.degrade_trials` found as lines of Markdown."""
+    """Return the results of `robustness.degrade_trials` as lines of Markdown."""
     title = (
         f"{name}, seed {degraded['seed']}, on test clips that have suffered ({degraded['clips']} clips, "
-        f"{degraded['folds']} folds; `emobeam evaluate --protocol --degraded`):"
+        f"{degraded['folds']} folds; `emobeam evaluate --protocol --robustness`):"
     )
     cells = []
     for row in degraded["conditions"]:
@@ -216,7 +218,7 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _failure_row(result: Mapping[str, Any], *, adds: bool = False) -> list[str]:
+def _cost_cells(result: Mapping[str, Any], *, adds: bool = False) -> list[str]:
     cells = [f"{result['parameters']:,}" if "parameters" in result else "-"]
     if adds:
         cells.append(f"{result['multiply_adds'] / 1e6:.1f}" if "multiply_adds" in result else "-")

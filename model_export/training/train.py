@@ -13,7 +13,7 @@ import keras
 import numpy as np
 import pandas as pd
 
-from emobeam.model_export.corpora.splits import Split, everyone, split_actors
+from emobeam.model_export.corpora.splits import Split, no_holdout, split_actors
 from emobeam.model_export.corpora.tables import read_corpora
 from emobeam.model_export.errors import RunError
 from emobeam.model_export.evaluation.metrics import confusion, fit_temperature, log_loss, unweighted_recall
@@ -59,7 +59,7 @@ def train(
     """
     clips = read_corpora(options.corpora)
     if options.fold is None:
-        split = everyone(clips)
+        split = no_holdout(clips)
     else:
         split = split_actors(clips, fold=options.fold, seed=options.seed, validation=options.validation_actors)
     return fit(options, clips, split, report=report, command=command)

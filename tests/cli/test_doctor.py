@@ -7,10 +7,10 @@ def test_a_doctor_finds_all_well_or_says_what_is_broken(archive, tmp_path, tiny_
 
     flags = ["--model", str(tiny_path), "--input", str(archive), "--output"]
     assert command.main(["doctor", *flags, str(tmp_path / "out")]) == 0
-    told = capsys.readouterr().out
-    assert "BROKEN" not in told
-    assert "6 recordings" in told
-    assert "flac" in told
+    printed = capsys.readouterr().out
+    assert "BROKEN" not in printed
+    assert "6 recordings" in printed
+    assert "flac" in printed
     assert not (tmp_path / "out" / "_staging").exists()
     assert (
         command.main(["doctor", *flags, str(tiny_path), "--input", str(tmp_path / "no"), "--output", "ftp://x/y"]) == 1

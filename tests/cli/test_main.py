@@ -122,7 +122,7 @@ def test_on_a_terminal_there_is_progress_and_a_summary(tmp_path, tiny_path):
     assert f"tables    {tmp_path / 'out'}" in text
 
 
-def test_flags_may_stand_in_a_file(tmp_path):
+def test_flags_may_be_in_a_file(tmp_path):
     options = tmp_path / "options"
     options.write_text('--runner=FlinkRunner\n--environment_config={"command": "emobeam-worker"}\n')
     arguments, rest = command.make_parser().parse_known_args(["score", "--input", "a", f"@{options}", "--output", "b"])
@@ -137,7 +137,7 @@ def test_the_failure_rate_decides_the_exit_code_and_all_is_committed(archive, ti
     assert "1 of 7 recordings failed (14.3%), more than --max-failure-rate 0.05" in capsys.readouterr().err
     assert len(files_of(tmp_path / "out")) == 7
     assert command.main([*argv, "--rescore", "--max-failure-rate", "0.2"]) == 0
-    assert command.main(argv) == 0, "nothing taken up, nothing failed"
+    assert command.main(argv) == 0, "nothing processed, nothing failed"
     for wrong in ("2", "-1", "half"):
         with pytest.raises(SystemExit) as caught:
             command.main([*argv, "--max-failure-rate", wrong])

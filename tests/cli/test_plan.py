@@ -11,15 +11,15 @@ from emobeam.dataset.counts import ListingCounts
 from tests.support import factory
 
 
-def test_a_plan_tells_what_the_night_then_does_and_changes_nothing(archive, tmp_path, tiny_path, capsys):
+def test_a_plan_says_what_the_night_then_does_and_changes_nothing(archive, tmp_path, tiny_path, capsys):
 
-    def told(name):
+    def run(name):
         argv = [name, "--input", str(archive), "--output", str(tmp_path / "out"), "--model", str(tiny_path)]
         assert command.main([*argv, "--max-failure-rate", "1"]) == 0
         return json.loads(capsys.readouterr().out)
 
     (archive / "gone.wav").symlink_to("nowhere")
-    first = told("plan")
+    first = run("plan")
     assert not (tmp_path / "out").exists()
     assert (first["files_new"], first["files_to_score"], first["files_skipped"], first["estimated_s"]) == (
         7,
@@ -27,18 +27,18 @@ def test_a_plan_tells_what_the_night_then_does_and_changes_nothing(archive, tmp_
         0,
         None,
     )
-    night = told("score")
+    night = run("score")
     factory.write_wav(archive / "new.wav", factory.voice(1.0))
     factory.write_wav(archive / "0.wav", factory.voice(2.0))
     before = sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "out").rglob("*"))
-    second = told("plan")
+    second = run("plan")
     assert before == sorted((p, p.stat().st_mtime_ns) for p in (tmp_path / "out").rglob("*"))
     assert [second[f"files_{kind}"] for kind in ("new", "changed", "retried", "skipped")] == [1, 1, 1, 5]
     sizes = [(archive / name).stat().st_size for name in ("new.wav", "0.wav")]
     assert second["size_bytes"] == sum(sizes)
     scored = 6 * 44 + sum(round((0.5 + index / 4) * 16_000) * 2 for index in range(6))
     assert second["estimated_s"] == pytest.approx(night["wall_time_s"] * sum(sizes) / scored)
-    then = told("score")
+    then = run("score")
     assert (then["files_processed"], then["files_skipped"]) == (3, 5)
 
 

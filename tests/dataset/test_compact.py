@@ -17,12 +17,12 @@ from tests.support.runs import a_run
 def test_compacting_keeps_every_row_and_the_newest_answers(history, monkeypatch):
     uri = storage.canonical(history)
     before, rows, nights = latest_of(history), walk.rows(uri), committed_runs(uri)
-    seen = []
-    monkeypatch.setattr(fault_points, "watch", lambda *_: seen.append(latest_of(history) == before))
+    unchanged = []
+    monkeypatch.setattr(fault_points, "watch", lambda *_: unchanged.append(latest_of(history) == before))
     counts = under_lock(history, compact.compact)
     monkeypatch.undo()
-    assert all(seen)
-    assert len(seen) > 30
+    assert all(unchanged)
+    assert len(unchanged) > 30
     assert counts.runs == 4
     assert counts.parts_before > counts.parts_after == 3, "the newest answers, the second newest, the third"
     assert latest_of(history) == before
@@ -69,9 +69,9 @@ def test_compact_and_forget_as_commands(history, tmp_path, capsys):
     run = a_run(history, run_id="20990131T000000Z-0123abcd")
     storage.write(run.uri, run.to_json().encode())
     assert command.main(["compact", "--output", str(history)]) == 0
-    told = json.loads(capsys.readouterr().out)
-    assert told["parts_after"] == 3
-    assert "discarded" in told["recoveries"][0]
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["parts_after"] == 3
+    assert "discarded" in printed["recoveries"][0]
     assert command.main(["forget", "--output", str(history), str(tmp_path / "in" / "1.wav")]) == 0
     assert json.loads(capsys.readouterr().out)["file_rows"] == 1
     for line in (["compact"], ["forget", "x.wav"]):

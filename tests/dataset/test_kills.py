@@ -1,4 +1,4 @@
-"""Whatever ends a night, and at whatever moment, the next one leaves what an undisturbed one would have left."""
+"""Wherever a night is killed, the next one leaves the tables of a night without a kill."""
 
 import json
 import os
@@ -61,7 +61,8 @@ class Dead(BaseException):
     """As if the process were killed: from here on it changes nothing any more."""
 
 
-def test_die_at_every_change_of_a_bucket(tmp_path, monkeypatch):
+@pytest.mark.parametrize("first", range(1, 5))
+def test_die_at_every_change_of_a_bucket(tmp_path, monkeypatch, first):
     """In this process, since the bucket is in its memory; without the lease, which outlives its holder by a minute."""
     archive = storage.canonical(tmp_path)
     for index in range(7):
@@ -79,13 +80,13 @@ def test_die_at_every_change_of_a_bucket(tmp_path, monkeypatch):
     undisturbed = next(fresh)
     walk.night(archive, undisturbed)
     wanted = len(walk.rows(undisturbed))
-    for kill_at in range(1, 1000):
+    for kill_at in range(first, 1000, 4):
         output = next(fresh)
-        seen = []
+        changes = []
 
-        def watch(step, place, seen=seen, kill_at=kill_at):
-            seen.append((step, place))
-            if len(seen) >= kill_at:
+        def watch(step, place, changes=changes, kill_at=kill_at):
+            changes.append((step, place))
+            if len(changes) >= kill_at:
                 raise Dead
 
         with monkeypatch.context() as patch:

@@ -1,4 +1,4 @@
-"""Verify: what is in order passes, and whatever can be wrong is told."""
+"""Verify: what is in order passes, and every fault is reported."""
 
 import shutil
 
@@ -57,13 +57,13 @@ def test_what_is_in_order_verifies(output, capsys):
     assert "no tables at" in capsys.readouterr().err
 
 
-def test_everything_that_can_be_wrong_is_told(output, capsys):
+def test_everything_that_can_be_wrong_is_reported(output, capsys):
     from emobeam.cli import main as command
 
     def part(table, run=0, index=0):
         return sorted(sorted((output / table).glob("*/*"))[run].iterdir())[index]
 
-    def told(what):
+    def reported(what):
         (line,) = wrong_in(output)
         assert what in line
         assert len(line.split("; ")) >= 2, "what to do"
@@ -71,7 +71,7 @@ def test_everything_that_can_be_wrong_is_told(output, capsys):
     def restored(path, change, what):
         whole = path.read_bytes()
         change()
-        told(what)
+        reported(what)
         path.write_bytes(whole)
 
     files, segments, runs = part("files"), part("segments"), part("runs")
@@ -93,7 +93,7 @@ def test_everything_that_can_be_wrong_is_told(output, capsys):
     ):
         restored(runs, lambda c=column, v=value: rewrite(runs, replaced(c, [v])), what)
     (output / "_staging" / "20260101T000000Z-0").mkdir(parents=True)
-    told("staged by a process that died")
+    reported("staged by a process that died")
     assert command.main(["verify", "--output", str(output)]) == 1
     assert "1 problem" in capsys.readouterr().out
     (output / "_staging" / "20260101T000000Z-0").rmdir()

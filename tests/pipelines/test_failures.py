@@ -1,4 +1,4 @@
-"""Runs that are interrupted, killed, or run out of room: no rows are lost, and no end is untidy."""
+"""Runs that are interrupted, killed, or run out of room: no rows are lost, and nothing is left behind."""
 
 import os
 import signal
@@ -15,6 +15,7 @@ from emobeam.dataset.run_plan import PartPolicy
 from emobeam.pipelines.score import ScoreError
 from emobeam.storage import StorageError
 from tests.support import factory
+from tests.support.command import start
 from tests.support.nights import alive, night_process, outcomes, wait_for, wrong_in
 from tests.support.paths import ROOT
 from tests.support.runs import files_of, run_score
@@ -80,20 +81,18 @@ def test_an_output_that_becomes_unwritable_leaves_nothing(archive, tiny_path, tm
 def test_an_interrupted_run_leaves_nothing(archive, tiny_path, tmp_path):
     """Ctrl-C, in a process group of its own, once the run has begun to write its staging.
 
-    In the microseconds in which it takes the lock or lets it go, the lock's file may stay, held by nobody.
+    In the microseconds in which it acquires or releases the lock, the lock file may stay, without an owner.
     """
     for index in range(400):
         (archive / f"more {index}.wav").symlink_to("0.wav")
-    process = subprocess.Popen(
+    process = start(
         [sys.executable, "-m", "emobeam", "score", "--input", str(archive), "--output", str(tmp_path / "out"),
          "--model", str(tiny_path)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True,
-        # A shell's background jobs ignore the signal, and hand that down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        cwd=ROOT, start_new_session=True,
     )  # fmt: skip
     wait_for(process, lambda: any((tmp_path / "out" / "_staging").glob("*/run.json")))
     os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     assert process.returncode == 130, errors
     assert errors.strip().splitlines()[-1] == "interrupted"
     assert not (tmp_path / "out" / "_staging").exists()
@@ -101,14 +100,14 @@ def test_an_interrupted_run_leaves_nothing(archive, tiny_path, tmp_path):
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
 def test_an_interrupted_run_leaves_no_staging_and_no_process(archive, tiny_path, tmp_path, name):
-    """Only the command itself is told, in the midst of scoring, with parts sealed."""
+    """Only the command itself gets the signal, while it scores and has sealed parts."""
     for index in range(300):
         (archive / f"more {index}.wav").symlink_to("0.wav")
     process = night_process(archive, tmp_path / "out", tiny_path, part_rows=20)
     wait_for(process, lambda: list((tmp_path / "out" / "_staging").glob("*/files/part-*")))
     children = subprocess.run(["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True)
     process.send_signal(getattr(signal, name))
-    _, errors = process.communicate(timeout=60)
+    _, errors = process.communicate()
     assert process.returncode == 130, errors
     assert errors.strip().splitlines()[-1] == "interrupted"
     assert not (tmp_path / "out" / "_staging").exists()

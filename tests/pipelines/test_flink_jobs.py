@@ -75,7 +75,7 @@ def test_flink_is_asked_once_to_cancel_the_job_of_that_name_alone(stubborn, sche
         assert server.asked == ["/jobs/2?mode=cancel"]
 
 
-def test_where_nobody_answers_is_an_error():
+def test_a_service_that_does_not_answer_is_an_error():
     with flink_with(stubborn=False) as server:
         port = server.server_address[1]
     with pytest.raises(OSError, match="refused"):

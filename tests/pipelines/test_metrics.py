@@ -16,7 +16,7 @@ from tests.support.nights import ignored, killed_run, wrong_in
 SECONDS = [f"{stage}_s" for stage in (*STAGES, WRITE)]
 
 
-def test_a_run_tells_its_bytes_and_times_in_its_row_and_by_beam(archive, night, tmp_path):
+def test_a_runs_row_and_beam_have_its_bytes_and_times(archive, night, tmp_path):
     (archive / "text.wav").write_text("no sound")
     row = night("--channels", "split", parts=PartPolicy(rows=4))
     assert row["size_bytes"] == sum(path.stat().st_size for path in archive.iterdir())
@@ -36,7 +36,7 @@ def test_a_run_tells_its_bytes_and_times_in_its_row_and_by_beam(archive, night, 
     assert again["size_bytes"] == sum(again[name] for name in SECONDS) == 0
 
 
-def test_bytes_are_verified_and_older_runs_need_not_tell_them(night, tmp_path):
+def test_bytes_are_verified_and_older_runs_need_not_have_them(night, tmp_path):
     night()
     (path,) = (tmp_path / "out" / "runs").rglob("*.parquet")
     row = pq.ParquetFile(path).read()
@@ -48,7 +48,7 @@ def test_bytes_are_verified_and_older_runs_need_not_tell_them(night, tmp_path):
     assert night()["files_skipped"] == 6
 
 
-def test_an_adopted_run_tells_its_bytes_and_no_times(tmp_path, tiny):
+def test_a_recovered_run_has_its_bytes_and_no_times(tmp_path, tiny):
     run, _ = killed_run(tmp_path, tiny)
     recovery.recover(run.output, ignored)
     (committed,) = committed_runs(storage.canonical(tmp_path))

@@ -1,4 +1,4 @@
-"""Nights over a growing archive: what is done is skipped, what died is settled, and no end is untidy."""
+"""Nights over a growing archive: what is done is skipped, what a dead run left is recovered."""
 
 import os
 
@@ -43,7 +43,7 @@ def test_what_is_new_changed_or_worth_another_try_is_scored(archive, night, tmp_
     assert night("--channels", "split")["files_processed"] == 9, "other settings"
 
 
-def test_strange_things_in_the_staging_are_in_nobodys_way(night, tmp_path):
+def test_strange_things_in_the_staging_do_no_harm(night, tmp_path):
     (tmp_path / "out" / "_staging" / "20260101T000000Z-0" / "files").mkdir(parents=True)
     (tmp_path / "out" / "_staging" / "20260101T000000Z-0" / "files" / ".writing-x").write_text("half")
     (tmp_path / "out" / "_staging" / ".DS_Store").write_text("a file of the system's")

@@ -132,7 +132,7 @@ def test_an_interrupt_cancels_a_job_before_its_staging_is_thrown_away(tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "line"),
     [
         (
             "Pipeline x failed in state FAILED: java.lang.RuntimeException: Error received from SDK harness\n"
@@ -145,11 +145,11 @@ def test_an_interrupt_cancels_a_job_before_its_staging_is_thrown_away(tmp_path, 
         ),
     ],
 )
-def test_a_job_that_fails_is_told_in_a_line(tmp_path, monkeypatch, error, told):
+def test_a_job_that_fails_is_reported_in_a_line(tmp_path, monkeypatch, error, line):
     monkeypatch.setattr(ClusterRunner, "error", error)
     with pytest.raises(ScoreError) as raised:
         run_there(tmp_path)
-    assert str(raised.value).startswith(told)
+    assert str(raised.value).startswith(line)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "out" / "_staging").exists()
 
@@ -158,7 +158,7 @@ def test_a_template_is_handed_over_and_committed_by_the_next_run(tmp_path):
     row = run_there(tmp_path, "--template_location", "gs://bucket/job")
     assert row["template"] == "gs://bucket/job"
     (staged,) = (tmp_path / "out" / "_staging").glob("*/run.json")
-    with beam.Pipeline(runner="FnApiRunner") as pipeline:  # whoever starts the job
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:  # the service that starts the job
         plan = RunPlan.from_json(staged.read_text())
         pipeline | ScoreArchive(plan, LocalRun(plan.run_id, is_local=False))
     assert not (tmp_path / "out" / "files").exists()
@@ -167,7 +167,7 @@ def test_a_template_is_handed_over_and_committed_by_the_next_run(tmp_path):
     assert [line.partition(" had died: ")[2] for line in row["recoveries"]] == ["finished its commit"]
 
 
-def test_a_job_server_that_is_not_there_is_told_in_a_line(tmp_path):
+def test_a_job_server_that_is_not_there_is_reported_in_a_line(tmp_path):
     flags = ["--runner", "FlinkRunner", "--job_endpoint", "localhost:1", "--job_server_timeout", "1"]
     with pytest.raises(ScoreError, match=r"^no job server answers at localhost:1; start the cluster"):
         run_score("--input", ROOT / "samples", "--output", tmp_path / "out", *flags)

@@ -3,7 +3,7 @@
 from emobeam.pipelines.progress import Progress, format_line
 
 
-def test_the_progress_line_tells_files_rate_and_failures():
+def test_the_progress_line_shows_files_rate_and_failures():
     progress = Progress()
     progress.expect(2000)
     for index in range(500):

@@ -105,7 +105,7 @@ def test_the_answers_are_those_of_the_plain_function(output, tiny):
         assert row["model_hash"] == alone["model_hash"]
 
 
-def test_nothing_else_lies_in_the_output(output):
+def test_nothing_else_is_in_the_output(output):
     out, row = output
     assert sorted(p.name for p in out.iterdir()) == ["files", "runs", "segments"]
     for table in ("files", "segments", "runs"):
@@ -167,7 +167,7 @@ def test_patterns_that_overlap_score_a_file_once(archive, tiny_path, tmp_path):
     assert list(files.loc[files["status"] == "failed", "error_code"]) == ["not_found"]
 
 
-def test_a_run_that_scores_again_stands_beside_the_first(archive, tiny_path, tmp_path):
+def test_a_run_that_scores_again_is_kept_beside_the_first(archive, tiny_path, tmp_path):
     for flags in ((), ("--rescore",)):
         run_score("--input", archive / "night 1", "--output", tmp_path, "--model", tiny_path, *flags)
     assert ds.dataset(tmp_path / "runs").count_rows() == 2
@@ -186,7 +186,7 @@ def test_a_run_that_scores_again_stands_beside_the_first(archive, tiny_path, tmp
         ({"--colour": "red"}, UsageError, "unknown option --colour"),
     ],
 )
-def test_what_cannot_be_done_is_told_before_any_work(archive, tiny_path, tmp_path, change, error, message):
+def test_what_cannot_be_done_is_reported_before_any_work(archive, tiny_path, tmp_path, change, error, message):
     flags = {"--input": archive, "--output": tmp_path / "out", "--model": tiny_path} | change
     with pytest.raises(error, match=message):
         run_score(*(part for pair in flags.items() for part in pair))

@@ -1,4 +1,4 @@
-"""The queue on which a local run's workers lay what they are dealt: each recording is taken once, by whoever is free."""
+"""The queue that a local run's workers share: each recording is taken once, by the first worker that is free."""
 
 import pickle
 import threading
@@ -26,7 +26,7 @@ def drain(queue):
 
 
 @given(recordings=st.integers(0, 100_000))
-def test_handfuls_spare_elements_and_leave_every_worker_some(recordings):
+def test_batches_spare_elements_and_leave_every_worker_some(recordings):
     size = LocalRun("run", is_local=True).batch_size(recordings)
     assert 1 <= size <= DEALT_AT_ONCE
     assert size * 64 <= max(recordings, 64)
@@ -39,10 +39,10 @@ def test_each_recording_is_taken_once(dealt, kept):
     queue = WorkQueue(kept)
     taken, lock = [], threading.Lock()
 
-    def work(found):
+    def work(file):
         queue.begin()
         mine = []
-        for one in found:
+        for one in file:
             queue.put(one)
             mine += queue.take_surplus()
         queue.end()
@@ -55,14 +55,14 @@ def test_each_recording_is_taken_once(dealt, kept):
         thread.start()
     for thread in threads:
         thread.join()
-    expected = [found.uri for i, n in enumerate(dealt) for found in recordings(n, 1000 * i)]
-    assert sorted(found.uri for found in taken) == sorted(expected)
+    expected = [file.uri for i, n in enumerate(dealt) for file in recordings(n, 1000 * i)]
+    assert sorted(file.uri for file in taken) == sorted(expected)
 
 
-def test_who_is_free_takes_what_a_slow_worker_was_dealt():
+def test_a_free_worker_takes_what_a_slow_one_was_dealt():
     queue = WorkQueue(SHARED_RESERVE)
-    for found in recordings(100):
-        queue.put(found)
+    for file in recordings(100):
+        queue.put(file)
     queue.begin()
     queue.begin()
     queue.end()
@@ -76,8 +76,8 @@ def test_batches_grow_small_towards_the_end():
     queue = WorkQueue(SHARED_RESERVE)
     queue.begin()
     queue.begin()
-    for found in recordings(1_000):
-        queue.put(found)
+    for file in recordings(1_000):
+        queue.put(file)
     queue.end()
     queue.end()
     sizes = []
@@ -101,8 +101,8 @@ def test_alone_a_worker_keeps_nothing_back():
     assert queue is not run.queue()
     queue.begin()
     taken = []
-    for found in recordings(100):
-        queue.put(found)
+    for file in recordings(100):
+        queue.put(file)
         taken += queue.take_surplus()
     assert len(taken) == BATCH_SIZE
     queue.end()
@@ -115,10 +115,10 @@ def test_long_recordings_go_a_few_at_a_time():
     for queue in (alone, shared):
         queue.begin()
     sizes = []
-    for found in long:
-        alone.put(found)
+    for file in long:
+        alone.put(file)
         sizes.append(len(alone.take_surplus()))
-        shared.put(found)
+        shared.put(file)
         assert shared.take_surplus() == []
     assert sizes == [0, 0, 0, 4] * 7 + [0, 0]
     shared.end()
@@ -126,7 +126,7 @@ def test_long_recordings_go_a_few_at_a_time():
     assert [len(shared.take(_NEVER_S)) for _ in range(7)] == [4, 4, 4, 4, 3, 2, 2]
 
 
-def test_workers_of_one_run_share_one_pile_as_long_as_it_lasts():
+def test_workers_of_one_run_share_one_queue_as_long_as_it_lasts():
     with local_run("run", is_local=True) as run:
         there = pickle.loads(pickle.dumps(run))
         assert there is run

@@ -1,20 +1,12 @@
 """Labels and the codes of corpora."""
 
-import pytest
-
 from emobeam.schemas import labels
 
 
 def test_sixteen_joint_classes_in_the_order_of_genders_and_emotions():
     assert len(set(labels.JOINT_CLASSES)) == 16
-    assert labels.JOINT_CLASSES[0] == labels.joint_class("female", "neutral")
-    assert labels.JOINT_CLASSES[-1] == labels.joint_class("male", "surprised")
-
-
-@pytest.mark.parametrize(("gender", "emotion", "named"), [("man", "sad", "man"), ("male", "bored", "bored")])
-def test_unknown_labels_are_named(gender, emotion, named):
-    with pytest.raises(ValueError, match=named):
-        labels.joint_class(gender, emotion)
+    assert labels.JOINT_CLASSES[0] == "female_neutral"
+    assert labels.JOINT_CLASSES[-1] == "male_surprised"
 
 
 def test_corpus_codes_lead_to_known_emotions():

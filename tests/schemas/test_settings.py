@@ -25,7 +25,7 @@ def test_settings_share_a_hash_only_when_equal(one, other):
 
 
 def test_the_default_settings_hash_is_stable():
-    # Stored answers are found again by it: when it changes, every archive is scored again.
+    # A rerun compares it with that of the stored rows: when it changes, every archive is scored again.
     assert ScoreSettings().hash == "608896af7c6e6ffb"
 
 

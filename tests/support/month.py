@@ -95,7 +95,7 @@ class Archive:
         return storage.join(self._uri, name)
 
     def add(self, count: int) -> None:
-        """Add recordings that nobody has heard."""
+        """Add new recordings."""
         for _ in range(count):
             ending = self._rng.choice(_ENDINGS)[0]
             name = f"{self._rng.choice('abc')}/{self._made:03d}.{ending}"

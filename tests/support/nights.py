@@ -1,8 +1,5 @@
 """What tests of nights share: runs that die, and looks at what they left."""
 
-import os
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -13,7 +10,7 @@ from emobeam.dataset.layout import committed_runs
 from emobeam.dataset.part_writer import PartWriter
 from emobeam.dataset.verify import verify
 from emobeam.scoring import FileResult, score_recording
-from tests.support.paths import ROOT
+from tests.support.command import start
 from tests.support.runs import a_run, files_of
 
 
@@ -69,18 +66,15 @@ def night_process(archive, out, model, *, part_rows, die_at=0):
     program = COMMAND.format(part_rows=part_rows, setup=setup, act="local_run.Progress = Progress")
     script = out.parent / "night.py"
     script.write_text(program)
-    return subprocess.Popen(
+    return start(
         [sys.executable, str(script), "score", "--input", str(archive), "--output", str(out), "--model", str(model),
-         "--direct_num_workers", "2"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        # A shell's background jobs ignore the signal, and hand that down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+         "--direct_num_workers", "2"]
     )  # fmt: skip
 
 
 def wait_for(process, happened):
     while not happened():
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, (process.returncode, *process.communicate())
         time.sleep(0.005)
 
 

@@ -241,7 +241,7 @@ def test_run_that_everyone_trained_takes_temperature_and_figures_from_its_protoc
     assert f"**{p1['ua']['mean']:.3f}** | {p1['ua']['low']:.3f} to" in text
     assert f"temperature of {contract.temperature:.3f}" in text
     assert "| ravdess | female | 12 | 720 |" in text
-    assert "--out RUN --network cnn --everyone --epochs 2" in text
+    assert "--out RUN --network cnn --no-holdout --epochs 2" in text
     assert "--card --results docs/results" in text
 
 
