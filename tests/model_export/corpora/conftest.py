@@ -2,13 +2,9 @@
 
 import threading
 
-import numpy as np
 import pytest
 
 from tests.support.downloads import Handler, Server
-
-NOISE = np.random.default_rng(7).bytes(40_000)
-FILES = {"Actor_01/a.wav": NOISE[:30_000], "Actor_01/b.wav": NOISE[30_000:], "Actor_02/c.wav": NOISE[5_000:9_000]}
 
 
 @pytest.fixture

@@ -11,17 +11,13 @@ import shutil
 import socket
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 from emobeam.model_export.corpora import download
 from emobeam.model_export.corpora.download import add_fetch_arguments, fetch, run_fetch
 from emobeam.model_export.corpora.sources import SOURCES, Source
 from emobeam.model_export.errors import DownloadError
-from tests.support.downloads import assert_refused, recordings, serve, tree, zip_of
-
-NOISE = np.random.default_rng(7).bytes(40_000)
-FILES = {"Actor_01/a.wav": NOISE[:30_000], "Actor_01/b.wav": NOISE[30_000:], "Actor_02/c.wav": NOISE[5_000:9_000]}
+from tests.support.downloads import FILES, NOISE, assert_refused, recordings, serve, tree, zip_of
 
 
 def test_files_arrive(server, folder, capsys):

@@ -5,14 +5,10 @@ import struct
 import zipfile
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from emobeam.model_export.corpora import zip_members
-from tests.support.downloads import assert_refused, serve, zip_of
-
-NOISE = np.random.default_rng(7).bytes(40_000)
-FILES = {"Actor_01/a.wav": NOISE[:30_000], "Actor_01/b.wav": NOISE[30_000:], "Actor_02/c.wav": NOISE[5_000:9_000]}
+from tests.support.downloads import FILES, NOISE, assert_refused, serve, zip_of
 
 
 def unix_member(name, mode):
