@@ -130,7 +130,6 @@ def score(options: ScoreOptions) -> ScoreResult:
     """
     start_server()
     validated = validate(options)
-    beam_workarounds.import_beam()
     runner = choose_runner(options.beam_flags)
     try:
         with locked(validated.output) as lock:
