@@ -128,7 +128,7 @@ def score(options: ScoreOptions) -> ScoreResult:
     ------
     ScoreError
     """
-    start_server()
+    start_server()  # it imports what scoring needs while this process imports Beam
     validated = validate(options)
     runner = choose_runner(options.beam_flags)
     try:
