@@ -1,138 +1,23 @@
 """`emobeam fetch` against a real server on loopback."""
 
 import argparse
-import contextlib
 import fcntl
 import gzip
 import hashlib
-import http.server
-import io
 import json
 import os
 import re
 import shutil
 import socket
-import stat
-import struct
-import threading
-import zipfile
-from pathlib import Path
 from types import SimpleNamespace
-from typing import ClassVar
 
-import numpy as np
 import pytest
 
-from emobeam.model_export.corpora import download, zip_members
+from emobeam.model_export.corpora import download
 from emobeam.model_export.corpora.download import add_fetch_arguments, fetch, run_fetch
 from emobeam.model_export.corpora.sources import SOURCES, Source
 from emobeam.model_export.errors import DownloadError
-
-NOISE = np.random.default_rng(7).bytes(40_000)
-FILES = {"Actor_01/a.wav": NOISE[:30_000], "Actor_01/b.wav": NOISE[30_000:], "Actor_02/c.wav": NOISE[5_000:9_000]}
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Answers ``/corpus.zip`` with `body` and other paths with `files`, and counts."""
-
-    daemon_threads = True
-    body = b""
-    files: ClassVar[dict[str, bytes]] = {}
-    length = None  # the header's claim, where it is not the truth
-    chunked = False
-    requests = 0
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}/corpus.zip"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        self.server.requests += 1
-        self.close_connection = True
-        if self.path in self.server.files:
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(self.server.files[self.path])))
-            self.end_headers()
-            self.wfile.write(self.server.files[self.path])
-            return
-        if self.path != "/corpus.zip":
-            self.send_error(404)
-            return
-        self.send_response(200)
-        if self.server.chunked:
-            self.send_header("Transfer-Encoding", "chunked")
-        else:
-            self.send_header("Content-Length", str(self.server.length or len(self.server.body)))
-        self.end_headers()
-        with contextlib.suppress(ConnectionError):
-            if self.server.chunked:
-                self.wfile.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(self.server.body), self.server.body))
-            else:
-                self.wfile.write(self.server.body)
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A folder to fetch into, its parent empty otherwise."""
-    return tmp_path / "around" / "corpus"
-
-
-def zip_of(members, method=zipfile.ZIP_DEFLATED):
-    """Return a zip file's bytes; `members` are (name or ZipInfo, content)."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as zipped:
-        for name, content in members:
-            zipped.writestr(name, content)
-    return buffer.getvalue()
-
-
-def serve(server, body):
-    """Let `server` send `body`, and return the archive that it is."""
-    server.body = body
-    return Source("corpus", server.url, len(body), hashlib.md5(body).hexdigest(), "CC0")
-
-
-def tree(folder):
-    """Return the files below a folder, links as links."""
-    files = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink():
-            files[name] = path.readlink()
-        elif path.is_file():
-            files[name] = path.read_bytes()
-    return files
-
-
-def recordings(folder):
-    return {name: content for name, content in tree(folder).items() if not name.startswith(".emobeam-fetch-")}
-
-
-def assert_refused(archive, folder, match, **options):
-    """The fetch fails with one line, and leaves nothing at all, inside the folder or around it."""
-    with pytest.raises(DownloadError, match=match) as caught:
-        fetch(archive, folder, **options)
-    assert "\n" not in str(caught.value)
-    assert not folder.exists()
-    assert tree(folder.parent) == {}
+from tests.support.archives import FILES, NOISE, assert_refused, recordings, serve, tree, zip_of
 
 
 def test_files_arrive(server, folder, capsys):
@@ -258,100 +143,6 @@ def test_a_server_that_is_not_there_is_named(server, folder):
 )
 def test_only_web_addresses_are_taken(server, folder, url):
     assert_refused(serve(server, b""), folder, "no address to download from", url=url)
-
-
-def unix_member(name, mode):
-    info = zipfile.ZipInfo(name)
-    info.create_system = 3
-    info.external_attr = mode << 16
-    return info
-
-
-@pytest.mark.parametrize(
-    ("name", "match"),
-    [
-        ("/tmp/emobeam-evil.wav", "absolute path"),
-        ("//server/evil.wav", "absolute path"),
-        ("C:/evil.wav", "absolute path"),
-        ("c:evil.wav", "absolute path"),
-        ("../evil.wav", "leads out"),
-        ("Actor_01/../../evil.wav", "leads out"),
-        ("Actor_01/..", "leads out"),
-        ("..", "leads out"),
-        ("../", "leads out"),
-        ("..\\evil.wav", "backslash"),
-        ("Actor_01\\evil.wav", "backslash"),
-        ("\\evil.wav", "backslash"),
-        ("./evil.wav", "name that is none"),
-        ("Actor_01//evil.wav", "name that is none"),
-        ("Actor_01/evil\n.wav", "name that is none"),
-        (".emobeam-fetch-corpus.json", "kept for the fetch"),
-        (".Emobeam-Fetch-corpus.partial/evil.wav", "kept for the fetch"),
-        ("Actor_01/a.wav/evil.wav", "name of another"),
-        ("actor_01/A.wav", "name of another"),
-        (unix_member("Actor_01/link.wav", stat.S_IFLNK | 0o777), "symbolic link"),
-        (unix_member("Actor_01/link/", stat.S_IFLNK | 0o777), "symbolic link"),
-        (unix_member("Actor_01/pipe.wav", stat.S_IFIFO | 0o644), "neither a file nor a folder"),
-    ],
-    ids=lambda value: value.filename if isinstance(value, zipfile.ZipInfo) else repr(value),
-)
-@pytest.mark.parametrize("first", [True, False])
-def test_a_member_that_leads_astray_is_refused_with_all_others(server, folder, name, match, first):
-    bad = [(name, b"../../target")]
-    members = [*bad, *FILES.items()] if first else [*FILES.items(), *bad]
-    assert_refused(serve(server, zip_of(members)), folder, match)
-    assert not Path("/tmp/emobeam-evil.wav").exists()
-
-
-def test_a_name_with_a_hidden_end_is_refused(server, folder):
-    body = zip_of([*FILES.items(), ("Actor_01/evil.wav_.txt", b"x")]).replace(b"evil.wav_", b"evil.wav\0")
-    assert_refused(serve(server, body), folder, "name that is none")
-
-
-def test_a_second_member_of_the_same_name_is_refused(server, folder):
-    body = zip_of([*FILES.items(), ("Actor_01/x.wav", b"x")]).replace(b"Actor_01/x.wav", b"Actor_01/a.wav")
-    assert_refused(serve(server, body), folder, "name of another")
-
-
-def test_a_zip_bomb_is_refused(server, folder):
-    assert_refused(serve(server, zip_of([("Actor_01/a.wav", bytes(3_000_000))])), folder, "over 20 times its size")
-
-
-def test_an_archive_of_countless_members_is_refused(server, folder, monkeypatch):
-    monkeypatch.setattr(zip_members, "MAX_MEMBERS", 2)
-    assert_refused(serve(server, zip_of(FILES.items())), folder, "3 members, more than the 2")
-
-
-def test_encrypted_members_are_refused(server, folder):
-    body = bytearray(zip_of([("a.wav", NOISE)]))
-    entry = body.index(b"PK\1\2")
-    struct.pack_into("<H", body, entry + 8, 1)
-    assert_refused(serve(server, bytes(body)), folder, "its member .a.wav. is encrypted")
-
-
-def test_unusual_compression_is_refused(server, folder):
-    assert_refused(serve(server, zip_of([("a.wav", NOISE)], zipfile.ZIP_BZIP2)), folder, "unusual way")
-
-
-@pytest.mark.parametrize("members", [[], [("Actor_01/", b"")]])
-def test_an_archive_without_files_is_refused(server, folder, members):
-    assert_refused(serve(server, zip_of(members)), folder, "holds no files")
-
-
-def test_what_is_no_zip_file_is_named(server, folder):
-    assert_refused(serve(server, NOISE), folder, "no sound zip file")
-
-
-def test_a_damaged_member_is_named(server, folder):
-    body = bytearray(zip_of([*FILES.items()], zipfile.ZIP_STORED))
-    body[body.index(NOISE[5_000:5_100], 40_000)] ^= 1
-    assert_refused(serve(server, bytes(body)), folder, "no sound zip file .*CRC")
-
-
-def test_a_member_shorter_than_it_says_is_named(server, folder):
-    body = bytearray(zip_of([("a.wav", NOISE)]))
-    struct.pack_into("<I", body, body.index(b"PK\1\2") + 24, len(NOISE) + 1)
-    assert_refused(serve(server, bytes(body)), folder, "shorter than it says")
 
 
 @pytest.mark.parametrize("where", ["link", "dangling link", "file", "folder"])
