@@ -15,6 +15,8 @@ from emobeam.schemas.stages import STAGES, WRITE
 
 STATUSES = ("ok", "silent", "too_short", "truncated", "failed")
 
+Table = Literal["files", "segments", "runs"]
+
 OUTCOMES = ("complete", "recovered", "compacted")
 
 
@@ -42,13 +44,13 @@ _PROBABILITIES = [
     Column(
         f"p_{emotion}",
         "float32",
-        f"probability of {emotion}, calibrated; null without an answer, or where the model lacks the class",
+        f"calibrated probability of {emotion}; null without an answer, or if the model lacks this emotion",
     )
     for emotion in EMOTIONS
 ]
 _P_FEMALE = Column("p_female", "float32", "probability that the voice is female; null without an answer")
-_URI = Column("uri", "string", "the recording: absolute, canonical, bytes of the name percent-encoded", nullable=False)
-_CHANNEL = Column("channel", "int16", "0, 1, .. where channels are split; null where they are mixed or the file failed")
+_URI = Column("uri", "string", "canonical uri of the recording, absolute and percent-encoded", nullable=False)
+_CHANNEL = Column("channel", "int16", "0, 1, .. if channels are split; null if they are mixed or the file failed")
 
 FILES: tuple[Column, ...] = (
     _URI,
@@ -56,44 +58,48 @@ FILES: tuple[Column, ...] = (
     Column(
         "status",
         "string",
-        f"one of {', '.join(STATUSES)}; a truncated file is scored as far as it goes",
+        f"one of {', '.join(STATUSES)}; a truncated file is scored up to where it breaks off",
         nullable=False,
     ),
     Column("error_stage", "string", "list, open, decode, score or process; null unless failed or truncated"),
     Column("error_code", "string", "stable name of the cause; null unless failed or truncated"),
     Column("error_message", "string", "what is wrong and what to do; null unless failed or truncated"),
-    Column("retryable", "bool", "whether another attempt may end otherwise; null unless failed"),
-    Column("emotion", "string", "the emotion of the highest probability; null without an answer"),
+    Column("retryable", "bool", "whether another attempt may succeed; null unless failed"),
+    Column("emotion", "string", "the emotion with the highest probability; null without an answer"),
     Column("confidence", "float32", "its calibrated probability; null without an answer"),
     *_PROBABILITIES,
     Column("gender", "string", "female or male, the likelier; null without an answer"),
     _P_FEMALE,
     Column("entropy", "float32", "entropy of the emotion probabilities in nats: 0 is certain; null without answer"),
     Column("duration_s", "float64", "decoded length in seconds; null if failed"),
-    Column("header_duration_s", "float64", "length in seconds by the header; null if failed or the header tells none"),
+    Column(
+        "header_duration_s",
+        "float64",
+        "length in seconds according to the header; null if failed or the header has none",
+    ),
     Column(
         "speech_s",
         "float64",
-        "seconds of speech, by the voice detector; with --vad energy, seconds that stand out, whatever sounds; "
+        "seconds of speech, by the voice detector; with --vad energy, seconds of active sound of any kind; "
         "null if failed",
     ),
     Column("sample_rate", "int32", "of the recording, in Hz; null if failed"),
     Column("channels", "int16", "number of channels in the recording; null if failed"),
     Column("format", "string", "container and coding, as in wav/pcm_16; null if failed"),
-    Column("level_dbfs", "float32", "level of the loudest window, white noise of RMS 1 being 0; null if silent"),
-    Column("clipped_fraction", "float32", "share of the samples at full scale, 0 to 1; null if failed"),
+    Column("level_dbfs", "float32", "level of the loudest window, relative to white noise of RMS 1; null if silent"),
+    Column("clipped_fraction", "float32", "fraction of the samples at full scale, 0 to 1; null if failed"),
     Column(
         "narrowband",
         "bool",
-        "whether nothing is heard above 4 kHz (40 dB below the sound under it); null without an answer",
+        "whether the sound above 4 kHz is more than 40 dB below the sound under it; null without an answer",
     ),
-    Column("size_bytes", "int64", "when opened, or else as listed; null where neither tells"),
-    Column("modified_at", "timestamp", "when opened, or else as listed; null where neither tells"),
+    Column("size_bytes", "int64", "size when opened, otherwise as listed; null if neither is known"),
+    Column("modified_at", "timestamp", "modification time when opened, otherwise as listed; null if neither is known"),
     Column("etag", "string", "the bucket's version of the object; null for files"),
     Column("model", "string", "the model's name", nullable=False),
     Column("model_hash", "string", "first 16 hexadecimal digits of the model file's SHA-256", nullable=False),
     Column("settings_hash", "string", "16 hexadecimal digits of the settings that can change a result", nullable=False),
-    Column("scored_at", "timestamp", "when the attempt ended", nullable=False),
+    Column("scored_at", "timestamp", "end of the attempt", nullable=False),
 )
 
 SEGMENTS: tuple[Column, ...] = (
@@ -109,14 +115,15 @@ SEGMENTS: tuple[Column, ...] = (
     Column(
         "speech_fraction",
         "float32",
-        "share of it, 0 to 1, that is speech, by the voice detector; with --vad energy, that stands out, whatever "
-        "sounds (within 10 dB of its mean level)",
+        "fraction of it, 0 to 1, that is speech, by the voice detector; with --vad energy, fraction that is active "
+        "sound of any kind (within 10 dB of its mean level)",
         nullable=False,
     ),
     Column(
         "level_dbfs",
         "float32",
-        "level of the window, of the utterance's loudest one, white noise of RMS 1 being 0; null in digital silence",
+        "level of the window, or of the utterance's loudest window, relative to white noise of RMS 1; null in digital "
+        "silence",
     ),
     *_PROBABILITIES,
     _P_FEMALE,
@@ -125,14 +132,14 @@ SEGMENTS: tuple[Column, ...] = (
 RUNS: tuple[Column, ...] = (
     Column("started_at", "timestamp", "start of the run", nullable=False),
     Column("wall_time_s", "float64", "seconds from the start to the commit", nullable=False),
-    Column("files_listed", "int64", "distinct uris that the inputs named", nullable=False),
+    Column("files_listed", "int64", "distinct uris that the inputs match", nullable=False),
     Column("files_processed", "int64", "distinct uris with rows of this run, counted from its parts", nullable=False),
-    Column("files_skipped", "int64", "listed and not taken up", nullable=False),
+    Column("files_skipped", "int64", "listed and not processed", nullable=False),
     Column(
-        "files_hidden", "int64", "names with a leading dot that were passed over, not in files_listed", nullable=False
+        "files_hidden", "int64", "names with a leading dot, which are skipped and not in files_listed", nullable=False
     ),
     *(
-        Column(f"files_{status}", "int64", f"distinct uris taken up whose worst row is {status}", nullable=False)
+        Column(f"files_{status}", "int64", f"distinct uris processed whose worst row is {status}", nullable=False)
         for status in STATUSES
     ),
     *(
@@ -154,25 +161,31 @@ RUNS: tuple[Column, ...] = (
     Column(
         "outcome",
         "string",
-        f"one of {', '.join(OUTCOMES)}; null in runs older than the column. complete: every file listed was taken up "
-        "or skipped. recovered: the run died, and the next one committed what it had sealed; files_listed counts "
-        "only that, and wall_time_s ends with its last answer. compacted: no scoring, but the rows of the runs in "
-        "`compacted`, which have none of their own any more; leave it out of sums over runs",
+        f"one of {', '.join(OUTCOMES)}; null in runs older than the column. complete: every file listed was "
+        "processed or skipped. recovered: the run died, and the next one committed what it had sealed; files_listed "
+        "counts only that, and wall_time_s ends with its last row. compacted: no scoring; it holds the rows of the "
+        "runs in `compacted`, which have no rows of their own any more; leave it out of sums over runs",
     ),
     Column("files_forgotten", "int64", "of files_skipped, those that `emobeam forget` keeps out"),
     Column(
         "compacted",
         "strings",
-        "run_ids whose rows stand in this run's place; null unless outcome is compacted",
+        "run_ids whose rows this run holds; null unless outcome is compacted",
     ),
-    Column("size_bytes", "int64", "of the recordings taken up, as in the files table; null in runs older than it"),
+    Column(
+        "size_bytes",
+        "int64",
+        "of the recordings processed, as in the files table; null in runs older than the column",
+    ),
     *(
         Column(
             f"{stage}_s",
             "float64",
-            f"seconds of {meaning}, added up over workers, so that they may be more than wall_time_s; null in runs "
-            "older than the column, recovered or compacted",
+            f"seconds of {meaning}, summed over workers, so that it may exceed wall_time_s; null in runs older than "
+            "the column, recovered or compacted",
         )
         for stage, meaning in (*STAGES.items(), (WRITE, "writing parts"))
     ),
 )
+
+COLUMNS: dict[Table, tuple[Column, ...]] = {"files": FILES, "segments": SEGMENTS, "runs": RUNS}

@@ -8,9 +8,9 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from emobeam.schemas import columns
-from emobeam.schemas.columns import OUTCOMES, STATUSES
+from emobeam.schemas.columns import OUTCOMES, STATUSES, Table
 
-__all__ = ["FILES", "OUTCOMES", "RUNS", "SEGMENTS", "STATUSES", "TABLES_VERSION"]
+__all__ = ["FILES", "OUTCOMES", "RUNS", "SCHEMAS", "SEGMENTS", "STATUSES", "TABLES_VERSION", "Table"]
 
 TABLES_VERSION = "1"
 
@@ -27,7 +27,7 @@ _TYPES = {
 }
 
 
-def _schema(table: str, table_columns: Iterable[columns.Column]) -> pa.Schema:
+def _schema(table: Table, table_columns: Iterable[columns.Column]) -> pa.Schema:
     fields = [
         pa.field(
             column.name,
@@ -40,6 +40,6 @@ def _schema(table: str, table_columns: Iterable[columns.Column]) -> pa.Schema:
     return pa.schema(fields, metadata={"emobeam_table": table, "emobeam_tables_version": TABLES_VERSION})
 
 
-FILES = _schema("files", columns.FILES)
-SEGMENTS = _schema("segments", columns.SEGMENTS)
-RUNS = _schema("runs", columns.RUNS)
+SCHEMAS: dict[Table, pa.Schema] = {table: _schema(table, each) for table, each in columns.COLUMNS.items()}
+
+FILES, SEGMENTS, RUNS = SCHEMAS["files"], SCHEMAS["segments"], SCHEMAS["runs"]

@@ -25,12 +25,13 @@ import pyarrow.compute as pc
 from emobeam import storage
 from emobeam.dataset import parts, transaction
 from emobeam.dataset.counts import COUNTED, Counts
-from emobeam.dataset.layout import PAIR, RunParts, Table, committed_runs, newest_run_id
+from emobeam.dataset.layout import PAIR, RunParts, committed_runs, newest_run_id
 from emobeam.dataset.parts import rows_to_bytes, table_to_bytes
 from emobeam.dataset.run_plan import new_run_id
 from emobeam.dataset.skip import FORGOTTEN, ForgottenList
 from emobeam.dataset.transaction import Step
 from emobeam.schemas import tables
+from emobeam.schemas.tables import Table
 
 _STRUCK_OUT = "(forgotten)"
 

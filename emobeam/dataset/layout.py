@@ -13,16 +13,14 @@ and count only when the next run has finished it.
 
 import re
 from dataclasses import dataclass, field
-from typing import Literal
 
 from emobeam import storage
 from emobeam.dataset import parts
 from emobeam.dataset.run_record import RunRecord
+from emobeam.schemas.tables import SCHEMAS, Table
 from emobeam.storage import ListedFile, StorageError
 
-Table = Literal["files", "segments", "runs"]
-
-TABLES: tuple[Table, ...] = ("files", "segments", "runs")
+TABLES: tuple[Table, ...] = tuple(SCHEMAS)
 
 #: The tables of a part, in the order in which its objects appear: a row of the files table has its segments by then.
 PAIR: tuple[Table, ...] = ("segments", "files")

@@ -12,11 +12,11 @@ from emobeam import storage
 from emobeam.dataset.cancellation import Cancellation
 from emobeam.dataset.counts import Counts
 from emobeam.dataset.errors import RunCancelledError
-from emobeam.dataset.layout import Table
 from emobeam.dataset.parts import rows_to_bytes, table_to_bytes
 from emobeam.dataset.run_plan import RunPlan
 from emobeam.schemas import tables
 from emobeam.schemas.stages import STAGES, WRITE
+from emobeam.schemas.tables import Table
 from emobeam.scoring.result import NO_CHANNEL, FileResult
 
 

@@ -9,9 +9,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from emobeam import storage
-from emobeam.dataset.layout import STAGING, Table, partition
+from emobeam.dataset.layout import STAGING, partition
 from emobeam.dataset.run_record import RunOrigin
 from emobeam.schemas.settings import ScoreSettings
+from emobeam.schemas.tables import Table
 
 
 @dataclass(frozen=True)

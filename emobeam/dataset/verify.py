@@ -10,9 +10,10 @@ import pyarrow.compute as pc
 from emobeam import storage
 from emobeam.dataset import parts, transaction
 from emobeam.dataset.counts import COUNTED, Counts
-from emobeam.dataset.layout import PAIR, STAGING, RunParts, Table, list_runs
+from emobeam.dataset.layout import PAIR, STAGING, RunParts, list_runs
 from emobeam.schemas import tables
 from emobeam.schemas.labels import EMOTIONS
+from emobeam.schemas.tables import Table
 from emobeam.storage import ListedFile, StorageError
 
 _P = [f"p_{emotion}" for emotion in EMOTIONS]
@@ -21,8 +22,6 @@ _TOLERANCE = 1e-3
 _RERUN = "the next `emobeam score` into this output recovers it"
 _RESCORE = "remove this run's folders from all three tables, and score again"
 _COPY = "copy the output again from its source, or " + _RESCORE
-
-_SCHEMAS: dict[Table, pa.Schema] = {"files": tables.FILES, "segments": tables.SEGMENTS, "runs": tables.RUNS}
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ def _read(listed: ListedFile, table: Table) -> pa.Table | str:
         return f"cannot be read: {error.what}"
     except StorageError as error:
         return f"cannot be read: {str(error).splitlines()[0]}"
-    wanted = _SCHEMAS[table]
+    wanted = tables.SCHEMAS[table]
     # Columns are only ever added, at the end: an older table has the first of them.
     for index, field in enumerate(rows.schema):
         if index >= len(wanted) or not field.equals(wanted.field(index)):

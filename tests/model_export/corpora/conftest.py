@@ -1,10 +1,10 @@
-"""A server, and a folder to fetch into."""
+"""A server to download from, and a folder to download to."""
 
 import threading
 
 import pytest
 
-from tests.support.archives import Handler, Server
+from tests.support.downloads import Handler, Server
 
 
 @pytest.fixture

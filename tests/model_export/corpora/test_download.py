@@ -17,7 +17,7 @@ from emobeam.model_export.corpora import download
 from emobeam.model_export.corpora.download import add_fetch_arguments, fetch, run_fetch
 from emobeam.model_export.corpora.sources import SOURCES, Source
 from emobeam.model_export.errors import DownloadError
-from tests.support.archives import FILES, NOISE, assert_refused, recordings, serve, tree, zip_of
+from tests.support.downloads import FILES, NOISE, assert_refused, recordings, serve, tree, zip_of
 
 
 def test_files_arrive(server, folder, capsys):

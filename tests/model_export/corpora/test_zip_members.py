@@ -1,4 +1,4 @@
-"""Members of an archive that a fetch refuses."""
+"""Members of an archive that are refused: none of the others is unpacked."""
 
 import stat
 import struct
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from emobeam.model_export.corpora import zip_members
-from tests.support.archives import FILES, NOISE, assert_refused, serve, zip_of
+from tests.support.downloads import FILES, NOISE, assert_refused, serve, zip_of
 
 
 def unix_member(name, mode):

@@ -1,4 +1,4 @@
-"""A server of archives on loopback, and what a fetch leaves."""
+"""A web server on loopback that answers as a test tells it, and archives to put there."""
 
 import contextlib
 import hashlib
