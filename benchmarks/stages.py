@@ -22,6 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from emobeam import storage
 from emobeam.audio import frontend
 from emobeam.audio.decode import EXTENSIONS, open_audio
+from emobeam.audio.mixing import to_mono
 from emobeam.audio.vad import VoiceActivity
 from emobeam.audio.windows import cut_windows, to_model_input
 from emobeam.scoring import Model, load_model, score_recording
@@ -36,7 +37,7 @@ def run_up_to(stage: str, uri: str, model: Model) -> None:
     """Run the plain loop on a file up to a stage; "voice" adds the detector to "cnn"."""
     front_end = model.contract.front_end
     with storage.open_read(uri) as file, open_audio(file) as decoder:
-        mono = frontend.to_mono(decoder.blocks())
+        mono = to_mono(decoder.blocks())
         if stage == "decode":
             collections.deque(mono, maxlen=0)
             return

@@ -75,7 +75,8 @@ FILES: tuple[Column, ...] = (
     Column(
         "header_duration_s",
         "float64",
-        "length in seconds according to the header; null if failed or the header has none",
+        "length in seconds that the header promises exactly; null if failed, or if the header has none, an estimate or "
+        "a placeholder",
     ),
     Column(
         "speech_s",
@@ -100,6 +101,14 @@ FILES: tuple[Column, ...] = (
     Column("model_hash", "string", "first 16 hexadecimal digits of the model file's SHA-256", nullable=False),
     Column("settings_hash", "string", "16 hexadecimal digits of the settings that can change a result", nullable=False),
     Column("scored_at", "timestamp", "end of the attempt", nullable=False),
+    Column("decode_errors", "int32", "packets that could not be decoded and were passed over; null if failed"),
+    Column("lost_s", "float64", "seconds of sound in them; null if failed"),
+    Column(
+        "audio_tracks",
+        "int16",
+        "sound tracks in the container, of which the default one is scored, or each with --channels split if they are "
+        "mono; null if failed",
+    ),
 )
 
 SEGMENTS: tuple[Column, ...] = (

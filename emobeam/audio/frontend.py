@@ -23,12 +23,6 @@ _BLOCK_FRAMES = 128
 _RELATIVE_GATE = 0.1
 
 
-def to_mono(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-    """Yield the mean of the channels of every block, float32, shape (n,) for shape (n, channels)."""
-    for block in blocks:
-        yield block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
-
-
 def resample(blocks: Iterable[np.ndarray], *, sample_rate: int, target_rate: int) -> Iterator[np.ndarray]:
     """Resample one channel block by block; block boundaries do not change the samples.
 

@@ -8,7 +8,8 @@ from typing import BinaryIO
 import numpy as np
 
 from emobeam.audio.decode import open_audio
-from emobeam.audio.frontend import resample, to_mono
+from emobeam.audio.frontend import resample
+from emobeam.audio.mixing import to_mono
 
 
 def load_mono(source: str | os.PathLike[str] | BinaryIO, sample_rate: int | None = None) -> tuple[np.ndarray, int]:

@@ -10,6 +10,7 @@ import numpy as np
 
 from emobeam.audio import frontend
 from emobeam.audio.decode import Decoder
+from emobeam.audio.mixing import to_mono
 from emobeam.audio.utterances import cut_utterances
 from emobeam.audio.vad import VoiceActivity
 from emobeam.audio.windows import Window, cut_windows, to_model_input
@@ -112,6 +113,12 @@ class RecordingProperties:
     format : str
     clipped_fraction : float
         Fraction of the samples at full scale.
+    decode_errors : int
+        Packets that could not be decoded.
+    lost_s : float
+        Seconds of sound in them.
+    audio_tracks : int
+        Sound tracks in the container.
     """
 
     duration_s: float
@@ -120,6 +127,9 @@ class RecordingProperties:
     channels: int
     format: str
     clipped_fraction: float
+    decode_errors: int
+    lost_s: float
+    audio_tracks: int
 
 
 @dataclass(frozen=True)
@@ -168,7 +178,7 @@ def analyze(decoder: Decoder, context: ScoringContext) -> RecordingAnalysis:
     ]
     counts = _SampleCounts()
     blocks = _counted(decoder, counts, context)
-    signals = _split(blocks, info.channels) if split else [frontend.to_mono(blocks)]
+    signals = _split(blocks, info.channels) if split else [to_mono(blocks)]
     # The channels' segments come in step, so that no more than a window of audio waits for the slowest.
     streams = [
         _segments(signal, info.sample_rate, channel.voice_activity, context)
@@ -181,11 +191,14 @@ def analyze(decoder: Decoder, context: ScoringContext) -> RecordingAnalysis:
 
     properties = RecordingProperties(
         duration_s=counts.frames / info.sample_rate,
-        header_duration_s=info.header_duration_s,
+        header_duration_s=decoder.info.header_duration_s,
         sample_rate=info.sample_rate,
         channels=info.channels,
         format=info.format,
         clipped_fraction=counts.clipped / max(1, counts.frames * info.channels),
+        decode_errors=decoder.losses.decode_errors,
+        lost_s=decoder.losses.lost_s,
+        audio_tracks=info.audio_tracks,
     )
     return RecordingAnalysis(properties, channels, split, _truncation(decoder, properties.duration_s))
 
@@ -261,7 +274,9 @@ def _truncation(decoder: Decoder, duration_s: float) -> str | None:
     header_duration_s = decoder.info.header_duration_s
     if decoder.broken is not None:
         return f"the sound breaks off at {duration_s:.2f} s: {decoder.broken}; copy the file again from its source"
-    if header_duration_s is not None and duration_s < header_duration_s * _TRUNCATED_FRACTION - _TRUNCATED_S:
+    # What was lost in the middle is no missing end.
+    reached_s = duration_s + decoder.losses.lost_s - decoder.losses.lost_at_end_s
+    if header_duration_s is not None and reached_s < header_duration_s * _TRUNCATED_FRACTION - _TRUNCATED_S:
         return (
             f"the header promises {header_duration_s:.2f} s of sound and {duration_s:.2f} s are there; "
             "copy the file again from its source"

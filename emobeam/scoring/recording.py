@@ -118,12 +118,12 @@ def _check_unchanged(opened: ListedFile, file: BinaryIO) -> None:
 
 def _score(file: BinaryIO, provenance: Provenance, context: ScoringContext) -> FileResult:
     settings = context.settings
-    with _decoder(file, context) as decoder:
+    with _decoder(file, provenance, context) as decoder:
         analysis = analyze(decoder, context)
     if settings.segments == "pauses" and any(channel.has_no_utterance(settings) for channel in analysis.channels):
         # Rare, and clear only at the end of the recording: it is decoded again and scored by windows.
         by_windows = dataclasses.replace(context, settings=dataclasses.replace(settings, segments="windows"))
-        with _decoder(file, context) as decoder:
+        with _decoder(file, provenance, context) as decoder:
             windows = analyze(decoder, by_windows)
         pairs = zip(analysis.channels, windows.channels, strict=True)
         channels = [other if channel.has_no_utterance(settings) else channel for channel, other in pairs]
@@ -132,10 +132,11 @@ def _score(file: BinaryIO, provenance: Provenance, context: ScoringContext) -> F
 
 
 @contextlib.contextmanager
-def _decoder(file: BinaryIO, context: ScoringContext) -> Iterator[Decoder]:
+def _decoder(file: BinaryIO, provenance: Provenance, context: ScoringContext) -> Iterator[Decoder]:
     with contextlib.ExitStack() as stack:
         with context.timer.stage("decode"):
-            decoder = stack.enter_context(open_audio(file))
+            name, all_tracks = storage.name_of(provenance.uri), context.settings.channels == "split"
+            decoder = stack.enter_context(open_audio(file, name=name, all_tracks=all_tracks))
         yield decoder
 
 

@@ -148,7 +148,8 @@ def test_a_wav_file_written_to_a_pipe_is_whole_whatever_its_header_says():
         data[at : at + 4] = struct.pack("<I", unknown)
         with open_audio(io.BytesIO(bytes(data))) as decoder:
             frames = sum(map(len, decoder.blocks()))
-            assert decoder.info.header_duration_s == pytest.approx(frames / RATE)
+            assert frames == 2 * RATE
+            assert decoder.info.header_duration_s is None
 
 
 def test_a_wav_header_without_sound_has_no_blocks():

@@ -6,8 +6,9 @@ import pytest
 import soundfile
 
 from emobeam.audio.decode import DecodeError, open_audio
-from emobeam.audio.frontend import resample, to_mono
+from emobeam.audio.frontend import resample
 from emobeam.audio.load import load_mono, resample_array
+from emobeam.audio.mixing import to_mono
 from tests.support.paths import ROOT
 
 MINUTE = ROOT / "samples" / "en_male_minute.ogg"
