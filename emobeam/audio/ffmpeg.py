@@ -111,7 +111,8 @@ class _Track:
         self.stream, self._losses = stream, losses
         self._rate, self._channels = stream.rate, stream.channels  # before the first packet, which may change them
         self._decoder = _decoder(stream)
-        self._is_timed = container in _TIMED
+        self._time_base = float(stream.time_base or 0)
+        self._is_timed = container in _TIMED and self._time_base > 0
         self._resampler: Any = None
         self._key: tuple[Any, ...] = ()
         self._opus_pre_skip = _opus_pre_skip(stream) if container == "matroska" else 0
@@ -142,12 +143,8 @@ class _Track:
 
     def _placed(self, frame: Any, clock: _Clock) -> Iterator[np.ndarray]:
         """Yield a frame's sound, after silence where the clock says that some is missing before it."""
-        rate, channels = frame.sample_rate, frame.layout.nb_channels
-        if rate not in RATES or not channels:
-            self._losses.add(0.0)
-            return
-        if self._is_timed and frame.pts is not None and frame.time_base:
-            at = float(frame.pts * frame.time_base)
+        if self._is_timed and frame.pts is not None:
+            at = frame.pts * self._time_base
             if clock.start is None:
                 clock.start = at
             gap = at - clock.start - self._decoded / self._rate
@@ -157,9 +154,12 @@ class _Track:
                 yield from self._silence(round(gap * self._rate))
         if self._opus_pre_skip:
             self._skip, self._opus_pre_skip = _opus_skip(self._opus_pre_skip, frame.samples), 0
-        key = (frame.format.name, frame.layout.name, channels, rate)
+        key = (frame.sample_rate, frame.layout.name, frame.format.name)
         if key != self._key:
             yield from self._drained()
+            if frame.sample_rate not in RATES or not frame.layout.nb_channels:
+                self._losses.add(0.0)
+                return
             self._key = key
         if self._resampler is None:
             import av
@@ -296,7 +296,7 @@ def _taken(waiting: list[list[np.ndarray]], lengths: list[int], debts: list[int]
 
 def _batched(sounds: Iterator[np.ndarray], channels: int) -> Iterator[np.ndarray]:
     pending: list[np.ndarray] = []
-    frames = 0
+    frames, enough = 0, block_frames(channels)
     broken = None
     try:
         for sound in sounds:
@@ -304,7 +304,7 @@ def _batched(sounds: Iterator[np.ndarray], channels: int) -> Iterator[np.ndarray
                 continue
             pending.append(sound)
             frames += sound.shape[1]
-            if frames >= block_frames(channels):
+            if frames >= enough:
                 yield np.concatenate(pending, axis=1).T
                 pending, frames = [], 0
     except BrokenStreamError as error:

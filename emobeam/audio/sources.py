@@ -9,11 +9,13 @@ import soundfile
 from emobeam.audio import containers, raw
 from emobeam.audio.errors import BrokenStreamError, DecodeError, error_text
 from emobeam.audio.ffmpeg import FfmpegStream, open_ffmpeg
-from emobeam.audio.files import ErrorKeepingFile, ReadableFile, Region, SplicedFile, read_at
+from emobeam.audio.files import ErrorKeepingFile, ReadableFile, Region, SplicedFile, WatchedFile, read_at
 from emobeam.audio.info import Losses, Stream
 from emobeam.audio.libsndfile import SoundfileStream
 from emobeam.audio.streams import (
+    OGG_LINK,
     after_id3,
+    after_ogg_beginnings,
     find_mpeg,
     flac_end,
     flac_total,
@@ -27,7 +29,7 @@ from emobeam.audio.streams import (
 _MAX_JUNK = 4096
 
 #: How far a decoder may have read ahead of what it decoded.
-_READ_AHEAD = 1 << 17
+_READ_AHEAD = 1 << 15
 
 #: What recordings begin with, and how far behind their beginning it is.
 _MAGIC = (
@@ -176,7 +178,7 @@ class _Source:
     def _ogg(self, start: int) -> Iterator[Stream]:
         look = look_at_ogg(self.file, start, self.size)
         position: int | None = start
-        own = self._from(start)
+        own = WatchedFile(self.file, Region(start, self.size - start), OGG_LINK)
         opened = None
         if look.is_ordinary:
             with contextlib.suppress(soundfile.LibsndfileError):
@@ -187,8 +189,8 @@ class _Source:
                 stream.losses = self.losses
                 stream.fallback = lambda: self._ffmpeg(self._from(start), "ogg")
                 yield stream
-                read = own.tell() + (start if isinstance(own, SplicedFile) else 0)
-            position = next_ogg_link(self.file, start, self.size) if read < self.size else None
+            is_chain = start + own.last_match >= after_ogg_beginnings(self.file, start)
+            position = next_ogg_link(self.file, start, self.size) if is_chain else None
         while position is not None:
             following = next_ogg_link(self.file, position, self.size)
             with self._ffmpeg(self._from(position, following), "ogg") as other:

@@ -19,7 +19,6 @@ _KBPS = {
 }
 
 OGG_LINK = b"OggS\x00\x02"  # a page that begins a logical stream
-FLAC_START = b"fLaC\x00\x00\x00\x22"
 _MAX_OGG_PAGE = 27 + 255 + 255 * 255
 
 
@@ -205,19 +204,18 @@ def _crc8(data: bytes) -> int:
 
 def next_flac(file: ReadableFile, start: int, end: int) -> int | None:
     """Return the offset of the next FLAC stream, or None."""
-    for pattern in (FLAC_START, b"fLaC\x80\x00\x00\x22"):
-        at = next(find_all(file, pattern, start, end), None)
-        if at is not None:
+    for at in find_all(file, b"fLaC", start, end):
+        if read_at(file, at + 4, 4) in (b"\x00\x00\x00\x22", b"\x80\x00\x00\x22"):
             return at
     return None
 
 
 def next_ogg_link(file: ReadableFile, start: int, end: int) -> int | None:
     """Return the offset of the link that follows the one at an offset in a chain of Ogg streams, or None."""
-    return next(find_all(file, OGG_LINK, _after_ogg_beginnings(file, start), end), None)
+    return next(find_all(file, OGG_LINK, after_ogg_beginnings(file, start), end), None)
 
 
-def _after_ogg_beginnings(file: ReadableFile, start: int) -> int:
+def after_ogg_beginnings(file: ReadableFile, start: int) -> int:
     """Return the offset behind the pages that begin the logical streams of the link at an offset."""
     while (head := read_at(file, start, 27 + 255))[:6] == OGG_LINK and len(head) > 27:
         start += 27 + head[26] + sum(head[27 : 27 + head[26]])
