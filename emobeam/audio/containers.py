@@ -32,7 +32,7 @@ _PLACEHOLDERS = (
     (1 << 56, 1 << 65),  # 64-bit sizes of FFmpeg and others
 )
 
-_W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
+W64_START = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 _W64_TAIL = b"\xf3\xac\xd3\x11\x8c\xd1\x00\xc0\x4f\x8e\xdb\x8a"
 _GUID_TAIL = b"\x00\x00\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71"
 _EXTENSIBLE, _PCM = 0xFFFE, 1
@@ -40,6 +40,7 @@ _SILENT_BYTES = {6: 0xD5, 7: 0xFF}  # A-law, mu-law
 
 #: A tail shorter than this behind the sound is padding or junk.
 _MIN_TAIL = 256
+_BLOCK = 1 << 16
 _LIMIT_32 = 0xFFFFFFFF - 0x10000
 
 
@@ -103,7 +104,7 @@ def container_at(head: bytes) -> str | None:
         return "wav"
     if head[:4] in (b"RF64", b"BW64") and head[8:12] == b"WAVE":
         return "rf64"
-    if head[:16] == _W64_RIFF:
+    if head[:16] == W64_START:
         return "w64"
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return "aiff"
@@ -237,7 +238,7 @@ class _Walk:
     def _unknown_length(self, start: int, end: int, at_least: int = 0) -> int:
         """Add all up to the next file's header, or to the end."""
         self.is_ordinary = self.is_promised = False
-        pattern, offset = {"aiff": (b"AIF", 8), "w64": (_W64_RIFF, 0)}.get(self.container, (b"WAVE", 8))
+        pattern, offset = {"aiff": (b"AIF", 8), "w64": (W64_START, 0)}.get(self.container, (b"WAVE", 8))
         for at in find_all(self.file, pattern, start + at_least, end):
             if self._starts_part(at - offset, end):
                 self.next_part = at - offset
@@ -253,15 +254,15 @@ class _Walk:
         """Return whether at a position there is the end, a chunk, or what is too little or no sound."""
         if end - position < 8:
             return True
+        if self._starts_part(position, end):
+            return False
         chunk = self._chunk(position)
         if chunk.name in _KNOWN_CHUNKS or (chunk.name == b"data" and chunk.start + chunk.size <= end):
             return True
         is_printable = all(0x20 <= byte < 0x7F for byte in chunk.name)
-        if is_printable and chunk.name != b"RIFF" and chunk.start + chunk.size <= end:
+        if is_printable and chunk.start + chunk.size <= end:
             return True
-        if self._starts_part(position, end):
-            return False
-        return end - position < _MIN_TAIL or is_no_sound(read_at(self.file, position, 4096))
+        return end - position < _MIN_TAIL or _is_no_sound(self.file, position, end)
 
     # Headers
 
@@ -309,11 +310,18 @@ def _usual_format(form: bytes) -> tuple[bytes, bool]:
     return struct.pack("<HHIIHH", inner, channels, rate, byte_rate, align, bits), False
 
 
-def is_no_sound(data: bytes) -> bool:
-    """Return whether bytes behind the sound are padding, a tag or text."""
-    if data.startswith(_TAGS) or not data.strip(b"\0"):
+def _is_no_sound(file: ReadableFile, start: int, end: int) -> bool:
+    """Return whether what is behind the sound is zeros to the end, a tag or text."""
+    data = read_at(file, start, _BLOCK)
+    if data.startswith(_TAGS):
         return True
-    return all(byte in b"\t\r\n" or 0x20 <= byte < 0x7F for byte in data)
+    if all(byte in b"\t\r\n" or 0x20 <= byte < 0x7F for byte in data[:4096]):
+        return True
+    position = start
+    while data and not data.strip(b"\0"):
+        position += len(data)
+        data = read_at(file, position, min(_BLOCK, end - position))
+    return not data
 
 
 def _au_part(file: ReadableFile, start: int, end: int) -> Part | None:
@@ -330,7 +338,7 @@ def _au_part(file: ReadableFile, start: int, end: int) -> Part | None:
         missing = size - there
     elif is_promised and _is_au(read_at(file, first + size, 24)):
         next_part, there = first + size, size
-    elif is_promised and (there - size < _MIN_TAIL or is_no_sound(read_at(file, first + size, 4096))):
+    elif is_promised and (there - size < _MIN_TAIL or _is_no_sound(file, first + size, end)):
         there = size
     elif there != size:
         is_promised = False

@@ -30,13 +30,13 @@ _HEADERLESS = frozenset({"mp3", "aac", "ac3", "eac3", "mpeg", "mpegts"})
 _TIMED = frozenset({"mov", "matroska", "asf", "flv"})
 
 #: Containers that state the length of each stream exactly, and those where the whole file's length is its one stream's.
-_EXACT_STREAMS = frozenset({"mov", "avi", "wv", "tta", "ape", "caf", "wav", "w64", "aiff", "au"})
-_EXACT_FILES = frozenset({"matroska", "asf"})
+_EXACT_STREAMS = frozenset({"mov", "wv", "tta", "ape", "caf", "wav", "w64", "aiff", "au"})
+_EXACT_FILES = frozenset({"matroska"})
 
 #: Samples that a coder puts before the sound, where the container does not say so as others do.
 _PRIMING = {
     (container, codec): samples
-    for container in ("avi", "mpegts")
+    for container in ("avi", "flv", "mpegts")
     for codec, samples in (("aac", 1024), ("mp3", 1105), ("mp3float", 1105))
 }
 

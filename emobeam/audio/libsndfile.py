@@ -28,6 +28,8 @@ class SoundfileStream(contextlib.AbstractContextManager["SoundfileStream"]):
         Counts what could not be decoded.
     fallback : callable or None
         Opens the same with FFmpeg, for what follows an error.
+    decoded_s : float
+        Seconds that libsndfile has decoded.
     is_end_there : bool
         Whether what is missing after that is known to be no missing end.
     """
@@ -37,6 +39,7 @@ class SoundfileStream(contextlib.AbstractContextManager["SoundfileStream"]):
         self.losses: Losses | None = None
         self.fallback: Callable[[], contextlib.AbstractContextManager[Stream]] | None = None
         self.is_end_there = False
+        self.decoded_s = 0.0
         self.info = AudioInfo(
             format=f"{container or sound.format}/{sound.subtype}".lower(),
             sample_rate=sound.samplerate,
@@ -103,6 +106,7 @@ class SoundfileStream(contextlib.AbstractContextManager["SoundfileStream"]):
             while len(block := sound.read(frames, dtype="int16" if is_int16 else "float32", always_2d=True)):
                 file.check()
                 position += len(block)
+                self.decoded_s = position / sound.samplerate
                 yield np.multiply(block, _INT16_SCALE, dtype=np.float32) if is_int16 else block
         except soundfile.LibsndfileError as error:
             file.check()

@@ -21,8 +21,10 @@ from emobeam.audio.streams import (
     flac_total,
     look_at_mp3,
     look_at_ogg,
+    mpeg_at,
     next_flac,
     next_ogg_link,
+    ogg_end,
 )
 
 #: Bytes of something else that may precede a recording: a line end of a gateway, the head of a mail.
@@ -31,10 +33,13 @@ _MAX_JUNK = 4096
 #: How far a decoder may have read ahead of what it decoded.
 _READ_AHEAD = 1 << 15
 
+#: By how much the length of an Ogg stream may differ from its last page's position.
+_LINK_TOLERANCE_S = 0.2
+
 #: What recordings begin with, and how far behind their beginning it is.
 _MAGIC = (
     (b"WAVE", 8), (b"AIFF", 8), (b"AIFC", 8), (b"fLaC\x00\x00\x00\x22", 0), (b"OggS\x00\x02", 0), (b"ftyp", 4),
-    (b"\x1aE\xdf\xa3", 0), (b"caff\x00\x01", 0), (b"#!AMR", 0),
+    (b"\x1aE\xdf\xa3", 0), (b"caff\x00\x01", 0), (b"#!AMR", 0), (containers.W64_START, 0), (b".snd\x00\x00\x00", 0),
 )  # fmt: skip
 
 
@@ -95,8 +100,8 @@ class _Source:
             yield from self._flac(start)
         elif head[:4] == b"OggS":
             yield from self._ogg(start)
-        elif not _is_known(head) and (found := find_mpeg(self.file, start, self.size)):
-            yield from self._mpeg(*found)
+        elif not _is_known(head) and (coding := mpeg_at(self.file, start, self.size)):
+            yield from self._mpeg(start, coding)
         else:
             yield from self._other(start)
 
@@ -191,6 +196,10 @@ class _Source:
                 yield stream
             is_chain = start + own.last_match >= after_ogg_beginnings(self.file, start)
             position = next_ogg_link(self.file, start, self.size) if is_chain else None
+            if position is not None:
+                # libsndfile stops at the end of the first link, or reads on where all have one serial number.
+                end_s = ogg_end(self.file, start, position) / stream.info.sample_rate
+                position = position if stream.decoded_s < end_s + _LINK_TOLERANCE_S else None
         while position is not None:
             following = next_ogg_link(self.file, position, self.size)
             with self._ffmpeg(self._from(position, following), "ogg") as other:
@@ -234,10 +243,17 @@ class _Source:
             try:
                 other = stack.enter_context(self._ffmpeg(own, refused=refused))
             except DecodeError as error:
-                if error.code == "unknown_format" and extension in raw.HEADERLESS:
+                if error.code != "unknown_format":
+                    raise
+                found = find_mpeg(self.file, start, self.size)
+                if found is None and extension in raw.HEADERLESS:
                     raise raw.headerless_error(extension) from error
-                raise
-            yield other
+                if found is None:
+                    raise
+            else:
+                yield other
+                return
+        yield from self._mpeg(*found)
 
 
 def _is_known(head: bytes) -> bool:

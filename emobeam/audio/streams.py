@@ -76,7 +76,7 @@ def _adts_bytes(head: bytes) -> int:
 def _chain(file: ReadableFile, position: int, end: int, coding: str) -> bool:
     """Return whether frames of a coding follow each other from a position on."""
     for count in range(_CHAIN):
-        if position >= end and count > 1:
+        if position >= end and count > 1:  # a file of few frames
             return True
         head = read_at(file, position, 7)
         frame = mpeg_frame(head)
@@ -93,6 +93,11 @@ def after_id3(file: ReadableFile, start: int) -> int:
         size = head[6] << 21 | head[7] << 14 | head[8] << 7 | head[9]
         start += 10 + size + (10 if head[5] & 0x10 else 0)
     return start
+
+
+def mpeg_at(file: ReadableFile, start: int, end: int) -> str | None:
+    """Return ``mp3`` or ``aac`` if frames of MPEG audio or ADTS begin at an offset, else None."""
+    return next((coding for coding in ("aac", "mp3") if _chain(file, start, end, coding)), None)
 
 
 def find_mpeg(file: ReadableFile, start: int, end: int) -> tuple[int, str] | None:
@@ -220,6 +225,14 @@ def after_ogg_beginnings(file: ReadableFile, start: int) -> int:
     while (head := read_at(file, start, 27 + 255))[:6] == OGG_LINK and len(head) > 27:
         start += 27 + head[26] + sum(head[27 : 27 + head[26]])
     return start
+
+
+def ogg_end(file: ReadableFile, start: int, end: int) -> int:
+    """Return the position in samples that the last page before an offset states; 0 if there is none."""
+    first = max(start, end - _MAX_OGG_PAGE)
+    tail = read_at(file, first, end - first)
+    at = tail.rfind(b"OggS")
+    return max(0, int.from_bytes(tail[at + 6 : at + 14], "little", signed=True)) if at >= 0 else 0
 
 
 @dataclass(frozen=True)
