@@ -146,9 +146,10 @@ def test_a_decompression_bomb_takes_no_memory(tmp_path, tiny_path, tried):
 
 def test_what_decoders_print_does_not_come_out(tmp_path, tiny_path, tried, capfd):
     """libsndfile prints to standard output of one, mpg123 to standard error of the other."""
-    paths = [tmp_path / "packets.caf", tmp_path / "half.mp3"]
-    for path in paths:
-        path.write_bytes(BAD[path.name].make())
+    paths = [tmp_path / "packets.caf", tmp_path / "hole.mp3"]
+    paths[0].write_bytes(BAD["packets.caf"].make())
+    mp3 = (ROOT / "samples" / "de_female.mp3").read_bytes()
+    paths[1].write_bytes(mp3[:9000] + bytes(3000) + mp3[12000:])
     for path, stream in zip(paths, ("out", "err"), strict=True):
         score_recording(path, load_model(tiny_path))
         assert getattr(capfd.readouterr(), stream) != "", "else this test is of nothing"

@@ -53,7 +53,8 @@ FFMPEG_WRITES = [
     ("m4a", "mp4", "aac", {}), ("m4a", "mp4", "aac", {"movflags": "faststart"}),
     ("m4a", "mp4", "aac", {"movflags": "frag_keyframe+empty_moov"}), ("mov", "mov", "alac", {}),
     ("aac", "adts", "aac", {}), ("webm", "webm", "libopus", {}), ("mka", "matroska", "flac", {}),
-    ("wma", "asf", "wmav2", {}),
+    ("wma", "asf", "wmav2", {}), ("wv", "wv", "wavpack", {}), ("tta", "tta", "tta", {}), ("ts", "mpegts", "aac", {}),
+    ("avi", "avi", "libmp3lame", {}), ("flv", "flv", "aac", {}), ("ac3", "ac3", "ac3", {}),
 ]  # fmt: skip
 
 _EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFE, 0xFFFFFFFF)

@@ -41,6 +41,7 @@ _SILENT_BYTES = {6: 0xD5, 7: 0xFF}  # A-law, mu-law
 #: A tail shorter than this behind the sound is padding or junk.
 _MIN_TAIL = 256
 _BLOCK = 1 << 16
+_MAX_PADDING = 1 << 20
 _LIMIT_32 = 0xFFFFFFFF - 0x10000
 
 
@@ -219,6 +220,12 @@ class _Walk:
             self.missing += size - there
             self.regions.append(Region(start, there))
             return end
+        # A 32-bit size that wrapped has the sound's end some multiples of 4 GiB behind.
+        for wrapped in range(size + (1 << 32), there + 1, 1 << 32) if self.container in ("wav", "aiff") else ():
+            if end - self._after(start, wrapped) < 8 or self._chunk(self._after(start, wrapped)).name in _KNOWN_CHUNKS:
+                self.is_ordinary = False
+                self.regions.append(Region(start, wrapped))
+                return self._after(start, wrapped)
         for position in dict.fromkeys((self._after(start, size), start + size)):
             if self._is_behind_sound(position, end):
                 self.regions.append(Region(start, size))
@@ -227,12 +234,6 @@ class _Walk:
                 self.regions.append(Region(start, size))
                 self.next_part = position
                 return end
-        # A 32-bit size that wrapped has the sound's end some multiples of 4 GiB behind.
-        for wrapped in range(size + (1 << 32), there + 1, 1 << 32) if self.container in ("wav", "aiff") else ():
-            if self._is_behind_sound(self._after(start, wrapped), end):
-                self.is_ordinary = False
-                self.regions.append(Region(start, wrapped))
-                return self._after(start, wrapped)
         return self._unknown_length(start, end, at_least=size)
 
     def _unknown_length(self, start: int, end: int, at_least: int = 0) -> int:
@@ -318,7 +319,7 @@ def _is_no_sound(file: ReadableFile, start: int, end: int) -> bool:
     if all(byte in b"\t\r\n" or 0x20 <= byte < 0x7F for byte in data[:4096]):
         return True
     position = start
-    while data and not data.strip(b"\0"):
+    while data and not data.strip(b"\0") and position - start < _MAX_PADDING:
         position += len(data)
         data = read_at(file, position, min(_BLOCK, end - position))
     return not data

@@ -40,7 +40,7 @@ _PRIMING = {
     for codec, samples in (("aac", 1024), ("mp3", 1105), ("mp3float", 1105))
 }
 
-_MIN_GAP_S, _MAX_GAPS_S = 0.1, 24 * 3600.0
+_MIN_GAP_S, _MAX_GAPS_S = 0.1, 12 * 3600.0
 _MAX_DEMUX_ERRORS = 16  # one after another
 _ZEROS = 1 << 16
 _MAX_LEAD = 1 << 22  # samples that one track may be ahead of another
@@ -250,7 +250,7 @@ def _packets(container: Any, streams: list[Any]) -> Iterator[Any]:
                 yield packet
         except EOFError:
             return
-        except av.FFmpegError as error:
+        except (av.FFmpegError, IndexError) as error:  # IndexError: a packet of a stream that appeared on the way
             errors += 1
             if errors > _MAX_DEMUX_ERRORS:
                 raise BrokenStreamError(error_text(error)) from error

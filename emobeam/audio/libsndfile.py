@@ -129,7 +129,7 @@ class SoundfileStream(contextlib.AbstractContextManager["SoundfileStream"]):
                 total += len(block)
                 if skip < len(block):
                     yield block[skip:]
-        if self.losses is not None:
+        if self.losses is not None and total > position:
             self._count_lost(total)
 
     def _count_lost(self, total: int) -> None:

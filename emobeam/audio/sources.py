@@ -1,6 +1,7 @@
 """From a file to the streams in it: which decoder reads what, and where in the file."""
 
 import contextlib
+import dataclasses
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
@@ -192,7 +193,9 @@ class _Source:
         if opened is not None:
             with opened as stream:
                 stream.losses = self.losses
-                stream.fallback = lambda: self._ffmpeg(self._from(start), "ogg")
+                stream.fallback = lambda: self._ffmpeg(
+                    self._from(start, next_ogg_link(self.file, start, self.size)), "ogg"
+                )
                 yield stream
             is_chain = start + own.last_match >= after_ogg_beginnings(self.file, start)
             position = next_ogg_link(self.file, start, self.size) if is_chain else None
@@ -209,8 +212,10 @@ class _Source:
             raise BrokenStreamError("the last page of the stream is not whole")
 
     def _mpeg(self, first: int, coding: str) -> Iterator[Stream]:
+        promised_s = None
         if coding == "mp3":
             look = look_at_mp3(self.file, first, self.size)
+            promised_s = look.promised_s
             if look.is_ordinary:
                 with contextlib.suppress(soundfile.LibsndfileError), SoundfileStream.open(self._from(0), 1.0) as stream:
                     stream.losses = self.losses
@@ -219,6 +224,7 @@ class _Source:
                     return
                 self.file.check()
         with self._ffmpeg(self._from(first), coding) as other:
+            other.info = dataclasses.replace(other.info, header_duration_s=promised_s)
             yield other
 
     def _other(self, start: int) -> Iterator[Stream]:

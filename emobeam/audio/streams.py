@@ -119,6 +119,13 @@ def find_mpeg(file: ReadableFile, start: int, end: int) -> tuple[int, str] | Non
     return None
 
 
+def _mp3_padding(xing: bytes) -> int:
+    """Return the samples before and after the sound by LAME's addition to a Xing header, 0 if there is none."""
+    if len(xing) < 144 or xing[7] != 15 or xing[120:124] not in (b"LAME", b"Lavf", b"Lavc"):
+        return 0
+    return (xing[141] << 4 | xing[142] >> 4) + ((xing[142] & 15) << 8 | xing[143])
+
+
 @dataclass(frozen=True)
 class Mp3Look:
     """What the beginning of an MP3 file promises, and whether it holds.
@@ -126,7 +133,7 @@ class Mp3Look:
     Attributes
     ----------
     is_ordinary : bool
-        Whether the file is one stream, whose Xing header counts all that is there, or more.
+        Whether the file is one stream, whose Xing header counts all that is there.
     promised_s : float or None
         Seconds by the Xing header, None where there is none or where more is there than it counts.
     """
@@ -146,10 +153,11 @@ def look_at_mp3(file: ReadableFile, first: int, end: int) -> Mp3Look:
     frames, size = int.from_bytes(xing[8:12], "big"), int.from_bytes(xing[12:16], "big")
     if not frames or not size:
         return Mp3Look(False, None)
-    promised_s = frames * frame.samples / frame.rate
+    samples = frames * frame.samples - _mp3_padding(read_at(file, first + frame.side_info, 144))
+    promised_s = max(0, samples) / frame.rate
     behind = first + size
-    if behind >= end:
-        return Mp3Look(True, promised_s)
+    if behind > end:
+        return Mp3Look(False, promised_s)
     # More than the header counts: tags, or another file.
     tail = read_at(file, behind, 3)
     behind = after_id3(file, behind) if tail == b"ID3" else behind

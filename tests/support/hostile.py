@@ -82,6 +82,7 @@ CHECK = "check that the file is sound and was copied whole"
 def recordings() -> Iterator[Bad]:
     """Yield every file with bad content."""
     yield from _false_headers()
+    yield from _unfinished_headers()
     yield from _cut_files()
     yield from _other_contents()
     yield from _odd_samples()
@@ -118,13 +119,31 @@ def _false_headers() -> Iterator[Bad]:
     )
 
 
+def _unfinished_headers() -> Iterator[Bad]:
+    for case, name, size in (
+        ("a WAV header that says 0 bytes, and 2 s after it", "size_0.wav", 0),
+        ("a WAV header of 1 s, whose writer was killed after 2 s", "stale.wav", 32_000),
+        ("a WAV file that SoX wrote to a pipe", "pipe_sox.wav", 0x7FFFF000),
+        ("a WAV file that FFmpeg wrote to a pipe", "pipe_ff.wav", 0xFFFFFFFF),
+    ):
+        yield Bad(case, name, lambda size=size: _says(size), "ok")
+    yield Bad("two WAV files in one", "two.wav", lambda: _wav(_voice(2)) * 2, "ok")
+    yield Bad("two FLAC files in one", "two.flac", lambda: _sample("en_male.flac") * 2, "ok")
+    yield Bad("two Ogg Opus files in one", "two.opus", lambda: _sample("de_male.opus") * 2, "ok")
+    yield Bad("two MP3 files in one", "two.mp3", lambda: _sample("de_female.mp3") * 2, "ok")
+    yield Bad("a line end before a WAV file", "crlf.wav", lambda: b"\r\n" + _wav(_voice(2)), "ok")
+    yield Bad("stereo whose channels cancel each other", "antiphase.wav", _antiphase, "ok")
+    yield Bad("24 bytes damaged in an m4a", "damaged.m4a", lambda: _damaged(_sample("en_female.m4a")), "ok")
+    yield Bad("raw GSM 06.10, named .gsm", "raw.gsm", _raw_gsm, "ok")
+
+
 def _cut_files() -> Iterator[Bad]:
     yield _half("half a WAV file", "half.wav", lambda: _wav(_voice(4)), "promises 4.00 s of sound and 2.00 s are there")
     yield _half("half an RF64 file", "half_64.wav", lambda: _wav(_voice(4), "PCM_16", "RF64"), "promises 4.00 s")
     yield _half("half a W64 file", "half.w64", lambda: _wav(_voice(4), "PCM_16", "W64"), "promises 4.00 s")
     yield _half("half an AIFF file", "half.aiff", lambda: _wav(_voice(4), "PCM_16", "AIFF"), "promises 4.00 s")
     yield _half("half an AU file", "half.au", lambda: _wav(_voice(4), "PCM_16", "AU"), "promises 4.00 s")
-    yield _half("half an MP3 file", "half.mp3", lambda: _sample("de_female.mp3"), "promises 3.77 s of sound and 1.7")
+    yield _half("half an MP3 file", "half.mp3", lambda: _sample("de_female.mp3"), "promises 3.77 s of sound and 1.8")
     yield _half("half a FLAC file", "half.flac", lambda: _sample("en_male.flac"), "promises 3.41 s of sound and 1.4")
     yield _half(
         "half an Ogg Vorbis file",
@@ -277,10 +296,28 @@ def _holed(data: bytes) -> bytes:
 
 
 def _claims_2_gb(seconds: float) -> bytes:
+    return _says(2_000_000_000, seconds)
+
+
+def _says(size: int, seconds: float = 2) -> bytes:
     data = bytearray(_wav(_voice(seconds)))
     at = data.index(b"data") + 4
-    data[at : at + 4] = struct.pack("<I", 2_000_000_000)
+    data[at : at + 4] = struct.pack("<I", size)
     return bytes(data)
+
+
+def _antiphase() -> bytes:
+    return _wav(np.stack([_voice(2), -_voice(2)], axis=1))
+
+
+def _damaged(data: bytes) -> bytes:
+    at = len(data) * 3 // 10
+    return data[:at] + np.random.default_rng(0).bytes(24) + data[at + 24 :]
+
+
+def _raw_gsm() -> bytes:
+    data = _wav(_voice(2, 8), "GSM610", "RAW", 8_000)
+    return data[: len(data) // 33 * 33]
 
 
 def _at_rate(hertz: int) -> bytes:
