@@ -14,6 +14,7 @@ import soxr
 
 from emobeam.audio import frontend
 from emobeam.audio.decode import AudioInfo
+from emobeam.audio.info import Losses
 from emobeam.audio.windows import cut_windows
 from emobeam.schemas.contract import FrontEnd
 from emobeam.schemas.settings import ScoreSettings
@@ -82,6 +83,7 @@ class Streamed:
 
     def __init__(self, rate, seconds, blocks):
         self.info = AudioInfo("made/up", rate, 1, seconds)
+        self.losses = Losses()
         self._blocks = blocks
 
     def blocks(self):
