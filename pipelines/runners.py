@@ -209,7 +209,7 @@ def _cancel(job: Any, runner: Runner) -> None:
 
 
 def cancel_flink_job(master: str, name: str, *, timeout_s: float = 60.0) -> bool:
-    """Cancel a job on Flink and wait for its end. Beam's job server does not cancel a batch job that it is asked to cancel.
+    """Cancel a job on Flink and wait for its end. Beam's job server does not cancel a batch job.
 
     Parameters
     ----------
