@@ -62,8 +62,12 @@ def _stat_path(path: str) -> ListedFile:
     return ListedFile(uri, "recording", status.st_size, _modified_at(status))
 
 
-def _modified_at(status: os.stat_result) -> datetime.datetime:
-    return _EPOCH + datetime.timedelta(microseconds=status.st_mtime_ns // 1000)
+def _modified_at(status: os.stat_result) -> datetime.datetime | None:
+    """Return the modification time; None outside Python's years 1 to 9999, which file systems do not keep to."""
+    try:
+        return _EPOCH + datetime.timedelta(microseconds=status.st_mtime_ns // 1000)
+    except OverflowError:
+        return None
 
 
 def refresh_stat(entry: ListedFile, file: BinaryIO) -> ListedFile:
