@@ -1,10 +1,10 @@
-"""What `emobeam train`, `evaluate` and `export` tell their user in one line."""
+"""Errors that `emobeam explore`, `train`, `evaluate` and `export` report in one line."""
 
 from emobeam.errors import EmobeamError
 
 
 class ModelExportError(EmobeamError):
-    """Something that the user can put right; the message says what is wrong, where, and what to do."""
+    """An error that the user can correct; the message says cause, place and cure."""
 
 
 class CorpusError(ModelExportError):
@@ -12,11 +12,11 @@ class CorpusError(ModelExportError):
 
 
 class RunError(ModelExportError):
-    """A training run's folder is not what it should be."""
+    """A training run's folder or options are wrong, or a protocol's results are."""
 
 
 class ExportError(ModelExportError):
-    """An exported graph does not answer as the trained network does."""
+    """A network cannot be exported, or the exported graph does not answer as the network does."""
 
 
 class PageError(ModelExportError):

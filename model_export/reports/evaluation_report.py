@@ -136,7 +136,7 @@ def _section(title: str, answers: pd.DataFrame, folder: Path) -> Iterator[str]:
     )
     curve = risk_coverage(emotion[taught], true[taught])
     figures.save(
-        figures.risk_coverage_curve(np.array(curve["coverage"]), np.array(curve["accuracy"])),
+        figures.risk_coverage_curve(np.array(curve.coverage), np.array(curve.accuracy)),
         folder / f"{slug}-risk-coverage.png",
     )
     yield html.picture(
@@ -165,10 +165,10 @@ def headline(answers: pd.DataFrame) -> pd.DataFrame:
     rows = [
         {
             "figure": title,
-            "value": found[key]["mean"],
+            "value": found.intervals[key].mean,
             "95 % interval": "-"
-            if found[key]["low"] is None
-            else f"{found[key]['low']:.3f} to {found[key]['high']:.3f}",
+            if found.intervals[key].low is None
+            else f"{found.intervals[key].low:.3f} to {found.intervals[key].high:.3f}",
         }
         for key, title in FIGURE_TITLES.items()
     ]

@@ -8,12 +8,12 @@ from emobeam.model_export.errors import RunError
 from emobeam.model_export.export.export import LICENCES, Exported
 from emobeam.model_export.networks.heads import shares_among
 from emobeam.model_export.reports.result_tables import (
-    degraded_lines,
     fairness_table,
     markdown_table,
     protocol_temperature,
     read_protocols,
     risk_coverage_table,
+    robustness_lines,
 )
 from emobeam.model_export.training.runs import read_evaluation, read_run, replacing, without_places, write_json
 
@@ -56,10 +56,11 @@ def write_card(run_folder: Path, exported: Exported, *, results: Path | None = N
         If the run has not been evaluated, or held nobody out and `results` lacks its protocol: a card without
         figures says nothing.
     """
-    run = read_run(run_folder)
+    trained = read_run(run_folder)
+    run = trained.to_json()
     told: dict[str, Any] = {"run": run}
     if run["split"]["test"]:
-        evaluation = read_evaluation(run_folder, run)
+        evaluation = read_evaluation(run_folder, trained)
         if evaluation is None:
             raise RunError(
                 f"{run_folder} has not been evaluated, and a card states figures; run emobeam evaluate first"
@@ -173,8 +174,8 @@ def _shown(run: Mapping[str, Any], protocols: Mapping[str, Mapping[str, Any]]) -
         )
         lines += ["", f"## {name}: {result['title']}", "", told, "", *_figures(result)]
         lines += [*fairness_table(network, result["fairness"]), *risk_coverage_table(network, result["risk_coverage"])]
-        if result["degraded"]:
-            lines += degraded_lines(network, result["degraded"])
+        if result["robustness"]:
+            lines += robustness_lines(network, result["robustness"])
     headline = protocols[next(iter(protocols))]
     return [
         *lines,
@@ -211,7 +212,7 @@ def _weights(shares: Mapping[str, float]) -> str:
 
 def _stages(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the runs that led to this one, each begun with the weights of the one before, and this one."""
-    return [*(_stages(run["start"]) if run.get("start") else []), run]
+    return [*(_stages(run["init_from"]) if run.get("init_from") else []), run]
 
 
 def _actors(names: list[str]) -> str:
@@ -301,8 +302,8 @@ def _commands(run: Mapping[str, Any], exported: Exported) -> list[str]:
     for number, (stage, folder) in enumerate(zip(stages, folders, strict=True)):
         options = stage["options"]
         corpora = " ".join(f"--corpus {corpus}={corpus.upper()}_DIR" for corpus in options["corpora"])
-        held_out = f"--fold {options['fold']}" if stage["split"]["test"] else "--everyone"
-        begin = f" --start {folders[number - 1]} --learning-rate {options['learning_rate']}" if number else ""
+        held_out = f"--fold {options['fold']}" if stage["split"]["test"] else "--no-holdout"
+        begin = f" --init-from {folders[number - 1]} --learning-rate {options['learning_rate']}" if number else ""
         trains.append(
             f"emobeam train {corpora} --out {folder} --network {options['network']} {held_out} "
             f"--epochs {options['epochs']} --seed {options['seed']}{begin}"

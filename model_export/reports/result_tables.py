@@ -26,25 +26,30 @@ _FIGURES = {
 
 
 #: Splits of RAVDESS's speech, from the one that tells least to the one that tells most.
-_FROM_LEAK = ("p3", "p2i", "p2ii", "p1")
+_FROM_LEAK = ("leaky", "random-clips", "grouped-clips", "emobox")
 
 _MINUTES = "minutes to train a fold"
 
 #: The protocols that tell what a network is worth, by whether RAVDESS is among what it learned from; the first is the
 #: headline.
-_TELLING = {True: ("p1", "p4"), False: ("crema", "p4")}
+_TELLING = {True: ("emobox", "cross-corpus"), False: ("crema-speakers", "cross-corpus")}
 
 
 def write_tables(results: Path) -> Path:
     """Write the page over every ``PROTOCOL-NETWORK.json`` in a folder, and return it."""
-    networks = {path.stem.split("-")[1] for path in results.glob("*-*.json")}
+    networks = {
+        path.stem.removeprefix(f"{protocol}-")
+        for protocol in PROTOCOLS
+        for path in results.glob(f"{protocol}-*.json")
+        if not path.stem.endswith(("-runs", "-robustness"))
+    }
     made = {network: read_results_of(results, network) for network in sorted(networks)}
     found = {name: {network: of[name] for network, of in made.items() if name in of} for name in PROTOCOLS}
     lines = [
         "# Protocols",
         "",
-        "Written by `emobeam evaluate --protocol`, from the `.json` files beside this page; every answer is in the "
-        "`.parquet` files. In brackets: 95 % intervals from a bootstrap over actors. UA: mean recall of the emotions; "
+        "Written by `emobeam evaluate --protocol`, from the `.json` files beside this page; the answers "
+        "clip by clip are in the `.parquet` files, where these are kept. In brackets: 95 % intervals from a bootstrap over actors. UA: mean recall of the emotions; "
         "WA: accuracy; 16 classes: emotion and gender both right; ECE: expected calibration error, 15 bins, after the "
         "temperature that the validation part gave (before it; and what a perfectly calibrated model would show on as "
         "many clips); a bootstrap repeats clips, which adds to a calibration error, so that the interval can lie above "
@@ -73,15 +78,25 @@ def networks_table(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
     made : mapping of network to mapping of protocol to results
         As `read_results_of` gives them. Networks without the headline's are left out.
     """
-    rows = {network: of for network, of in made.items() if "p1" in of}
+    rows = {network: of for network, of in made.items() if "emobox" in of}
     if len(rows) < 2:  # nothing to compare
         return []
     cells = []
-    for network, of in sorted(rows.items(), key=lambda item: -item[1]["p1"]["ua"]["mean"]):
-        p1 = of["p1"]
-        twins = in_words(of["p2ii"]["accuracy_16"]) if "p2ii" in of else "-"
-        cells.append([network, in_words(p1["ua"]), in_words(p1["gender_accuracy"]), twins, *_failure_row(p1)])
-    heads = ["network", "p1: UA", "p1: gender", "p2ii: 16 classes", "parameters", "ms a window", _MINUTES]
+    for network, of in sorted(rows.items(), key=lambda item: -item[1]["emobox"]["ua"]["mean"]):
+        emobox = of["emobox"]
+        grouped = in_words(of["grouped-clips"]["accuracy_16"]) if "grouped-clips" in of else "-"
+        cells.append(
+            [network, in_words(emobox["ua"]), in_words(emobox["gender_accuracy"]), grouped, *_failure_row(emobox)]
+        )
+    heads = [
+        "network",
+        "emobox: UA",
+        "emobox: gender",
+        "grouped-clips: 16 classes",
+        "parameters",
+        "ms a window",
+        _MINUTES,
+    ]
     return ["", "## The networks", "", *markdown_table(heads, cells)]
 
 
@@ -96,17 +111,17 @@ def leak_table(of_protocols: Mapping[str, Any]) -> list[str]:
         for name, result in rows.items()
     ]
     heads = ["split", *(_FIGURES[key] for key in figures)]
-    return ["", "## One network, from a leak to speakers unheard", "", *markdown_table(heads, cells)]
+    return ["", "## One network, from a leak to disjoint speakers", "", *markdown_table(heads, cells)]
 
 
 def read_results_of(results: Path, network: str) -> dict[str, dict[str, Any]]:
-    """Return a network's results by protocol; under ``degraded`` those on degraded clips, None without."""
+    """Return a network's results by protocol; under ``robustness`` those on degraded clips, None without."""
     found = {}
     for name in PROTOCOLS:
-        path, degraded = results / f"{name}-{network}.json", results / f"{name}-{network}-degraded.json"
+        path, degraded = results / f"{name}-{network}.json", results / f"{name}-{network}-robustness.json"
         if path.is_file():
             found[name] = json.loads(path.read_text(encoding="utf-8")) | {
-                "degraded": json.loads(degraded.read_text(encoding="utf-8")) if degraded.is_file() else None
+                "robustness": json.loads(degraded.read_text(encoding="utf-8")) if degraded.is_file() else None
             }
     return found
 
@@ -167,7 +182,7 @@ def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for name, result in best_first:
         if name == "cnn":
             lines += [*fairness_table(name, result["fairness"]), *risk_coverage_table(name, result["risk_coverage"])]
-            lines += degraded_lines(name, result["degraded"]) if result["degraded"] else []
+            lines += robustness_lines(name, result["robustness"]) if result["robustness"] else []
     return lines
 
 
@@ -196,11 +211,11 @@ def risk_coverage_table(name: str, curve: Mapping[str, Sequence[float]]) -> list
     return ["", f"{name}, if the least confident go unanswered:", "", *markdown_table(heads, cells)]
 
 
-def degraded_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
-    """Return what `robustness.degrade_trials` found as lines of Markdown."""
+def robustness_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
+    """Return what `robustness.evaluate_trials_robustness` found as lines of Markdown."""
     title = (
         f"{name}, seed {degraded['seed']}, on test clips that have suffered ({degraded['clips']} clips, "
-        f"{degraded['folds']} folds; `emobeam evaluate --protocol --degraded`):"
+        f"{degraded['folds']} folds; `emobeam evaluate --protocol --robustness`):"
     )
     cells = []
     for row in degraded["conditions"]:

@@ -17,7 +17,8 @@ from emobeam.model_export.errors import CorpusError, ModelExportError
 from emobeam.model_export.evaluation import degradations, robustness
 from emobeam.model_export.evaluation.answers import P_EMOTIONS, P_FEMALE, answer_table
 from emobeam.model_export.evaluation.degradations import DEGRADATIONS, active_rms, add_noise, degrade, read_mono
-from emobeam.model_export.evaluation.predictions import clip_answers, clip_windows
+from emobeam.model_export.evaluation.metrics import Interval
+from emobeam.model_export.evaluation.predictions import Classifier, clip_answers, clip_windows
 from emobeam.model_export.evaluation.protocols import PROTOCOLS, Fold
 from emobeam.model_export.training.features import clip_power, sound_power
 from emobeam.schemas.contract import FrontEnd
@@ -232,11 +233,12 @@ def by_colour(windows):
     return emotion, np.stack([emotion[:, 0], 1 - emotion[:, 0]], axis=1)
 
 
+MODEL = Classifier(by_colour, FRONT_END, EMOTIONS)
+
+
 @pytest.fixture(scope="module")
 def answers(clips, noise):
-    return robustness.degraded_answers(
-        clips, by_colour, FRONT_END, emotions=EMOTIONS, noise=noise, report=lambda _: None
-    )
+    return robustness.degraded_answers(clips, MODEL, noise=noise, report=lambda _: None)
 
 
 def test_every_sounding_clip_is_answered_clean_and_in_each_condition(answers):
@@ -262,22 +264,20 @@ def test_level_changes_no_answer_and_noise_does(answers):
 
 
 def test_processes_and_blocks_give_the_same_answers(answers, clips, noise, monkeypatch):
-    monkeypatch.setattr(robustness, "_BLOCK_CLIPS", 3)
-    side_by_side = robustness.degraded_answers(
-        clips, by_colour, FRONT_END, emotions=EMOTIONS, noise=noise, processes=2, report=lambda _: None
-    )
+    monkeypatch.setattr(robustness, "BLOCK_CLIPS", 3)
+    side_by_side = robustness.degraded_answers(clips, MODEL, noise=noise, processes=2, report=lambda _: None)
     pd.testing.assert_frame_equal(side_by_side, answers)
 
 
 def test_without_noise_its_rows_are_left_out_and_that_is_told(clips):
     lines = []
-    answers = robustness.degraded_answers(clips[:1], by_colour, FRONT_END, emotions=EMOTIONS, report=lines.append)
+    answers = robustness.degraded_answers(clips[:1], MODEL, report=lines.append)
     assert "noise_10" not in set(answers["condition"])
     assert any("--noise DIR" in line for line in lines)
     with pytest.raises(CorpusError, match="all 1 clips are silent"):
-        robustness.degraded_answers(clips[3:], by_colour, FRONT_END, emotions=EMOTIONS, report=lines.append)
+        robustness.degraded_answers(clips[3:], MODEL, report=lines.append)
     with pytest.raises(CorpusError, match="the folder of noise, /none, does not exist"):
-        robustness.degraded_answers(clips, by_colour, FRONT_END, emotions=EMOTIONS, noise=Path("/none"))
+        robustness.degraded_answers(clips, MODEL, noise=Path("/none"))
 
 
 def told(condition, answered, *, gender=0.9):
@@ -302,17 +302,18 @@ def told(condition, answered, *, gender=0.9):
 
 def test_table_by_hand():
     clean, noisy = told("clean", [0, 1, 0, 0]), told("noise_5", [0, None, 1, 0], gender=0.4)
-    table = robustness.degraded_table(pd.concat([noisy, clean]))
-    assert (table["clips"], table["actors"]) == (4, ["a", "b"])
-    first, second = table["conditions"]
-    assert (first["condition"], second["condition"], second["title"]) == ("clean", "noise_5", "noise, 5 dB SNR")
-    assert first["ua"] == {"mean": 0.75, "low": 0.5, "high": 1.0}
-    assert first["ua_change"] == {"mean": 0.0, "low": 0.0, "high": 0.0}
-    assert (first["gender_accuracy"]["mean"], first["unchanged"]["mean"], first["silent"]) == (1.0, 1.0, 0)
+    table = robustness.robustness_table(pd.concat([noisy, clean]))
+    assert (table.clips, table.actors) == (4, ("a", "b"))
+    first, second = table.conditions
+    assert (first.condition, second.condition, second.title) == ("clean", "noise_5", "noise, 5 dB SNR")
+    assert first.ua == Interval(mean=0.75, low=0.5, high=1.0)
+    assert first.ua_change == Interval(mean=0.0, low=0.0, high=0.0)
+    assert (first.gender_accuracy.mean, first.unchanged.mean, first.silent) == (1.0, 1.0, 0)
+    assert table.to_json()["conditions"][0]["ua"] == {"mean": 0.75, "low": 0.5, "high": 1.0}
     # A clip without an answer is wrong, in emotion and gender, and not what it was.
-    assert second["ua"] == {"mean": 0.25, "low": 0.0, "high": 0.5}
-    assert second["ua_change"] == {"mean": -0.5, "low": -0.5, "high": -0.5}
-    assert (second["gender_accuracy"]["mean"], second["unchanged"]["mean"], second["silent"]) == (0.0, 0.5, 1)
+    assert second.ua == Interval(mean=0.25, low=0.0, high=0.5)
+    assert second.ua_change == Interval(mean=-0.5, low=-0.5, high=-0.5)
+    assert (second.gender_accuracy.mean, second.unchanged.mean, second.silent) == (0.0, 0.5, 1)
     lines = robustness.table_lines("ravdess", table)
     assert "4 clips of 2 held-out actors" in lines[0]
     assert " ".join(lines[-1].split()) == "noise, 5 dB SNR 0.250 0.000 to 0.500 -0.500 0.000 0.500 1"
@@ -321,9 +322,9 @@ def test_table_by_hand():
 def test_clip_with_two_answers_or_none_in_a_condition_is_told():
     clean, noisy = told("clean", [0, 1, 0, 0]), told("noise_5", [0, 1, 1, 0])
     with pytest.raises(ModelExportError, match="clip 0 does not have one answer"):
-        robustness.degraded_table(pd.concat([clean, clean, noisy]))
+        robustness.robustness_table(pd.concat([clean, clean, noisy]))
     with pytest.raises(ModelExportError, match="clip 3 does not have one answer"):
-        robustness.degraded_table(pd.concat([clean, noisy[:3]]))
+        robustness.robustness_table(pd.concat([clean, noisy[:3]]))
 
 
 @pytest.fixture
@@ -350,11 +351,11 @@ def run(tmp_path):
 
 
 def test_command_measures_speech_of_held_out_actors(run, noise, monkeypatch, capsys):
-    monkeypatch.setattr(robustness, "predictor", lambda *_: by_colour)
-    assert command.main(["evaluate", str(run), "--degraded", "--noise", str(noise)]) == 0
+    monkeypatch.setattr(robustness, "classifier", lambda _: MODEL)
+    assert command.main(["evaluate", str(run), "--robustness", "--noise", str(noise)]) == 0
     printed = capsys.readouterr().out
     assert all(of.title in printed for of in DEGRADATIONS.values())
-    result = json.loads((run / "degraded.json").read_text())
+    result = json.loads((run / "robustness.json").read_text())
     (table,) = result["corpora"].values()
     assert (table["clips"], table["actors"]) == (2, ["ravdess_01"])
     assert [row["condition"] for row in table["conditions"]] == ["clean", *DEGRADATIONS]
@@ -369,16 +370,16 @@ def test_command_measures_a_protocols_networks_each_on_its_own_fold(run, noise, 
     def hold_out_of_two(clips, actor):
         return Split(train=tuple(sorted(set(clips["actor"]) - {actor})), validation=(), test=(actor,))
 
-    monkeypatch.setattr(robustness, "predictor", lambda *_: by_colour)
-    monkeypatch.setitem(PROTOCOLS, "p1", dataclasses.replace(PROTOCOLS["p1"], folds=folds))
+    monkeypatch.setattr(robustness, "classifier", lambda _: MODEL)
+    monkeypatch.setitem(PROTOCOLS, "emobox", dataclasses.replace(PROTOCOLS["emobox"], folds=folds))
     for actor in ("ravdess_01", "ravdess_02"):
-        shutil.copytree(run, tmp_path / "work" / "p1" / "cnn" / f"seed0-fold{actor}")
-    line = ["evaluate", "--protocol", "p1", "--degraded", "--noise", str(noise), "--work", str(tmp_path / "work")]
-    line += ["--results", str(tmp_path / "results")]  # which is not there yet
+        shutil.copytree(run, tmp_path / "work" / "emobox" / "cnn" / f"seed0-fold{actor}")
+    line = ["evaluate", "--protocol", "emobox", "--robustness", "--noise", str(noise)]
+    line += ["--work-dir", str(tmp_path / "work"), "--results", str(tmp_path / "results")]  # which is not there yet
     corpora = [f"--corpus=ravdess={tmp_path / 'speech'}", f"--corpus=ravdess_song={tmp_path / 'song'}"]
     assert command.main([*line, *corpora]) == 0
     assert "fold ravdess_02, degraded: 2 of 2 clips" in capsys.readouterr().out
-    told = json.loads((tmp_path / "results" / "p1-cnn-degraded.json").read_text())
+    told = json.loads((tmp_path / "results" / "emobox-cnn-robustness.json").read_text())
     assert (told["clips"], told["actors"], told["folds"]) == (4, ["ravdess_01", "ravdess_02"], 2)
     assert [row["condition"] for row in told["conditions"]] == ["clean", *DEGRADATIONS]
     assert command.main([*line, *corpora, "--seed", "0", "--seed", "1"]) == 1
@@ -387,7 +388,7 @@ def test_command_measures_a_protocols_networks_each_on_its_own_fold(run, noise, 
 
 def test_command_says_what_is_wrong(run, tmp_path, capsys):
     song = f"ravdess_song={tmp_path / 'song'}"
-    assert command.main(["evaluate", str(run), "--degraded", "--corpus", song]) == 1
+    assert command.main(["evaluate", str(run), "--robustness", "--corpus", song]) == 1
     assert "ravdess_song has no speech of actors that neither trained nor validated" in capsys.readouterr().err
 
 

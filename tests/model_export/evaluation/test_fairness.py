@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from emobeam.model_export.errors import ModelExportError
 from emobeam.model_export.evaluation import metrics
 from emobeam.model_export.evaluation.answers import P_EMOTIONS, answer_table
-from emobeam.model_export.evaluation.fairness import AGE_GROUPS, fairness, fairness_lines
+from emobeam.model_export.evaluation.fairness import AGE_GROUPS, fairness
+from emobeam.model_export.evaluation.metrics import Interval
 from emobeam.schemas.labels import CREMA_D_EMOTIONS, EMOTIONS
 
 SIX = tuple(e for e in EMOTIONS if e in CREMA_D_EMOTIONS.values())
@@ -40,22 +41,21 @@ HAND = (
 
 def test_groups_by_hand():
     found = fairness(answers(*HAND))["crema_d"]
-    female, male, difference = (found["gender"][name] for name in ("female", "male", "difference"))
-    assert (female["clips"], female["actors"]) == (male["clips"], male["actors"]) == (4, 2)
-    assert female["ua"] == {"mean": 0.75, "low": 0.5, "high": 1.0}
-    assert female["recall"]["sad"] == {"mean": 1.0, "low": 1.0, "high": 1.0}
-    assert female["recall"]["calm"] is None
-    assert female["gender_accuracy"] == {"mean": 0.75, "low": 0.5, "high": 1.0}
-    assert male["ua"] == {"mean": 0.25, "low": 0.0, "high": 0.5}
-    assert male["gender_accuracy"]["mean"] == 0.75  # no answer is not right
-    assert difference["ua"] == {"mean": 0.5, "low": 0.0, "high": 1.0}
-    assert difference["recall"]["angry"]["mean"] == 0.0
-    assert list(found["age"]) == ["20-29", "30-39", "50+"]
-    assert found["age"]["20-29"]["ua"] == female["ua"]
-    assert found["age"]["50+"]["ua"] == {"mean": 0.0, "low": None, "high": None}
-    lines = fairness_lines({"crema_d": found})
-    assert any(line.split()[:3] == ["female", "4", "2"] and "0.750 (0.500 to 1.000)" in line for line in lines)
-    assert any(line.split()[:5] == ["difference", "0.500", "(0.000", "to", "1.000)"] for line in lines)
+    female, male, difference = (found.gender[name] for name in ("female", "male", "difference"))
+    assert (female.clips, female.actors) == (male.clips, male.actors) == (4, 2)
+    assert female.ua == Interval(mean=0.75, low=0.5, high=1.0)
+    assert female.recall["sad"] == Interval(mean=1.0, low=1.0, high=1.0)
+    assert female.recall["calm"] is None
+    assert female.gender_accuracy == Interval(mean=0.75, low=0.5, high=1.0)
+    assert male.ua == Interval(mean=0.25, low=0.0, high=0.5)
+    assert male.gender_accuracy.mean == 0.75  # no answer is not right
+    assert difference.ua == Interval(mean=0.5, low=0.0, high=1.0)
+    assert difference.recall["angry"].mean == 0.0
+    assert list(found.age) == ["20-29", "30-39", "50+"]
+    assert found.age["20-29"].ua == female.ua
+    assert found.age["50+"].ua == Interval(mean=0.0, low=None, high=None)
+    assert str(female.ua) == "0.750 (0.500 to 1.000)"
+    assert "clips" not in difference.to_json()
 
 
 def test_model_that_lacks_emotions_is_judged_by_those_it_has():
@@ -63,12 +63,12 @@ def test_model_that_lacks_emotions_is_judged_by_those_it_has():
     table = answers(*said, emotions=SIX, corpus="ravdess")
     assert table["p_calm"].isna().all()
     found = fairness(table)["ravdess"]
-    female = found["gender"]["female"]
-    assert female["clips"] == 8
-    assert female["ua"] == {"mean": 1.0, "low": None, "high": None}
-    assert female["recall"]["calm"] is None
-    assert list(found["gender"]) == ["female"]
-    assert found["age"] == {}
+    female = found.gender["female"]
+    assert female.clips == 8
+    assert female.ua == Interval(mean=1.0, low=None, high=None)
+    assert female.recall["calm"] is None
+    assert list(found.gender) == ["female"]
+    assert found.age == {}
 
 
 def test_table_without_an_answer_is_told():
@@ -102,18 +102,18 @@ def tables(draw):
 @settings(max_examples=25, deadline=None)
 def test_groups_divide_the_clips_and_figures_lie_in_their_intervals(table):
     found = fairness(table, draws=40)["crema_d"]
-    groups = [found["gender"][name] for name in ("female", "male") if name in found["gender"]]
-    assert sum(group["clips"] for group in groups) == len(table)
-    assert sum(group["actors"] for group in groups) == table["actor"].nunique()
-    assert sum(group["clips"] for group in found["age"].values()) == table["age"].notna().sum()
-    assert set(found["age"]) <= set(AGE_GROUPS)
-    for group in (*groups, *found["age"].values()):
-        for figure in (group["ua"], group["gender_accuracy"], *group["recall"].values()):
-            if figure is not None and figure["low"] is not None:
-                assert 0 <= figure["low"] <= figure["high"] <= 1
+    groups = [found.gender[name] for name in ("female", "male") if name in found.gender]
+    assert sum(group.clips for group in groups) == len(table)
+    assert sum(group.actors for group in groups) == table["actor"].nunique()
+    assert sum(group.clips for group in found.age.values()) == table["age"].notna().sum()
+    assert set(found.age) <= set(AGE_GROUPS)
+    for group in (*groups, *found.age.values()):
+        for figure in (group.ua, group.gender_accuracy, *group.recall.values()):
+            if figure is not None and figure.low is not None:
+                assert 0 <= figure.low <= figure.high <= 1
     if len(groups) == 2:
-        difference = found["gender"]["difference"]
-        assert difference["ua"]["mean"] == pytest.approx(groups[0]["ua"]["mean"] - groups[1]["ua"]["mean"])
+        difference = found.gender["difference"]
+        assert difference.ua.mean == pytest.approx(groups[0].ua.mean - groups[1].ua.mean)
 
 
 @given(table=tables(), seed=st.integers(0, 100))
@@ -167,9 +167,9 @@ def test_noise_floor_of_coins_is_that_of_the_binomial():
     # 100 answers of confidence 1/2 share a bin: the error is the mean distance of a binomial from its mean, / 100.
     halves = np.full((100, 2), 0.5)
     floor = metrics.calibration_noise_floor(halves, draws=4000)
-    assert floor["mean"] == pytest.approx(np.sqrt(2 / np.pi * 0.25 / 100), rel=0.03)
-    assert (floor["low"], floor["high"]) == (pytest.approx(0.0, abs=0.011), pytest.approx(0.1, abs=0.011))
-    assert metrics.calibration_noise_floor(np.eye(4)) == {"mean": 0.0, "low": 0.0, "high": 0.0}
+    assert floor.mean == pytest.approx(np.sqrt(2 / np.pi * 0.25 / 100), rel=0.03)
+    assert (floor.low, floor.high) == (pytest.approx(0.0, abs=0.011), pytest.approx(0.1, abs=0.011))
+    assert metrics.calibration_noise_floor(np.eye(4)) == Interval(mean=0.0, low=0.0, high=0.0)
 
 
 @given(seed=st.integers(0, 1000))
@@ -177,8 +177,8 @@ def test_noise_floor_of_coins_is_that_of_the_binomial():
 def test_noise_floor_falls_with_more_clips_and_follows_from_the_seed(seed):
     probabilities = np.random.default_rng(seed).dirichlet(np.ones(8), size=2000)
     few, many = (metrics.calibration_noise_floor(p, seed=seed, draws=100) for p in (probabilities[:100], probabilities))
-    assert many["mean"] < few["mean"]
-    assert few["low"] <= few["mean"] <= few["high"]
+    assert many.mean < few.mean
+    assert few.low <= few.mean <= few.high
     assert few == metrics.calibration_noise_floor(probabilities[:100], seed=seed, draws=100)
 
 
@@ -187,14 +187,14 @@ def test_calibrated_answers_lie_within_their_noise_floor():
     probabilities = rng.dirichlet(np.ones(8), size=1440)
     true = np.array([rng.choice(8, p=row) for row in probabilities])
     floor = metrics.calibration_noise_floor(probabilities)
-    assert floor["low"] < metrics.calibration_error(probabilities, true) < floor["high"]
+    assert floor.low < metrics.calibration_error(probabilities, true) < floor.high
 
 
 def test_risk_coverage_by_hand():
     probabilities = np.array([[0.9, 0.1], [0.2, 0.8], [0.7, 0.3], [0.4, 0.6]])
     found = metrics.risk_coverage(probabilities, np.array([0, 1, 1, 1]), coverage=(0.25, 0.5, 0.75, 1.0))
-    assert found["accuracy"] == pytest.approx([1, 1, 2 / 3, 3 / 4])
-    assert found["confidence"] == [0.9, 0.8, 0.7, 0.6]
+    assert list(found.accuracy) == pytest.approx([1, 1, 2 / 3, 3 / 4])
+    assert list(found.confidence) == [0.9, 0.8, 0.7, 0.6]
 
 
 @given(judged=judged(), tied=st.booleans(), seed=st.integers(0, 100))
@@ -204,12 +204,12 @@ def test_risk_coverage_ends_at_accuracy_and_is_blind_to_order(judged, tied, seed
     if tied:
         probabilities = np.round(probabilities, 1)
     found = metrics.risk_coverage(probabilities, true)
-    assert found["accuracy"][-1] == pytest.approx((probabilities.argmax(axis=1) == true).mean())
-    assert found["confidence"] == sorted(found["confidence"], reverse=True)
-    assert found["coverage"] == list(metrics.COVERAGE)
+    assert found.accuracy[-1] == pytest.approx((probabilities.argmax(axis=1) == true).mean())
+    assert list(found.confidence) == sorted(found.confidence, reverse=True)
+    assert found.coverage == metrics.COVERAGE
     order = np.random.default_rng(seed).permutation(len(true))
     again = metrics.risk_coverage(probabilities[order], true[order])
-    assert again["accuracy"] == pytest.approx(found["accuracy"])
+    assert again.accuracy == pytest.approx(found.accuracy)
 
 
 def test_columns_of_answers_follow_the_labels():

@@ -23,9 +23,9 @@ def test_metrics_by_hand():
 def test_interval_over_one_actor_is_none_and_over_more_holds_the_figure():
     right = np.array([1.0, 1.0, 0.0, 1.0])
     alone = metrics.interval_over_actors(["a"] * 4, lambda i: float(right[i].mean()))
-    assert alone == {"mean": 0.75, "low": None, "high": None}
+    assert alone == metrics.Interval(mean=0.75, low=None, high=None)
     both = metrics.interval_over_actors(["a", "a", "b", "b"], lambda i: float(right[i].mean()))
-    assert (both["low"], both["mean"], both["high"]) == (0.5, 0.75, 1.0)
+    assert (both.low, both.mean, both.high) == (0.5, 0.75, 1.0)
 
 
 @pytest.mark.parametrize("temperature", [0.6, 1.0, 2.5])

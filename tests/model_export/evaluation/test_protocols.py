@@ -11,7 +11,7 @@ from emobeam.cli import main as command
 from emobeam.model_export.corpora.splits import fold_actors
 from emobeam.model_export.corpora.tables import CORPUS_EMOTIONS
 from emobeam.model_export.errors import ModelExportError, RunError
-from emobeam.model_export.evaluation.protocols import PROTOCOLS, twin_groups
+from emobeam.model_export.evaluation.protocols import ALIASES, PROTOCOLS, repetition_groups
 from emobeam.model_export.evaluation.trials import Trials, read_results, run_trials, write_results
 from emobeam.model_export.reports.result_tables import write_tables
 from emobeam.schemas.labels import EMOTIONS, RAVDESS_EMOTIONS
@@ -83,7 +83,7 @@ def parts(fold):
 
 @given(seed=seeds)
 @settings(max_examples=3, deadline=None)
-@pytest.mark.parametrize("protocol", ["p1", "p1b"])
+@pytest.mark.parametrize("protocol", ["emobox", "loso"])
 def test_no_actor_is_heard_before_the_test_neither_speaking_nor_singing(protocol, seed):
     for fold in folds(protocol, seed):
         train, validation, test = (set(part["actor"]) for part in parts(fold))
@@ -98,7 +98,7 @@ def test_no_actor_is_heard_before_the_test_neither_speaking_nor_singing(protocol
 
 @given(seed=seeds)
 @settings(max_examples=2, deadline=None)
-@pytest.mark.parametrize("protocol", ["p1", "p1b", "p2i", "p2ii"])
+@pytest.mark.parametrize("protocol", ["emobox", "loso", "random-clips", "grouped-clips"])
 def test_every_clip_is_tested_once_and_no_song_is(protocol, seed):
     tested = [clip for fold in folds(protocol, seed) for clip in fold.test["clip"]]
     assert len(tested) == len(set(tested))
@@ -107,7 +107,7 @@ def test_every_clip_is_tested_once_and_no_song_is(protocol, seed):
 
 @given(seed=seeds)
 @settings(max_examples=2, deadline=None)
-@pytest.mark.parametrize("protocol", [name for name in PROTOCOLS if name != "p3"])
+@pytest.mark.parametrize("protocol", [name for name in PROTOCOLS if name != "leaky"])
 def test_no_copy_of_a_tested_clip_trains_or_validates(protocol, seed):
     for fold in folds(protocol, seed):
         train, validation, _ = (original(part) for part in parts(fold))
@@ -119,20 +119,20 @@ def test_no_copy_of_a_tested_clip_trains_or_validates(protocol, seed):
 @given(seed=seeds)
 @settings(max_examples=3, deadline=None)
 def test_both_repetitions_stay_together(seed):
-    for fold in folds("p2ii", seed):
+    for fold in folds("grouped-clips", seed):
         speech = [part[part["channel"] == "speech"] for part in parts(fold)]
-        train, validation, test = (set(twin_groups(part)) for part in speech)
+        train, validation, test = (set(repetition_groups(part)) for part in speech)
         assert test.isdisjoint(train | validation)
         assert train.isdisjoint(validation)
 
 
 def test_at_random_many_repetitions_do_not():
-    (fold, *_) = folds("p2i", 0)
+    (fold, *_) = folds("random-clips", 0)
     train, _, test = parts(fold)
-    assert len(set(twin_groups(train[train["channel"] == "speech"])) & set(twin_groups(test))) > 100
+    assert len(set(repetition_groups(train[train["channel"] == "speech"])) & set(repetition_groups(test))) > 100
 
 
-@pytest.mark.parametrize("protocol", ["p2i", "p2ii"])
+@pytest.mark.parametrize("protocol", ["random-clips", "grouped-clips"])
 def test_folds_hold_each_joint_class_alike(protocol):
     for fold in folds(protocol, 0):
         counts = fold.test.groupby(["gender", "emotion"]).size()
@@ -142,7 +142,7 @@ def test_folds_hold_each_joint_class_alike(protocol):
 
 
 def test_the_leak_leaks():
-    (fold,) = folds("p3", 0)
+    (fold,) = folds("leaky", 0)
     train, _, test = parts(fold)
     assert len(fold.clips) == 3 * len(SPEECH)
     assert len(test) == 3 * len(SPEECH) // 4
@@ -151,7 +151,7 @@ def test_the_leak_leaks():
 
 
 def test_other_corpus_is_tested_on_what_both_ask_for():
-    there, back = folds("p4", 0)
+    there, back = folds("cross-corpus", 0)
     for fold, trained, tested in ((there, {"ravdess", "ravdess_song"}, {"crema_d"}), (back, {"crema_d"}, {"ravdess"})):
         train, validation, _ = parts(fold)
         assert set(train["corpus"]) == trained
@@ -165,7 +165,7 @@ def test_other_corpus_is_tested_on_what_both_ask_for():
 def test_crema_d_alone_is_dealt_by_actors(seed):
     clips = CLIPS[CLIPS["corpus"] == "crema_d"]
     tested = []
-    for fold in PROTOCOLS["crema"].folds(clips, seed):
+    for fold in PROTOCOLS["crema-speakers"].folds(clips, seed):
         train, validation, test = (set(part["actor"]) for part in parts(fold))
         assert test.isdisjoint(train | validation)
         assert train.isdisjoint(validation)
@@ -173,7 +173,7 @@ def test_crema_d_alone_is_dealt_by_actors(seed):
     assert sorted(tested) == sorted(clips["clip"])
 
 
-@pytest.mark.parametrize("protocol", ["p1", "p1b", "p2i", "p2ii"])
+@pytest.mark.parametrize("protocol", ["emobox", "loso", "random-clips", "grouped-clips"])
 def test_crema_d_trains_whole_where_it_is_given_and_nobody_of_it_validates(protocol):
     for fold in folds(protocol, 0):
         train, validation, test = (part[part["corpus"] == "crema_d"] for part in parts(fold))
@@ -189,27 +189,27 @@ def test_crema_d_trains_whole_where_it_is_given_and_nobody_of_it_validates(proto
 def test_networks_that_are_not_pretrained_do_without_crema_d(tmp_path, monkeypatch, network, beside):
     monkeypatch.setattr("emobeam.model_export.evaluation.trials.read_corpora", lambda _: CLIPS)
     assert ("crema_d" in set(trials(tmp_path, network=network).clips()["corpus"])) == beside
-    assert "crema_d" in set(trials(tmp_path, network=network, protocol="p4").clips()["corpus"])
+    assert "crema_d" in set(trials(tmp_path, network=network, protocol="cross-corpus").clips()["corpus"])
 
 
-def test_p1_tests_the_published_folds():
-    for fold in folds("p1", 3):
+def test_emobox_tests_the_published_folds():
+    for fold in folds("emobox", 3):
         assert set(fold.split.test) == set(fold_actors(int(fold.name)))
 
 
 def test_missing_corpus_is_named():
     with pytest.raises(ModelExportError, match=r"needs corpus ravdess_song; add --corpus ravdess_song=DIR"):
-        list(PROTOCOLS["p1"].folds(CLIPS[CLIPS["corpus"] != "ravdess_song"], 0))
+        list(PROTOCOLS["emobox"].folds(CLIPS[CLIPS["corpus"] != "ravdess_song"], 0))
 
 
 def trials(folder, **changed):
-    options = {"protocol": "p1", "network": "knn", "corpora": (), "work": folder, "results": folder / "results"}
+    options = {"protocol": "emobox", "network": "knn", "corpora": (), "work_dir": folder, "results": folder / "results"}
     return Trials(**{**options, "cache": folder / "cache", **changed})
 
 
 def answered(folder, *, seed, fold, right):
     """Write a training's answers: so much of each is right, with confidence 0.9."""
-    (chosen,) = [f for f in folds("p1", seed) if f.name == fold]
+    (chosen,) = [f for f in folds("emobox", seed) if f.name == fold]
     table = chosen.test.drop(columns=["path", "channel"]).reset_index(drop=True)
     rng = np.random.default_rng(seed)
     true = table["emotion"].map(EMOTIONS.index).to_numpy()
@@ -220,11 +220,11 @@ def answered(folder, *, seed, fold, right):
         table[f"p_{emotion}"] = table[f"onnx_p_{emotion}"] = probabilities[:, n]
     table["p_female"] = table["onnx_p_female"] = (table["gender"] == "female").astype(float)
     table = table.assign(
-        protocol="p1", network="knn", seed=seed, fold=fold, temperature=1.0, ms_per_window=1.0, age=np.nan
+        protocol="emobox", network="knn", seed=seed, fold=fold, temperature=1.0, ms_per_window=1.0, age=np.nan
     )
     folder.mkdir(parents=True)
     table.to_parquet(folder / "answers.parquet")
-    run = {"finished": True, "network": {}, "history": [{"epoch": 1, "seconds": 2.0}], "versions": {}, "start": None}
+    run = {"finished": True, "network": {}, "history": [{"epoch": 1, "seconds": 2.0}], "versions": {}, "init_from": None}
     more = {"options": {"corpora": {"ravdess": "/somewhere"}}, "split": {"unit": "clip", "train": ["a"]}}
     (folder / "run.json").write_text(json.dumps(run | more))
     return (said == true).mean()
@@ -244,13 +244,13 @@ def test_results_state_what_the_answers_are_worth_and_are_taken_up_again(tmp_pat
     assert result["onnx"]["ua"] == result["ua"]
     assert result["ece"]["mean"] == pytest.approx(abs(0.9 - first))
     page = (made.results / "protocols.md").read_text()
-    assert "## p1: six EmoBox folds" in page
+    assert "## emobox: six EmoBox folds" in page
     assert f"| knn | 1 | 1 of 6 | 240 | {result['ua']['mean']:.3f} ({result['ua']['low']:.3f} to" in page
     # Elsewhere, with the results alone, what they hold counts as made and more is added to it.
     there = trials(tmp_path / "elsewhere", results=made.results)
     assert set(read_results(there)) == {(0, "1")}
-    assert "train" not in read_results(there)[0, "1"].run["split"]
-    assert read_results(there)[0, "1"].run["options"]["corpora"] == ["ravdess"]
+    assert read_results(there)[0, "1"].run.split.train == ()
+    assert read_results(there)[0, "1"].run.corpora == ("ravdess",)
     second = answered(there.folder(1, "1"), seed=1, fold="1", right=0.5)
     result = write_results(there, names, report=lambda _: None)
     assert (result["seeds"], result["clips"]) == ([0, 1], 240)
@@ -266,7 +266,7 @@ def test_the_page_sets_networks_and_splits_beside_each_other(tmp_path):
     result = write_results(made, ["1"], report=lambda _: None)
     page = made.results / "protocols.md"
     assert "## The networks" not in page.read_text()  # one alone
-    for name, network, change in (("p1", "cnn", 0.1), ("p2ii", "cnn", 0.2), ("p3", "cnn", 0.25)):
+    for name, network, change in (("emobox", "cnn", 0.1), ("grouped-clips", "cnn", 0.2), ("leaky", "cnn", 0.25)):
         figures = {key: {**result[key], "mean": result[key]["mean"] + change} for key in ("ua", "accuracy_16")}
         told = {**result, "parameters": 454979, "multiply_adds": 6.4e7, "backends": ["jax", "tensorflow"], **figures}
         (made.results / f"{name}-{network}.json").write_text(json.dumps(told))
@@ -277,14 +277,16 @@ def test_the_page_sets_networks_and_splits_beside_each_other(tmp_path):
     assert best.endswith("| 454,979 | 1.00 | 0.0 (some on jax) |")
     assert f"| {result['accuracy_16']['mean'] + 0.2:.3f} (" in best
     assert worst.startswith(f"| knn | {result['ua']['mean']:.3f} (")
-    assert [line.split(":")[0] for line in splits.splitlines()[4:7]] == ["| p3", "| p2ii", "| p1"]
+    assert [line.split(":")[0] for line in splits.splitlines()[4:7]] == ["| leaky", "| grouped-clips", "| emobox"]
 
 
 def test_unknown_protocols_and_folds_are_named(tmp_path, monkeypatch):
-    with pytest.raises(RunError, match=r"unknown protocol 'p5'; known are p1, p1b, p2i"):
+    assert trials(tmp_path, protocol="p2ii").protocol == "grouped-clips"  # a former name
+    assert set(ALIASES.values()) == set(PROTOCOLS)
+    with pytest.raises(RunError, match=r"unknown protocol 'p5'; known are emobox, loso, random-clips"):
         trials(tmp_path, protocol="p5")
     monkeypatch.setattr("emobeam.model_export.evaluation.trials.read_corpora", lambda _: CLIPS)
-    with pytest.raises(RunError, match=r"p1 has no fold 7; it has 1, 2, 3, 4, 5, 6"):
+    with pytest.raises(RunError, match=r"emobox has no fold 7; it has 1, 2, 3, 4, 5, 6"):
         run_trials(trials(tmp_path, folds=("7",)))
 
 
@@ -295,11 +297,11 @@ def test_trainings_made_elsewhere_are_asked_later(tmp_path, capsys):
             if channel == 1 or RAVDESS_EMOTIONS[code] in CORPUS_EMOTIONS["ravdess_song"]:
                 path = tmp_path / corpus / f"Actor_{actor:02d}" / f"03-{channel:02d}-{code}-01-01-01-{actor:02d}.wav"
                 factory.write_wav(path, sound)
-    line = ["evaluate", "--protocol", "p1", "--network", "tree", "--fold", "1", "--work", str(tmp_path / "work")]
+    line = ["evaluate", "--protocol", "emobox", "--network", "tree", "--fold", "1", "--work-dir", str(tmp_path / "work")]
     line += [f"--corpus={name}={tmp_path / name}" for name in ("ravdess", "ravdess_song")]
     line += ["--results", str(tmp_path / "results")]
     assert command.main([*line, "--train-only"]) == 0
-    run = tmp_path / "work" / "p1" / "tree" / "seed0-fold1"
+    run = tmp_path / "work" / "emobox" / "tree" / "seed0-fold1"
     assert f"{run}: trained\n" in capsys.readouterr().out
     trained = (run / "run.json").stat().st_mtime_ns
     assert not (run / "answers.parquet").exists()
@@ -307,4 +309,4 @@ def test_trainings_made_elsewhere_are_asked_later(tmp_path, capsys):
     assert command.main(line) == 0
     assert "UA (mean recall)" in capsys.readouterr().out
     assert (run / "run.json").stat().st_mtime_ns == trained
-    assert json.loads((tmp_path / "results" / "p1-tree.json").read_text())["clips"] == 8
+    assert json.loads((tmp_path / "results" / "emobox-tree.json").read_text())["clips"] == 8

@@ -15,6 +15,7 @@ from emobeam import models
 from emobeam.model_export.corpora.tables import read_corpus
 from emobeam.model_export.errors import ExportError, RunError
 from emobeam.model_export.evaluation.predictions import clip_answers, clip_windows, softmax
+from emobeam.model_export.evaluation.protocols import ALIASES
 from emobeam.model_export.export import export as exporting
 from emobeam.model_export.export import quantize
 from emobeam.model_export.networks.keras_networks import NETWORKS, cnn, multiply_adds
@@ -76,7 +77,7 @@ def write_run(folder, corpus, **changed):
 
 
 def export(run, out, **options):
-    return exporting.export(run, out, report=lambda _: None, **options)
+    return exporting.export(run, out, exporting.ExportOptions(**options), report=lambda _: None)
 
 
 def test_exported_file_holds_its_contract_and_answers_in_batches(run):
@@ -162,7 +163,7 @@ def test_silence_proves_nothing(run, corpus, tmp_path):
     silent.mkdir()
     (silent / "03-01-04-01-01-01-01.wav").symlink_to(corpus / "03-01-04-01-01-01-01.wav")
     with pytest.raises(ExportError, match="no clip with sound"):
-        export(run, run / "model.onnx", corpora=[("ravdess", silent)])
+        export(run, run / "model.onnx", corpora=(("ravdess", silent),))
 
 
 def test_figures_of_another_network_are_not_carried_along(run, corpus):
@@ -224,23 +225,23 @@ def test_run_that_everyone_trained_takes_temperature_and_figures_from_its_protoc
         write_card(run, exported)
     results = tmp_path / "results"
     results.mkdir()
-    with pytest.raises(RunError, match=r"has no p1-cnn.json; make it with emobeam evaluate --protocol p1"):
+    with pytest.raises(RunError, match=r"has no emobox-cnn.json; make it with emobeam evaluate --protocol emobox"):
         export(run, run / "model.onnx", results=results)
-    for file in ("p1-cnn.json", "p1-cnn-runs.json"):
+    for file in ("emobox-cnn.json", "emobox-cnn-runs.json"):
         shutil.copy(RESULTS / file, results)
     exported = export(run, run / "model.onnx", results=results)
     (told,) = (p.value for p in onnx.load(exported.path).metadata_props if p.key == METADATA_KEY)
     contract = ModelContract.from_json(told)
-    p1 = json.loads((results / "p1-cnn.json").read_text())
-    fitted = [one["temperature"] for one in json.loads((results / "p1-cnn-runs.json").read_text()).values()]
+    emobox = json.loads((results / "emobox-cnn.json").read_text())
+    fitted = [one["temperature"] for one in json.loads((results / "emobox-cnn-runs.json").read_text()).values()]
     assert contract.temperature == pytest.approx(np.exp(np.mean(np.log(fitted))))
-    assert contract.training["held_out"]["p1"]["ua"] == p1["ua"]
+    assert contract.training["held_out"]["emobox"]["ua"] == emobox["ua"]
     text = write_card(run, exported, results=results).read_text()
     assert "none of them can tell what it is worth" in text
-    assert f"**{p1['ua']['mean']:.3f}** | {p1['ua']['low']:.3f} to" in text
+    assert f"**{emobox['ua']['mean']:.3f}** | {emobox['ua']['low']:.3f} to" in text
     assert f"temperature of {contract.temperature:.3f}" in text
     assert "| ravdess | female | 12 | 720 |" in text
-    assert "--out RUN --network cnn --everyone --epochs 2" in text
+    assert "--out RUN --network cnn --no-holdout --epochs 2" in text
     assert "--card --results docs/results" in text
 
 
@@ -282,6 +283,10 @@ def packaged(name):
     return path, ModelContract.from_json(told)
 
 
+def held_out(contract):
+    return {ALIASES.get(name, name): figures for name, figures in contract.training["held_out"].items()}
+
+
 def test_packaged_model_carries_its_contract_and_card():
     path, contract = packaged("default")
     assert path.stat().st_size < 10_000_000
@@ -289,9 +294,9 @@ def test_packaged_model_carries_its_contract_and_card():
     assert contract.emotions == EMOTIONS
     assert "non-commercial" in contract.licence
     # The card's headline is the protocol's figure, and the contract's.
-    found = json.loads((RESULTS / "p1-cnn.json").read_text())["ua"]
-    assert contract.training["held_out"]["p1"]["ua"] == found
-    assert json.loads((path.parent / "default.json").read_text())["protocols"]["p1"]["ua"] == found
+    found = json.loads((RESULTS / "emobox-cnn.json").read_text())["ua"]
+    assert held_out(contract)["emobox"]["ua"] == found
+    assert json.loads((path.parent / "default.json").read_text())["protocols"]["emobox"]["ua"] == found
     assert f"**{found['mean']:.3f}**" in path.with_suffix(".md").read_text()
 
 
@@ -302,7 +307,7 @@ def test_open_model_is_of_crema_d_alone_and_lacks_what_that_never_asked_for():
     assert set(contract.training["corpora"]) == {"crema_d"}
     card = path.with_suffix(".md").read_text()
     assert "non-commercial" not in card
-    assert f"**{contract.training['held_out']['crema']['ua']['mean']:.3f}**" in card
+    assert f"**{held_out(contract)['crema-speakers']['ua']['mean']:.3f}**" in card
     row = score_recording(ROOT / "samples" / "en_male.flac", load_model("open")).files[0]
     assert row["model"] == "emobeam-open"
     assert (row["p_calm"], row["p_surprised"]) == (None, None)

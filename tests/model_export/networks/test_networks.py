@@ -7,10 +7,25 @@ import pytest
 
 from emobeam.model_export.errors import RunError
 from emobeam.model_export.evaluation.predictors import exported, predictor
-from emobeam.model_export.networks.baselines import CLASSIC, fit_classic, load_classic, save_classic, window_statistics
+from emobeam.model_export.networks.baselines import (
+    BASELINES,
+    LabelledWindows,
+    fit_baseline,
+    load_baseline,
+    save_baseline,
+    window_statistics,
+)
 from emobeam.model_export.networks.keras_networks import NETWORKS
 from emobeam.model_export.training.options import TrainOptions
-from emobeam.model_export.training.recipes import ALONE, FINETUNE, KNOWN, PRETRAIN, SCRATCH, recipe, stage_of
+from emobeam.model_export.training.recipes import (
+    FINETUNE,
+    PRETRAIN,
+    SCRATCH,
+    SINGLE_CORPUS,
+    SPEAKER_DEPENDENT,
+    recipe,
+    stage_of,
+)
 from emobeam.schemas.contract import FrontEnd
 
 FRONT_END = FrontEnd(window_frames=32, window_hop_frames=16, n_mels=32)
@@ -73,16 +88,16 @@ def test_statistics_are_of_voiced_frames_alone():
     assert np.isfinite(window_statistics(silent, FRONT_END)).all()
 
 
-@pytest.mark.parametrize("network", sorted(CLASSIC))
+@pytest.mark.parametrize("network", sorted(BASELINES))
 def test_classic_models_learn_and_come_back_from_their_folder(network, tmp_path):
     emotion, gender = np.repeat(np.arange(8), 40), np.tile([0, 0, 1, 1], 80)
     windows = voices(320)
     windows[np.arange(320), :, emotion * 2] += 6
     windows[np.arange(320), :, 16 + gender] += 6
-    model = fit_classic(network, windows[::2], emotion[::2], gender[::2], FRONT_END, seed=0, options={})
+    model = fit_baseline(network, LabelledWindows(windows[::2], emotion[::2], gender[::2]), FRONT_END, seed=0, options={})
     with pytest.raises(RunError, match=r"has no model\.joblib"):
-        load_classic(tmp_path)
-    save_classic(model, tmp_path)
+        load_baseline(tmp_path)
+    save_baseline(model, tmp_path)
     run_folder(tmp_path, network)
     assert exported(tmp_path) is None
     found, heard = predictor(tmp_path)(windows)
@@ -94,11 +109,11 @@ def test_classic_models_learn_and_come_back_from_their_folder(network, tmp_path)
 
 
 def test_recipes_are_options_of_training(tmp_path):
-    assert stage_of(["crema_d"], started=False) == ALONE
-    assert stage_of(["crema_d", "ravdess"], started=False) == SCRATCH
-    assert stage_of(["ravdess"], started=True) == FINETUNE
-    assert stage_of(["ravdess"], started=True, known=True) == KNOWN
-    for network in (*NETWORKS, *CLASSIC):
-        for stage in (PRETRAIN, FINETUNE, KNOWN, ALONE, SCRATCH):
+    assert stage_of(["crema_d"], initialized=False) == SINGLE_CORPUS
+    assert stage_of(["crema_d", "ravdess"], initialized=False) == SCRATCH
+    assert stage_of(["ravdess"], initialized=True) == FINETUNE
+    assert stage_of(["ravdess"], initialized=True, speaker_dependent=True) == SPEAKER_DEPENDENT
+    for network in (*NETWORKS, *BASELINES):
+        for stage in (PRETRAIN, FINETUNE, SPEAKER_DEPENDENT, SINGLE_CORPUS, SCRATCH):
             options = TrainOptions(corpora=(), out=tmp_path, network=network, **recipe(network, stage))
             assert options.epochs > 1

@@ -13,7 +13,7 @@ from emobeam.model_export.corpora.tables import CORPUS_EMOTIONS
 from emobeam.model_export.evaluation.predictions import clip_windows
 from emobeam.model_export.networks.heads import Head, heads_of
 from emobeam.model_export.training.augment import UNCHANGED, Augmentation, Augmenter
-from emobeam.model_export.training.batches import NOT_ASKED, Batches
+from emobeam.model_export.training.batches import NOT_ASKED, Batches, BatchOptions
 from emobeam.schemas.contract import FrontEnd
 from emobeam.schemas.labels import EMOTIONS
 
@@ -61,7 +61,8 @@ def batches(clips, powers, **changed):
         "corpus_shares": {},
         "seed": 0,
     }
-    return Batches(clips, powers, **{**options, **changed})
+    options |= changed
+    return Batches(clips, powers, options.pop("heads"), BatchOptions(**options))
 
 
 def clip_table(*rows):

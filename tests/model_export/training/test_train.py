@@ -73,16 +73,16 @@ def tiny_run(tiny_options):
 def test_training_writes_what_it_did_and_a_line_an_epoch(tiny_run, tiny_options):
     folder, lines = tiny_run
     run = read_run(folder)
-    assert run["finished"]
-    assert run["options"] == tiny_options.to_json()
-    assert run["clips"] == {"ravdess": len(ACTORS) * 8}
-    assert run["split"]["test"] == ["ravdess_01", "ravdess_20"]
-    assert len(run["split"]["validation"]) == 2
-    assert run["emotions"] == list(EMOTIONS)
+    assert run.finished
+    assert run.options == tiny_options.to_json()
+    assert run.clips == {"ravdess": len(ACTORS) * 8}
+    assert run.split["test"] == ["ravdess_01", "ravdess_20"]
+    assert len(run.split["validation"]) == 2
+    assert run.emotions == list(EMOTIONS)
     assert run["command"] == ["emobeam", "train"]
-    assert run["versions"]["keras"]
-    assert [row["epoch"] for row in run["history"]] == [1, 2]
-    assert run["temperature"] == run["history"][-1]["val_temperature"]
+    assert run.versions["keras"]
+    assert [row["epoch"] for row in run.history] == [1, 2]
+    assert run.temperature == run.history[-1]["val_temperature"]
     assert not (folder / "checkpoint.npz").exists()
     epochs = [line for line in lines if line.startswith("epoch ")]
     assert len(epochs) == 2
@@ -95,10 +95,10 @@ def test_where_everyone_trains_nobody_validates_or_is_tested(tiny_options, tmp_p
     options = dataclasses.replace(tiny_options, out=tmp_path / "all", epochs=1, fold=None)
     lines = []
     run = train(options, report=lines.append)
-    assert set(run["split"]["train"]) == {f"ravdess_{actor:02d}" for actor in ACTORS}
-    assert (run["split"]["validation"], run["split"]["test"]) == ((), ())
-    assert read_run(options.out)["temperature"] == 1.0
-    assert set(run["history"][0]) == {"epoch", "loss", "seconds"}
+    assert set(run.split["train"]) == {f"ravdess_{actor:02d}" for actor in ACTORS}
+    assert (run.split["validation"], run.split["test"]) == ((), ())
+    assert read_run(options.out).temperature == 1.0
+    assert set(run.history[0]) == {"epoch", "loss", "seconds"}
     assert lines[-1].startswith("epoch 1/1  loss ")
 
 
@@ -166,10 +166,10 @@ def test_interrupted_run_goes_on_where_it_was(tiny_options, tiny_run):
     run = train(options, report=lines.append)
     assert "going on after epoch 1" in lines
     assert sum(line.startswith("epoch ") for line in lines) == 1
-    assert [row["epoch"] for row in run["history"]] == [1, 2]
+    assert [row["epoch"] for row in run.history] == [1, 2]
     # The steps that it takes up are those of the run that nobody interrupted.
-    whole = read_run(tiny_run[0])["history"]
-    assert run["history"][1]["loss"] == pytest.approx(whole[1]["loss"], rel=1e-3)
+    whole = read_run(tiny_run[0]).history
+    assert run.history[1]["loss"] == pytest.approx(whole[1]["loss"], rel=1e-3)
 
 
 @pytest.mark.usefixtures("tiny_run")
@@ -184,14 +184,14 @@ def test_run_begins_with_the_weights_of_another(tiny_options, tiny_run):
     from emobeam.model_export.training.learner import Learner
     from emobeam.model_export.training.runs import load_network
 
-    options = dataclasses.replace(tiny_options, start=tiny_run[0])
+    options = dataclasses.replace(tiny_options, init_from=tiny_run[0])
     learner = Learner(options, (Head(EMOTIONS),), steps=1)
-    learner.begin_with(options.start, set())
-    for one, two in zip(learner.average().get_weights(), load_network(options.start).get_weights(), strict=True):
+    learner.init_from(options.init_from, set())
+    for one, two in zip(learner.average().get_weights(), load_network(options.init_from).get_weights(), strict=True):
         np.testing.assert_array_equal(one, two)
     wide = Learner(dataclasses.replace(options, network_options={"width": 1.0}), (Head(EMOTIONS),), steps=1)
     with pytest.raises(RunError, match="another shape"):
-        wide.begin_with(options.start, set())
+        wide.init_from(options.init_from, set())
 
 
 @pytest.fixture(scope="session")
@@ -219,12 +219,12 @@ def test_a_head_for_each_corpus_begins_with_one_for_both(tiny_options, tiny_crem
         tiny_options,
         corpora=(*tiny_options.corpora, crema_d),
         out=tmp_path / "both",
-        start=first.out,
+        init_from=first.out,
         head_shares={"ravdess": 0.8, "crema_d": 0.2},
     )
     heads = heads_of({"ravdess": EMOTIONS, "crema_d": CORPUS_EMOTIONS["crema_d"]}, both.head_shares)
     learner = Learner(both, heads, steps=1)
-    learner.begin_with(first.out, set())
+    learner.init_from(first.out, set())
     (before,) = (w for w in load_network(first.out).get_weights() if w.shape == (6,))
     (bias,) = (w for w in learner.model.get_weights() if w.shape == (14,))
     where = [EMOTIONS.index(emotion) for emotion in heads[1].emotions]
@@ -232,20 +232,20 @@ def test_a_head_for_each_corpus_begins_with_one_for_both(tiny_options, tiny_crem
     np.testing.assert_array_equal(bias[where], before)
 
     run = train(both, report=lambda _: None)
-    assert run["emotions"] == list(EMOTIONS)
+    assert run.emotions == list(EMOTIONS)
     emotion, gender = predictor(both.out)(np.zeros((3, FRONT_END.window_frames, FRONT_END.n_mels), dtype=np.float32))
     assert (emotion.shape, gender.shape) == ((3, 8), (3, 2))
     np.testing.assert_allclose(emotion.sum(axis=1), 1)
     with pytest.raises(RunError, match="joins several heads"):
-        train(dataclasses.replace(both, start=both.out, out=tmp_path / "more"), report=lambda _: None)
+        train(dataclasses.replace(both, init_from=both.out, out=tmp_path / "more"), report=lambda _: None)
 
 
 def test_beginning_with_a_run_that_heard_who_validates_is_refused(tiny_options, tiny_run):
     from emobeam.model_export.training.train import train
 
-    heard = set(read_run(tiny_run[0])["split"]["train"])
+    heard = set(read_run(tiny_run[0]).split["train"])
     seed = next(seed for seed in range(1, 20) if validates(tiny_options, seed) & heard)
-    options = dataclasses.replace(tiny_options, start=tiny_run[0], seed=seed, out=tiny_options.out.with_name("leak"))
+    options = dataclasses.replace(tiny_options, init_from=tiny_run[0], seed=seed, out=tiny_options.out.with_name("leak"))
     with pytest.raises(RunError, match=r"was trained on ravdess_\d\d.*who validate or are tested here"):
         train(options, report=lambda _: None)
 
@@ -296,7 +296,7 @@ def test_evaluate_writes_a_report_of_the_same_figures(tiny_run, tmp_path):
 def test_evaluation_on_actors_that_trained_is_refused(tiny_run, tmp_path):
     from emobeam.model_export.evaluation.evaluate import evaluate
 
-    seen = read_run(tiny_run[0])["split"]["train"][0][-2:]
+    seen = read_run(tiny_run[0]).split["train"][0][-2:]
     write_clip(tmp_path / f"03-01-01-01-01-01-{seen}.wav", hz=100)
     with pytest.raises(RunError, match="trained or validated"):
         evaluate(tiny_run[0], corpora=[("ravdess", tmp_path)], report=lambda _: None)
@@ -326,10 +326,10 @@ def test_commands_say_what_is_wrong_in_one_line(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("given", "told"),
     [
-        (["--noise", "DIR"], "with --degraded alone"),
-        (["--degraded", "--report", "DIR"], "--degraded has no report"),
-        (["--protocol", "p1", "--train-only", "--degraded"], "--train-only tests nothing"),
-        (["--protocol", "p1", "--train-only", "--report", "DIR"], "--train-only tests nothing"),
+        (["--noise", "DIR"], "with --robustness alone"),
+        (["--robustness", "--report", "DIR"], "--robustness has no report"),
+        (["--protocol", "emobox", "--train-only", "--robustness"], "--train-only tests nothing"),
+        (["--protocol", "emobox", "--train-only", "--report", "DIR"], "--train-only tests nothing"),
         (["RUN", "--seed", "0", "--fold", "1"], "--seed and --fold: of use with --protocol alone"),
         (["RUN", "--train-only"], "--train-only: of use with --protocol alone"),
     ],
