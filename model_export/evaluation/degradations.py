@@ -232,7 +232,7 @@ def degrade(name: str, samples: np.ndarray, rate: int, *, clip: str, noise: Path
 
 
 def active_rms(samples: np.ndarray, rate: int) -> float:
-    """Return the RMS of the 20 ms frames in which something sounds, by the gate of `emobeam.audio.frontend.active_level_and_fraction`."""
+    """Return the RMS of the active 20 ms frames, by the gate of `emobeam.audio.frontend.active_level`."""
     length = max(1, min(round(_LEVEL_FRAME_S * rate), len(samples)))
     frames = samples[: len(samples) // length * length].reshape(-1, length)
     return math.sqrt(active_level(frames**2)) if len(frames) else 0.0

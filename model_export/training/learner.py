@@ -103,7 +103,7 @@ class Learner:
         self._mean = weights
 
     def _relabelled(self, old: np.ndarray, new: np.ndarray, labels: Sequence[str]) -> np.ndarray:
-        """Return the old weights; the emotion head's are repeated for each new head, and new emotions keep the new ones."""
+        """Return the old weights, the emotion head's once for each new head; new emotions keep the new ones."""
         wanted = [emotion for head in self._heads for emotion in head.emotions]
         if (old.shape[-1], new.shape[-1]) != (len(labels), len(wanted)) or old.shape[:-1] != new.shape[:-1]:
             return old

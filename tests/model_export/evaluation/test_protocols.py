@@ -224,7 +224,13 @@ def answered(folder, *, seed, fold, right):
     )
     folder.mkdir(parents=True)
     table.to_parquet(folder / "answers.parquet")
-    run = {"finished": True, "network": {}, "history": [{"epoch": 1, "seconds": 2.0}], "versions": {}, "init_from": None}
+    run = {
+        "finished": True,
+        "network": {},
+        "history": [{"epoch": 1, "seconds": 2.0}],
+        "versions": {},
+        "init_from": None,
+    }
     more = {"options": {"corpora": {"ravdess": "/somewhere"}}, "split": {"unit": "clip", "train": ["a"]}}
     (folder / "run.json").write_text(json.dumps(run | more))
     return (said == true).mean()
@@ -297,7 +303,17 @@ def test_trainings_made_elsewhere_are_asked_later(tmp_path, capsys):
             if channel == 1 or RAVDESS_EMOTIONS[code] in CORPUS_EMOTIONS["ravdess_song"]:
                 path = tmp_path / corpus / f"Actor_{actor:02d}" / f"03-{channel:02d}-{code}-01-01-01-{actor:02d}.wav"
                 factory.write_wav(path, sound)
-    line = ["evaluate", "--protocol", "emobox", "--network", "tree", "--fold", "1", "--work-dir", str(tmp_path / "work")]
+    line = [
+        "evaluate",
+        "--protocol",
+        "emobox",
+        "--network",
+        "tree",
+        "--fold",
+        "1",
+        "--work-dir",
+        str(tmp_path / "work"),
+    ]
     line += [f"--corpus={name}={tmp_path / name}" for name in ("ravdess", "ravdess_song")]
     line += ["--results", str(tmp_path / "results")]
     assert command.main([*line, "--train-only"]) == 0

@@ -139,8 +139,8 @@ def test_difference_is_refused_by_name_and_leaves_the_old_file(run, corpus, monk
     out.write_bytes(b"the old one")
     to_onnx = exporting.to_onnx
 
-    def spoiled(folder, told):
-        return to_onnx(folder, {**told, "temperature": TEMPERATURE * 1.01})
+    def spoiled(folder, temperature):
+        return to_onnx(folder, temperature * 1.01)
 
     monkeypatch.setattr(exporting, "to_onnx", spoiled)
     with pytest.raises(ExportError, match="in a probability of emotion on") as caught:

@@ -94,7 +94,9 @@ def test_classic_models_learn_and_come_back_from_their_folder(network, tmp_path)
     windows = voices(320)
     windows[np.arange(320), :, emotion * 2] += 6
     windows[np.arange(320), :, 16 + gender] += 6
-    model = fit_baseline(network, LabelledWindows(windows[::2], emotion[::2], gender[::2]), FRONT_END, seed=0, options={})
+    model = fit_baseline(
+        network, LabelledWindows(windows[::2], emotion[::2], gender[::2]), FRONT_END, seed=0, options={}
+    )
     with pytest.raises(RunError, match=r"has no model\.joblib"):
         load_baseline(tmp_path)
     save_baseline(model, tmp_path)
