@@ -42,15 +42,39 @@ def corpus(tmp_path_factory):
     return folder
 
 
-@pytest.fixture
-def run(tmp_path, corpus):
-    """Return the folder of a run whose network has random weights: parity needs no training."""
+@pytest.fixture(scope="module")
+def network(tmp_path_factory):
+    """Return a file with a network of random weights: parity needs no training."""
     keras.utils.set_random_seed(0)
     model = cnn(FRONT_END, len(EMOTIONS), width=0.25)
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization):  # else it would be the identity
             layer.moving_mean.assign(np.random.default_rng(1).normal(0, 0.1, layer.moving_mean.shape))
-    model.save(tmp_path / "model.keras")
+    path = tmp_path_factory.mktemp("network") / "model.keras"
+    model.save(path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def convert():
+    """Return `to_onnx` that converts a network once, since that takes a second."""
+    converted = {}
+    real = exporting.to_onnx
+
+    def convert(folder, temperature):
+        key = ((folder / "model.keras").read_bytes(), temperature)
+        if key not in converted:
+            converted[key] = real(folder, temperature).SerializeToString()
+        return onnx.load_from_string(converted[key])
+
+    return convert
+
+
+@pytest.fixture
+def run(tmp_path, corpus, network, convert, monkeypatch):
+    """Return the folder of a run."""
+    monkeypatch.setattr(exporting, "to_onnx", convert)
+    shutil.copy(network, tmp_path)
     write_run(tmp_path, corpus)
     return tmp_path
 
@@ -179,7 +203,7 @@ def test_figures_of_another_network_are_not_carried_along(run, corpus):
 
 
 def test_card_states_the_evaluations_figures(run, corpus):
-    write_run(run, corpus, history=[{"seconds": 90.0}, {"seconds": 30.0}])
+    write_run(run, corpus, history=[{"epoch": 1, "seconds": 90.0}, {"epoch": 2, "seconds": 30.0}])
     exported = export(run, run / "model.onnx", name="tiny-model")
     with pytest.raises(RunError, match="has not been evaluated"):
         write_card(run, exported)
@@ -217,7 +241,7 @@ def test_card_states_the_evaluations_figures(run, corpus):
 
 def test_run_that_everyone_trained_takes_temperature_and_figures_from_its_protocols(run, corpus, tmp_path):
     everyone = {"unit": "actor", "train": ["ravdess_01"], "validation": [], "test": []}
-    write_run(run, corpus, split=everyone, temperature=1.0, history=[{"seconds": 60.0}])
+    write_run(run, corpus, split=everyone, temperature=1.0, history=[{"epoch": 1, "seconds": 60.0}])
     lines = []
     exported = exporting.export(run, run / "plain.onnx", report=lines.append)
     assert "its temperature is 1" in lines[0]

@@ -196,6 +196,7 @@ def test_seeds_that_answered_other_clips_are_each_measured_on_their_own():
     found, first, second = (
         figures_of(rows, EMOTIONS) for rows in (pd.concat([fewer, more], ignore_index=True), more, fewer)
     )
-    assert found["clips"] == len(more)
+    assert found.clips == len(more)
+    all_seeds, one, two = (figures.intervals for figures in (found, first, second))
     for key in ("ua", "gender_accuracy", "nll"):
-        assert found[key]["mean"] == pytest.approx((first[key]["mean"] + second[key]["mean"]) / 2)
+        assert all_seeds[key].mean == pytest.approx((one[key].mean + two[key].mean) / 2)
