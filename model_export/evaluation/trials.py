@@ -170,7 +170,11 @@ def run_trials(trials: Trials, *, report: Callable[[str], None] = print) -> dict
     due = [(seed, name) for seed in trials.seeds for name in trials.folds or names if (seed, name) not in made]
     # Spawned, one process a training, so that trainings share no state of Keras and no threads.
     with concurrent.futures.ProcessPoolExecutor(
-        trials.jobs, mp_context=multiprocessing.get_context("spawn"), max_tasks_per_child=1
+        trials.jobs,
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_share_cores,
+        initargs=(trials.jobs,),
+        max_tasks_per_child=1,
     ) as pool:
         if trials.pretrained:
             for done in pool.map(_pretrain, [(trials, seed) for seed in sorted({seed for seed, _ in due})]):
@@ -314,7 +318,6 @@ def _onnx(answers: pd.DataFrame, tested: Sequence[str]) -> dict[str, Any]:
 
 def _pretrain(job: tuple[Trials, int]) -> str:
     trials, seed = job
-    _share_cores(trials.jobs)
     from emobeam.model_export.training.options import TrainOptions
     from emobeam.model_export.training.train import train
 
@@ -333,7 +336,6 @@ def _pretrain(job: tuple[Trials, int]) -> str:
 
 def _train_and_answer(job: tuple[Trials, int, str]) -> str:
     trials, seed, name = job
-    _share_cores(trials.jobs)
     from emobeam.model_export.training.options import TrainOptions
     from emobeam.model_export.training.train import fit
 

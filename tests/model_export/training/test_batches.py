@@ -121,9 +121,9 @@ def test_epoch_follows_from_seed_and_number_and_skips_silent_clips():
     )
     assert one.steps == 3  # 8 of RAVDESS and half of the 8 that sound of CREMA-D
 
-    def seen(made, epoch):
+    def windows_of(made, epoch):
         return np.concatenate([batch.log_mel for batch in made.epoch(epoch)])
 
-    np.testing.assert_array_equal(seen(one, 1), seen(same, 1))
-    assert not np.array_equal(seen(one, 1), seen(one, 2))
-    assert not np.array_equal(seen(one, 1), seen(other_seed, 1))
+    np.testing.assert_array_equal(windows_of(one, 1), windows_of(same, 1))
+    assert not np.array_equal(windows_of(one, 1), windows_of(one, 2))
+    assert not np.array_equal(windows_of(one, 1), windows_of(other_seed, 1))
