@@ -282,7 +282,7 @@ def degraded_answers(
                 tables.append(table)
             report(f"degraded: {start + len(rows)} of {len(clips)} clips")
     if not tables:
-        raise CorpusError(f"all {len(clips)} clips are silent; give a corpus that can be heard")
+        raise CorpusError(f"all {len(clips)} clips are silent; give a corpus with sound")
     return pd.concat(tables, ignore_index=True)
 
 

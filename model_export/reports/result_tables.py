@@ -48,8 +48,9 @@ def write_tables(results: Path) -> Path:
     lines = [
         "# Protocols",
         "",
-        "Written by `emobeam evaluate --protocol`, from the `.json` files beside this page; the answers "
-        "clip by clip are in the `.parquet` files, where these are kept. In brackets: 95 % intervals from a bootstrap over actors. UA: mean recall of the emotions; "
+        "Written by `emobeam evaluate --protocol`, from the `.json` files beside this page; the answers clip by clip "
+        "are in the `.parquet` files, where these are kept. In brackets: 95 % intervals from a bootstrap over actors. "
+        "UA: mean recall of the emotions; "
         "WA: accuracy; 16 classes: emotion and gender both right; ECE: expected calibration error, 15 bins, after the "
         "temperature that the validation part gave (before it; and what a perfectly calibrated model would show on as "
         "many clips); a bootstrap repeats clips, which adds to a calibration error, so that the interval can lie above "
