@@ -41,9 +41,10 @@ def pack(source: onnx.ModelProto) -> onnx.ModelProto:
             matrix = f"w{index}_{first - start}{last - start}"
             weights |= {matrix: taps.transpose(2, 1, 0).reshape(-1, len(taps))}
             weights |= {f"from_{name}": np.array([first * inputs]), f"to_{name}": np.array([last * inputs])}
+            # The tensor names are those of the packaged file, so that packing reproduces it byte for byte.
             nodes += [
-                helper.make_node("Slice", [above, f"from_{name}", f"to_{name}", "time"], [f"input{name}"]),
-                helper.make_node("Gemm", [f"input{name}", matrix, f"b{index}"], [f"sum{name}"]),
+                helper.make_node("Slice", [above, f"from_{name}", f"to_{name}", "time"], [f"seen{name}"]),
+                helper.make_node("Gemm", [f"seen{name}", matrix, f"b{index}"], [f"sum{name}"]),
                 helper.make_node("Relu", [f"sum{name}"], [f"out{name}"]),
             ]
             outs.append(f"out{name}")
