@@ -4,14 +4,21 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3 python; do \
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 
-.PHONY: score test check clean
+.PHONY: score test coverage check clean
 
 score: .venv/.score
 	$(BIN)/emobeam score --input samples --output scores
 	$(BIN)/emobeam show scores
 
+# As many workers as there are usable CPUs. A file's tests run in one worker, since they share what its fixtures make.
+PYTEST := $(BIN)/python -m pytest -q -n auto --dist loadfile
+
 test: .venv/.test
-	$(BIN)/python -m pytest -q
+	$(PYTEST)
+
+# The same tests, and how much of the package they run: branches too, and in the processes that they start.
+coverage: .venv/.test
+	$(PYTEST) --cov --cov-report=term --cov-fail-under=93
 
 check: .venv/.test
 	$(BIN)/ruff check .
@@ -20,7 +27,7 @@ check: .venv/.test
 	$(BIN)/lint-imports
 
 clean:
-	rm -rf .venv build dist *.egg-info scores
+	rm -rf .venv build dist *.egg-info scores .coverage .coverage.*
 
 $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "emobeam needs Python 3.11, 3.12 or 3.13 on the PATH (or: make PYTHON=/path/to/python)"; exit 1; }

@@ -1,10 +1,10 @@
-"""Milliseconds a clip: the project's log-mel beside librosa's, on the same clips, turn and turn about.
+"""Milliseconds a clip: the project's log-mel beside librosa's, on the same clips, in turns.
 
 usage: frontend.py --archive DIR [--json FILE] [--clips N]
 
-Both start from samples at the model's rate, in memory, and end at log(mel + floor), on one thread. Each clip is taken
-by both, one after the other, in rounds; the figures are medians over rounds. The real FFT of the windowed frames by
-scipy's pocketfft, alone and all at once, stands beside them: what no code around that FFT can beat.
+Both start from samples at the model's rate, in memory, and end at log(mel + floor), on one thread. Each clip is
+transformed by both, one after the other, in rounds; the figures are medians over rounds. The third figure is the real
+FFT of the frames alone (scipy's pocketfft, all frames at once), the lower bound for code around that FFT.
 """
 
 import argparse
@@ -26,7 +26,8 @@ import scipy.fft  # noqa: E402
 
 from emobeam import storage  # noqa: E402
 from emobeam.audio import frontend  # noqa: E402
-from emobeam.audio.decode import EXTENSIONS, open_audio  # noqa: E402
+from emobeam.audio.decode import EXTENSIONS  # noqa: E402
+from emobeam.audio.load import load_mono  # noqa: E402
 from emobeam.schemas.contract import FrontEnd  # noqa: E402
 
 FRONT_END = FrontEnd()
@@ -35,11 +36,8 @@ ROUNDS = 7
 
 def load(uri: str) -> np.ndarray:
     """Return a clip at the model's rate, mono."""
-    with storage.open_read(uri) as file, open_audio(file) as decoder:
-        blocks = frontend.to_mono(decoder.blocks())
-        return np.concatenate(
-            list(frontend.resample(blocks, sample_rate=decoder.info.sample_rate, target_rate=FRONT_END.sample_rate))
-        )
+    with storage.open_read(uri) as file:
+        return load_mono(file, FRONT_END.sample_rate)[0]
 
 
 def ours(sound: np.ndarray) -> np.ndarray:

@@ -26,10 +26,11 @@ from emobeam.model_export.corpora.tables import read_corpora
 from emobeam.model_export.evaluation.answers import gender_right
 from emobeam.model_export.evaluation.evaluate import answer_windows, speech_windows
 from emobeam.model_export.evaluation.metrics import confusion, log_loss, unweighted_recall
-from emobeam.model_export.export.graph import open_session, to_onnx
+from emobeam.model_export.export.graph import to_onnx
 from emobeam.model_export.export.quantize import calibration_windows, to_int8
 from emobeam.model_export.flags import corpus
 from emobeam.model_export.training.runs import read_run
+from emobeam.models.session import open_session
 from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME
 
 

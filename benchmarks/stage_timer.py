@@ -1,12 +1,12 @@
-"""What measuring costs: the clock of the stages in the scoring process, and Beam's metrics in the worker.
+"""The cost of measuring: the timer of the stages in the scoring process, and Beam's metrics in the worker.
 
-usage: clock.py [FILE ...] [--rounds N] [--json FILE]
+usage: stage_timer.py [FILE ...] [--rounds N] [--json FILE]
 
-For each recording (default: a clip of three seconds and one of a minute in samples/): how often the clock changes its
-stage, times what a change costs, beside the time of scoring it. Then what `emobeam.pipelines.metrics` costs a recording, in a
-worker of Beam's, as the difference of two bundles of 20,000 results with it and without. And, as a check on the first,
-the recording scored with the clock and with one that stands still, turn and turn about: the difference of the medians,
-which noise drowns where the cost is small. All times are of the thread's own work, which other processes disturb less.
+For each recording (default: a clip of three seconds and one of a minute in samples/): how often the timer switches
+stages, times the cost of a switch, beside the time of scoring. Then the cost of `emobeam.pipelines.metrics` for each
+recording in a worker of Beam's: the difference of two bundles of 20,000 results with it and without. As a check on the
+first, the recording is scored in turns with the timer and with one that does nothing: the difference of the medians,
+which noise hides if the cost is small. All times are the thread's own processor time, which other load disturbs less.
 """
 
 import argparse
@@ -32,8 +32,8 @@ DEFAULT = [ROOT / "samples" / "en_female_studio.wav", ROOT / "samples" / "en_mal
 RESULTS = 20_000
 
 
-class Still(StageTimer):
-    """A clock that stands."""
+class Disabled(StageTimer):
+    """A timer that does not measure."""
 
     def switch(self, stage: str) -> str:
         """Do nothing."""
@@ -41,18 +41,18 @@ class Still(StageTimer):
 
 
 class Counting(StageTimer):
-    """A clock that counts its changes."""
+    """A timer that counts its switches."""
 
-    turns = 0
+    switches = 0
 
     def switch(self, stage: str) -> str:
         """Count."""
-        type(self).turns += 1
+        type(self).switches += 1
         return super().switch(stage)
 
 
-def turn_s() -> float:
-    """Return the seconds of a change of stage."""
+def switch_s() -> float:
+    """Return the seconds of a switch of stage."""
     timer, number = StageTimer(), 200_000
     started = time.thread_time()
     for _ in range(number // 2):
@@ -62,7 +62,7 @@ def turn_s() -> float:
 
 
 def seconds(path: Path, model: Model, kind: type[StageTimer]) -> float:
-    """Return the seconds of scoring a recording with a kind of clock."""
+    """Return the seconds of scoring a recording with a kind of timer."""
     emobeam.scoring.recording.StageTimer = kind  # type: ignore[misc]
     started = time.thread_time()
     score_recording(path, model)
@@ -77,7 +77,7 @@ class Measure(beam.DoFn):
 
     def setup(self) -> None:
         """Make the metrics."""
-        self._measures = RunMetrics()
+        self._metrics = RunMetrics()
         self._spent = Metrics.counter(NAMESPACE, "spent_ns")
 
     def process(self, number: int) -> None:
@@ -85,7 +85,7 @@ class Measure(beam.DoFn):
         started = time.thread_time()
         for _ in range(number):
             if self._measuring:
-                self._measures.file(self._result)
+                self._metrics.count_file(self._result)
         self._spent.inc(round(1e9 * (time.thread_time() - started)))
 
 
@@ -107,24 +107,24 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="file for the figures")
     arguments = parser.parse_args()
     model = load_model()
-    one_turn_s, one_file_s = turn_s(), beam_s(score_recording(arguments.files[0], model))
+    one_switch_s, one_file_s = switch_s(), beam_s(score_recording(arguments.files[0], model))
     figures = []
     for path in arguments.files:
-        Counting.turns = 0
+        Counting.switches = 0
         seconds(path, model, Counting)
-        times: dict[type[StageTimer], list[float]] = {StageTimer: [], Still: []}
+        times: dict[type[StageTimer], list[float]] = {StageTimer: [], Disabled: []}
         for _ in range(arguments.rounds):
             for kind, values in times.items():
                 values.append(seconds(path, model, kind))
-        with_it, without = (statistics.median(times[kind]) for kind in (StageTimer, Still))
+        with_it, without = (statistics.median(times[kind]) for kind in (StageTimer, Disabled))
         figures.append(
             {
                 "recording": path.name,
                 "ms": without * 1e3,
-                "turns": Counting.turns,
-                "clock_us": Counting.turns * one_turn_s * 1e6,
+                "switches": Counting.switches,
+                "timer_us": Counting.switches * one_switch_s * 1e6,
                 "beam_us": one_file_s * 1e6,
-                "share": (Counting.turns * one_turn_s + one_file_s) / without,
+                "share": (Counting.switches * one_switch_s + one_file_s) / without,
                 "difference_of_medians": with_it / without - 1,
             }
         )

@@ -7,9 +7,10 @@ Each message is one line: what is wrong, where, and what to do.
     EmobeamError
       ContractError           a model's contract is missing, malformed or does not fit its graph (also a ValueError)
       DecodeError             a recording cannot be decoded
+      UriError                a uri has an unknown scheme (also a ValueError)
       StorageError            a folder or bucket does not do what it was asked
       ModelError              a model cannot be found or loaded
-      ScoringProcessError     the process that scores cannot do its work, whatever the recording
+      ScoringProcessError     the process that scores cannot do its work; no recording is the cause
       DatasetError            an output cannot be changed or read
         CommitError           what was scored does not add up to what was listed
         RunCancelledError     the run was cancelled while it was under way

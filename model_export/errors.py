@@ -1,4 +1,4 @@
-"""Errors that `emobeam explore`, `train`, `evaluate` and `export` report in one line."""
+"""Errors of `emobeam fetch`, `explore`, `train`, `evaluate` and `export`; each message is one line."""
 
 from emobeam.errors import EmobeamError
 
@@ -9,6 +9,10 @@ class ModelExportError(EmobeamError):
 
 class CorpusError(ModelExportError):
     """A corpus cannot be read: its folder, a file's name, or its table of speakers."""
+
+
+class DownloadError(ModelExportError):
+    """A corpus cannot be downloaded or unpacked."""
 
 
 class RunError(ModelExportError):

@@ -1,1 +1,1 @@
-"""Beam: thin transforms around scoring and storage. Never imports TensorFlow, Keras or model_export."""
+"""Beam alone: thin transforms around the plain functions of the other packages, runners, and a local run's state."""

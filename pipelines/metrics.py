@@ -1,7 +1,7 @@
-"""What the scoring stage measures by Beam's metrics, which every runner shows in its own way while a run goes on.
+"""Beam metrics of the scoring stage, which every runner shows in its own way while a run goes on.
 
-Beam counts again what it tries again. What a run has done is told by the runs table, from committed parts; this is for
-watching, and for how times are spread.
+Beam counts again what it tries again. The runs table, made from committed parts, says what a run has done; the metrics
+are for watching, and for the distribution of times.
 """
 
 import logging
@@ -10,7 +10,8 @@ from typing import Any
 
 from apache_beam.metrics import Metrics, MetricsFilter
 
-from emobeam.dataset.parts import Part, overall_status
+from emobeam.dataset.counts import overall_status
+from emobeam.dataset.part_writer import Part
 from emobeam.schemas.stages import STAGES, WRITE
 from emobeam.schemas.tables import STATUSES
 from emobeam.scoring import FileResult
@@ -32,7 +33,7 @@ class RunMetrics:
         self._stages = {stage: Metrics.distribution(NAMESPACE, f"{stage}_us") for stage in (*STAGES, WRITE)}
         self._file_us = Metrics.distribution(NAMESPACE, "file_us")
 
-    def file(self, result: FileResult) -> None:
+    def count_file(self, result: FileResult) -> None:
         """Count a recording."""
         first = result.files[0]
         self._files[overall_status({row["status"] for row in result.files})].inc()
@@ -43,7 +44,7 @@ class RunMetrics:
         if result.seconds:
             self._file_us.update(round(1e6 * sum(result.seconds.values())))
 
-    def part(self, part: Part) -> None:
+    def count_part(self, part: Part) -> None:
         """Count a part."""
         self._stages[WRITE].update(round(1e6 * part.seconds[WRITE]))
 
@@ -56,17 +57,17 @@ def query_metrics(result: Any) -> Mapping[str, Any]:
     result : apache_beam.runners.runner.PipelineResult
     """
     try:
-        found = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
+        metrics = result.metrics().query(MetricsFilter().with_namespace(NAMESPACE))
     except Exception:  # a runner that keeps them to itself, or cannot be asked any more: the run is done all the same
-        logging.getLogger(__name__).info("the runner tells no metrics", exc_info=True)
+        logging.getLogger(__name__).info("the runner gives no metrics", exc_info=True)
         return {}
-    spread = {
+    distributions = {
         each.key.metric.name: {
             "count": each.result.count,
             "sum": each.result.sum,
             "min": each.result.min,
             "max": each.result.max,
         }
-        for each in found["distributions"]
+        for each in metrics["distributions"]
     }
-    return {each.key.metric.name: each.result for each in found["counters"]} | spread
+    return {each.key.metric.name: each.result for each in metrics["counters"]} | distributions

@@ -1,7 +1,7 @@
-"""How far a local run is: counted by the worker threads, shown as one line on a terminal.
+"""How much of a local run is done: counted by the worker threads, shown as one line on a terminal.
 
 Beam's own metrics arrive when a stage ends, and a local run is one stage; its workers are threads of this process, so
-they count here. On other runners the board stays empty and no line is shown.
+they count here. On other runners nothing is counted and no line is shown.
 """
 
 import contextlib
@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 
 
-class Board:
+class Progress:
     """Counts of a run in this process; its methods may be called from any thread."""
 
     def __init__(self) -> None:
@@ -19,8 +19,7 @@ class Board:
         self.total = 0
         self.done = 0
         self.failed = 0
-        self.error: BaseException | None = None
-        self._audio_s: list[Callable[[], float]] = []
+        self._audio_duration_s: list[Callable[[], float]] = []
 
     def expect(self, total: int) -> None:
         """Set how many recordings there are."""
@@ -36,41 +35,33 @@ class Board:
     def watch(self, audio_duration_s: Callable[[], float]) -> None:
         """Add a source of seconds of sound decoded."""
         with self._lock:
-            self._audio_s.append(audio_duration_s)
-
-    def fail(self, error: BaseException) -> None:
-        """Keep the first error that ends the run, before Beam wraps it."""
-        with self._lock:
-            self.error = self.error or error
+            self._audio_duration_s.append(audio_duration_s)
 
     @property
     def audio_duration_s(self) -> float:
         """Seconds of sound decoded."""
         with self._lock:
-            return sum(source() for source in self._audio_s)
+            return sum(source() for source in self._audio_duration_s)
 
 
-board = Board()
-
-
-def line(board: Board, elapsed_s: float) -> str:
+def format_line(progress: Progress, elapsed_s: float) -> str:
     """Return the progress line.
 
-    >>> line(Board(), 0.0)
+    >>> format_line(Progress(), 0.0)
     'listing ...'
     """
-    if not board.total:
+    if not progress.total:
         return "listing ..."
     elapsed_s = max(elapsed_s, 1e-9)
-    share = 100 * board.done // board.total
+    percent = 100 * progress.done // progress.total
     return (
-        f"{board.done:,} of {board.total:,} files ({share} %)  {board.done / elapsed_s:,.1f} files/s  "
-        f"{board.audio_duration_s / elapsed_s:,.0f} times real time  {board.failed:,} failed"
+        f"{progress.done:,} of {progress.total:,} files ({percent} %)  {progress.done / elapsed_s:,.1f} files/s  "
+        f"{progress.audio_duration_s / elapsed_s:,.0f} times real time  {progress.failed:,} failed"
     )
 
 
 @contextlib.contextmanager
-def shown(board: Board, *, every_s: float = 0.5) -> Iterator[None]:
+def shown(progress: Progress, *, every_s: float = 0.5) -> Iterator[None]:
     """Show the line on standard error while the block runs, where that is a terminal."""
     if not sys.stderr.isatty():
         yield
@@ -79,7 +70,7 @@ def shown(board: Board, *, every_s: float = 0.5) -> Iterator[None]:
 
     def show() -> None:
         while not stop.wait(every_s):
-            print(f"\r\x1b[K{line(board, time.monotonic() - started)}", end="", file=sys.stderr, flush=True)
+            print(f"\r\x1b[K{format_line(progress, time.monotonic() - started)}", end="", file=sys.stderr, flush=True)
 
     thread = threading.Thread(target=show, daemon=True)
     thread.start()

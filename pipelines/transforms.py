@@ -1,7 +1,6 @@
-"""The transforms: as little logic as possible, around plain functions that live elsewhere."""
+"""The transforms: as little logic as possible, around plain functions of the other packages."""
 
 import contextlib
-import sys
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -11,148 +10,136 @@ from apache_beam.utils.windowed_value import WindowedValue
 
 from emobeam import storage
 from emobeam.audio.decode import EXTENSIONS
-from emobeam.dataset import cancellation, skip
+from emobeam.dataset import skip
 from emobeam.dataset.commit import seal
+from emobeam.dataset.counts import ListingCounts
 from emobeam.dataset.layout import committed_runs
-from emobeam.dataset.parts import Part, PartWriter
+from emobeam.dataset.part_writer import Part, PartWriter
 from emobeam.dataset.run_plan import RunPlan
-from emobeam.dataset.skip import Forgotten, ListingCounts
-from emobeam.pipelines import progress, work_queue
+from emobeam.dataset.skip import ForgottenList
+from emobeam.pipelines.beam_workarounds import hide_main
+from emobeam.pipelines.local_run import LocalRun
 from emobeam.pipelines.metrics import RunMetrics
 from emobeam.scoring import FileResult
 from emobeam.scoring.sandbox import ProcessOptions, ScoringProcess
 
-LISTING_COUNTS = "tally"
+LISTING_COUNTS = "listing_counts"
 
-#: Seconds between two looks at whether the run was given up, where a worker waits for others.
-_PATIENCE_S = 0.2
-
-
-@contextlib.contextmanager
-def _telling() -> Iterator[None]:
-    """Keep an error for the end of a local run, before Beam wraps it."""
-    try:
-        yield
-    except Exception as error:
-        progress.board.fail(error)
-        raise
+#: Seconds between two checks for a cancellation, where a worker waits for others.
+_POLL_S = 0.2
 
 
-class ListInputs(beam.DoFn):
-    """Patterns in; what they name out, in batches by bucket."""
+class _RunDoFn(beam.DoFn):
+    """A step of a run, with its plan and its state in this process."""
+
+    def __init__(self, plan: RunPlan, local: LocalRun) -> None:
+        self._plan = plan
+        self._local = local
+
+
+class ListInputs(_RunDoFn):
+    """Patterns in; the names that they match out, in batches by shard."""
 
     def process(self, pattern: str) -> Iterator[tuple[int, bytes]]:
         """List a pattern."""
-        with _telling():
-            yield from skip.in_shards((found.uri, found) for found in storage.list_input(pattern, EXTENSIONS))
+        with self._local.keeping_error():
+            yield from skip.in_shards((listed.uri, listed) for listed in storage.list_input(pattern, EXTENSIONS))
 
 
-class ListCommitted(beam.DoFn):
+class ListCommitted(_RunDoFn):
     """An output in; the run and the uri of each committed part of its files table out."""
 
     def process(self, output: str) -> Iterator[tuple[str, str]]:
         """List an output."""
-        with _telling():
+        with self._local.keeping_error():
             for run in committed_runs(output):
-                for found in run.files.values():
-                    yield run.run_id, found.uri
+                for listed in run.files.values():
+                    yield run.run_id, listed.uri
 
 
-class ReadAttempts(beam.DoFn):
-    """Committed parts in; what they tell of recordings out, in batches by bucket."""
-
-    def __init__(self, run: RunPlan) -> None:
-        self._run = run
+class ReadAttempts(_RunDoFn):
+    """Committed parts in; their attempts at recordings out, in batches by shard."""
 
     def process(self, part: tuple[str, str]) -> Iterator[tuple[int, bytes]]:
         """Read a part."""
-        with _telling():
-            yield from skip.in_shards((attempt.uri, attempt) for attempt in skip.attempts(self._run, *part))
+        with self._local.keeping_error():
+            yield from skip.in_shards((attempt.uri, attempt) for attempt in skip.attempts(self._plan, *part))
 
 
-class Decide(beam.DoFn):
-    """Buckets of both in; batches of recordings to score out, and on the tag `LISTING_COUNTS` what became of all."""
-
-    def __init__(self, run: RunPlan) -> None:
-        self._run = run
+class Select(_RunDoFn):
+    """Shards of both in; batches of recordings to score out, and the counts of all on the tag `LISTING_COUNTS`."""
 
     def setup(self) -> None:
         """Read what was forgotten."""
-        with _telling():
-            self._forgotten = Forgotten.of(self._run.output)
+        with self._local.keeping_error():
+            self._forgotten = ForgottenList.of(self._plan.output)
 
-    def process(self, bucket: tuple[int, Mapping[str, Iterable[bytes]]]) -> Iterator[Any]:
-        """Decide on a bucket."""
-        found, tried = (skip.unpack(bucket[1][side]) for side in ("found", "tried"))
-        to_score, tally = skip.select(found, tried, self._forgotten, rescore=self._run.rescore)
-        yield beam.pvalue.TaggedOutput(LISTING_COUNTS, tally)
+    def process(self, shard: tuple[int, Mapping[str, Iterable[bytes]]]) -> Iterator[Any]:
+        """Decide on a shard."""
+        listed, attempts = (skip.unpack(shard[1][side]) for side in ("listed", "attempts"))
+        to_score, counts = skip.select(listed, attempts, self._forgotten, rescore=self._plan.rescore)
+        yield beam.pvalue.TaggedOutput(LISTING_COUNTS, counts)
         if to_score:
-            yield None, skip.pack(to_score)
+            yield skip.pack(to_score)
 
 
-class LargestFirst(beam.DoFn):
-    """All batches in; batches of recordings out, the largest first.
+class LargestFirst(_RunDoFn):
+    """All batches in; smaller batches out, the largest recordings first.
 
-    The local runner deals the work out round and round, once: in order of size, every worker gets its share of it.
+    The local runner deals the work out in turn, once: in order of size, every worker gets its share of it.
     """
-
-    def __init__(self, run_id: str) -> None:
-        self._run_id = run_id
 
     def process(self, batches: tuple[None, Iterable[bytes]]) -> Iterator[bytes]:
         """Sort."""
-        found = skip.largest_first(batches[1])
-        progress.board.expect(len(found))
-        size = work_queue.batch_size(self._run_id, len(found))
-        for start in range(0, len(found), size):
-            yield skip.pack(found[start : start + size])
+        files = skip.largest_first(batches[1])
+        self._local.progress.expect(len(files))
+        size = self._local.batch_size(len(files))
+        for start in range(0, len(files), size):
+            yield skip.pack(files[start : start + size])
 
 
-class ScoreToParts(beam.DoFn):
-    """Handfuls of recordings in; sealed parts out. Reading, decoding, scoring and writing are this one stage."""
-
-    def __init__(self, run: RunPlan) -> None:
-        self._run = run
+class ScoreToParts(_RunDoFn):
+    """Batches of recordings in; sealed parts out. Reading, decoding, scoring and writing are this one stage."""
 
     def setup(self) -> None:
-        """Start nothing yet: a worker that gets no recording needs no child."""
-        self._child: ScoringProcess | None = None
+        """Start nothing yet: a worker that gets no recording needs no scoring process."""
+        self._process: ScoringProcess | None = None
         self._metrics = RunMetrics()
 
     def start_bundle(self) -> None:
         """Begin with an empty part."""
-        self._writer = PartWriter(self._run)
-        self._queue = work_queue.of(self._run.run_id)
+        self._writer = PartWriter(self._plan, self._local.cancellation)
+        self._queue = self._local.queue()
         self._queue.begin()
 
     def process(self, batch: bytes) -> Iterator[Part]:
-        """Take up recordings, and score some of those before them."""
-        with self._dealing(), _telling():
-            child = self._started()
-            for found in skip.unpack([batch]):
-                self._queue.put(found)
-            while taken := self._queue.surplus():
-                cancellation.check(self._run.run_id)
-                yield from self._gather(child.submit(taken))
+        """Queue recordings, and score some of those before them."""
+        with self._dealt(), self._local.keeping_error():
+            process = self._started()
+            for file in skip.unpack([batch]):
+                self._queue.put(file)
+            while files := self._queue.take_surplus():
+                self._local.cancellation.check()
+                yield from self._gather(process.submit(files))
 
     def finish_bundle(self) -> Iterator[WindowedValue]:
         """Score what is left and seal the last part."""
         self._queue.end()
-        with _telling():
-            if self._child is not None:  # a worker that was dealt nothing starts no child for another's recordings
-                yield from map(_in_global_window, self._rest(self._child))
+        with self._local.keeping_error():
+            if self._process is not None:  # a worker that was dealt nothing starts no process for others' recordings
+                yield from map(_in_global_window, self._rest(self._process))
             yield from map(_in_global_window, self._sealed(self._writer.seal()))
 
-    def _rest(self, child: ScoringProcess) -> Iterator[Part]:
-        while (batch := self._queue.take(_PATIENCE_S)) != []:
-            cancellation.check(self._run.run_id)
-            if batch:
-                yield from self._gather(child.submit(batch))
-        yield from self._gather(child.finish())
+    def _rest(self, process: ScoringProcess) -> Iterator[Part]:
+        while (files := self._queue.take(_POLL_S)) != []:
+            self._local.cancellation.check()
+            if files:
+                yield from self._gather(process.submit(files))
+        yield from self._gather(process.finish())
 
     @contextlib.contextmanager
-    def _dealing(self) -> Iterator[None]:
-        """Have nobody wait for what this worker would have been dealt, if it fails."""
+    def _dealt(self) -> Iterator[None]:
+        """Let no worker wait for what this one would have been dealt, if it fails."""
         try:
             yield
         except BaseException:
@@ -160,37 +147,29 @@ class ScoreToParts(beam.DoFn):
             raise
 
     def _started(self) -> ScoringProcess:
-        if self._child is None:
-            _hide_main()
-            child = ScoringProcess(ProcessOptions(model=self._run.staged_model, settings=self._run.settings))
-            progress.board.watch(lambda: child.audio_duration_s)
-            self._child = child
-        return self._child
+        if self._process is None:
+            hide_main()
+            process = ScoringProcess(ProcessOptions(model=self._plan.staged_model, settings=self._plan.settings))
+            self._local.progress.watch(lambda: process.audio_duration_s)
+            self._process = process
+        return self._process
 
     def _gather(self, results: Iterable[FileResult]) -> Iterator[Part]:
         for result in results:
-            progress.board.count(failed=result.files[0]["status"] == "failed")
-            self._metrics.file(result)
+            self._local.progress.count(failed=result.files[0]["status"] == "failed")
+            self._metrics.count_file(result)
             yield from self._sealed(self._writer.add(result))
 
     def _sealed(self, part: Part | None) -> Iterator[Part]:
         if part is not None:
-            self._metrics.part(part)
+            self._metrics.count_part(part)
             yield part
 
     def teardown(self) -> None:
-        """Stop the child."""
-        if self._child is not None:
-            self._child.close()
-            self._child = None
-
-
-def _hide_main() -> None:
-    """Spare the child the import of ``__main__``, where that is Beam's worker: a second, and 100 MB."""
-    main = sys.modules["__main__"]
-    if main.__spec__ is not None and main.__spec__.name.startswith("apache_beam."):
-        main.__spec__ = None
-        main.__dict__.pop("__file__", None)
+        """Stop the process."""
+        if self._process is not None:
+            self._process.close()
+            self._process = None
 
 
 def _in_global_window(part: Part) -> WindowedValue:
@@ -198,66 +177,86 @@ def _in_global_window(part: Part) -> WindowedValue:
     return WindowedValue(part, window.max_timestamp(), [window])
 
 
-class SealRun(beam.DoFn):
-    """All parts and tallies in, as side inputs; the run's manifest written."""
+class SealRun(_RunDoFn):
+    """All parts and counts in, as side inputs; the run's manifest written."""
 
-    def __init__(self, run: RunPlan) -> None:
-        self._run = run
-
-    def process(self, _: None, parts: Iterable[Part], tallies: Iterable[ListingCounts]) -> None:
+    def process(self, _: None, parts: Iterable[Part], counts: Iterable[ListingCounts]) -> None:
         """Seal."""
-        with _telling():
-            seal(self._run, list(parts), ListingCounts.total(tallies))
+        with self._local.keeping_error():
+            seal(self._plan, list(parts), ListingCounts.total(counts), self._local.cancellation)
 
 
-class ToScore(beam.PTransform):
-    """List, and drop what is done: an empty pipeline in; batches to score out, keyed by None, and tallies."""
+class _RunTransform(beam.PTransform):
+    """A transform of an empty pipeline, with the run's plan and its state in this process."""
 
-    def __init__(self, run: RunPlan) -> None:
+    def __init__(self, plan: RunPlan, local: LocalRun) -> None:
         super().__init__()
-        self._run = run
+        self._plan = plan
+        self._local = local
+
+
+class ToScore(_RunTransform):
+    """List, and drop what is done: an empty pipeline in; batches to score and listing counts out."""
 
     def expand(self, begin: beam.pvalue.PBegin) -> Any:  # two collections: Beam warns of their type
         """Apply the transform to an empty pipeline."""
-        found = (
+        plan, local = self._plan, self._local
+        listed = (
             begin
-            | "Patterns" >> beam.Create(sorted(set(self._run.inputs)))  # which spreads them where there are several
-            | "List" >> beam.ParDo(ListInputs())
+            | "Patterns" >> beam.Create(sorted(set(plan.inputs)))  # which spreads them where there are several
+            | "List" >> beam.ParDo(ListInputs(plan, local))
         )
-        tried = (
+        attempts = (
             begin
-            | "Output" >> beam.Create([self._run.output])
-            | "ListCommitted" >> beam.ParDo(ListCommitted())
+            | "Output" >> beam.Create([plan.output])
+            | "ListCommitted" >> beam.ParDo(ListCommitted(plan, local))
             | "SpreadParts" >> beam.Reshuffle()
-            | "ReadAttempts" >> beam.ParDo(ReadAttempts(self._run))
+            | "ReadAttempts" >> beam.ParDo(ReadAttempts(plan, local))
         )
         return (
-            {"found": found, "tried": tried}
+            {"listed": listed, "attempts": attempts}
             | "Join" >> beam.CoGroupByKey()
-            | "Decide" >> beam.ParDo(Decide(self._run)).with_outputs(LISTING_COUNTS, main="to_score")
+            | "Select" >> beam.ParDo(Select(plan, local)).with_outputs(LISTING_COUNTS, main="to_score")
         )
 
 
-class ScoreArchive(beam.PTransform):
+class ScoreArchive(_RunTransform):
     """The whole flow: list, drop what is done, reshuffle the paths, score to parts, seal."""
-
-    def __init__(self, run: RunPlan) -> None:
-        super().__init__()
-        self._run = run
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
         """Apply the flow to an empty pipeline."""
-        decided = begin | "ToScore" >> ToScore(self._run)
-        parts = (
-            decided.to_score
-            | "Gather" >> beam.GroupByKey()
-            | "LargestFirst" >> beam.ParDo(LargestFirst(self._run.run_id))
-            | "SpreadPaths" >> beam.Reshuffle()
-            | "ScoreToParts" >> beam.ParDo(ScoreToParts(self._run))
+        plan, local = self._plan, self._local
+        selected = begin | "ToScore" >> ToScore(plan, local)
+        batches = selected.to_score | (
+            "OrderBySize" >> OrderBySize(plan, local) if local.is_local else "Single" >> beam.FlatMap(_one_by_one)
         )
+        parts = batches | "SpreadPaths" >> beam.Reshuffle() | "ScoreToParts" >> beam.ParDo(ScoreToParts(plan, local))
         return (
             begin
             | "Once" >> beam.Create([None])
             | "Seal"
-            >> beam.ParDo(SealRun(self._run), beam.pvalue.AsIter(parts), beam.pvalue.AsIter(decided[LISTING_COUNTS]))
+            >> beam.ParDo(SealRun(plan, local), beam.pvalue.AsIter(parts), beam.pvalue.AsIter(selected[LISTING_COUNTS]))
         )
+
+
+class OrderBySize(_RunTransform):
+    """Batches in, batches out, the largest recordings first. For local runs: all names pass through one worker."""
+
+    def expand(self, batches: beam.PCollection) -> beam.PCollection:
+        """Apply the transform to batches."""
+        return (
+            batches
+            | "Key" >> beam.Map(_with_one_key)
+            | "Gather" >> beam.GroupByKey()
+            | "LargestFirst" >> beam.ParDo(LargestFirst(self._plan, self._local))
+        )
+
+
+def _with_one_key(batch: bytes) -> tuple[None, bytes]:
+    return None, batch
+
+
+def _one_by_one(batch: bytes) -> Iterator[bytes]:
+    """Yield each recording as a batch of its own: a cluster's workers keep to their own bundles."""
+    for file in skip.unpack([batch]):
+        yield skip.pack([file])

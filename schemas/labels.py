@@ -22,18 +22,3 @@ CREMA_D_EMOTIONS = {
     "SAD": "sad",
 }
 CREMA_D_INTENSITIES = {"LO": "low", "MD": "medium", "HI": "high", "XX": "unspecified"}
-
-
-def joint_class(gender: str, emotion: str) -> str:
-    """Return the joint class of a gender and an emotion, as in ``female_sad``.
-
-    Raises
-    ------
-    ValueError
-        If either is not one of `GENDERS` and `EMOTIONS`.
-    """
-    if gender not in GENDERS:
-        raise ValueError(f"gender {gender!r} is not one of {', '.join(GENDERS)}")
-    if emotion not in EMOTIONS:
-        raise ValueError(f"emotion {emotion!r} is not one of {', '.join(EMOTIONS)}")
-    return f"{gender}_{emotion}"

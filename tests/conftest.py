@@ -8,14 +8,27 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from emobeam import storage
 from emobeam.cli.process import exit_process
 from emobeam.scoring import Model, load_model
+from emobeam.scoring.cpus import usable_cpus
 from emobeam.storage import buckets
 from tests.support import factory, reliability
 from tests.support.paths import ROOT
+from tests.support.runs import run_score
+
+# Nothing depends on the machine's speed, and the same examples are tried each time: tools/fuzz.py looks for new ones.
+hypothesis.settings.register_profile(
+    "emobeam",
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow],
+)
+hypothesis.settings.load_profile("emobeam")
 
 _STATUS = pytest.StashKey[int]()
 _TRIED = pytest.StashKey[dict[str, list[reliability.Row]]]()
@@ -33,25 +46,25 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def tried(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[..., None]:
-    """Puts a fault or bad input and what became of it on the page docs/reliability.md, or checks that it is there.
+    """Checks that docs/reliability.md has a fault or bad input and its outcome, or writes them there.
 
-    Of a row of the files table it tells status, stage and code, and the message without what differs from run to run.
+    A row of the files table counts by its status, stage and code, and by its message without the paths of this run.
     """
 
-    def tell(section: str, case: str, became: str | Mapping[str, Any], said: str = "") -> None:
+    def record(section: str, case: str, became: str | Mapping[str, Any], said: str = "") -> None:
         if not isinstance(became, str):
-            told = (became["status"], became["error_stage"], became["error_code"])
+            parts = (became["status"], became["error_stage"], became["error_code"])
             said = (
                 (became["error_message"] or "").replace(f"{tmp_path}/in", "/archive").replace(str(tmp_path), "/archive")
             )
-            became = ", ".join(dict.fromkeys(f"`{part}`" for part in told if part))
+            became = ", ".join(dict.fromkeys(f"`{part}`" for part in parts if part))
         if request.config.getoption("--write-reliability"):
             request.config.stash[_TRIED][section].append((case, became, said))
             return
         rows = [row[:2] for row in reliability.read(reliability.PAGE.read_text()).get(section, ())]
         assert (case, became) in rows, "docs/reliability.md is stale: run `pytest --write-reliability`"
 
-    return tell
+    return record
 
 
 @pytest.fixture(scope="session")
@@ -77,7 +90,7 @@ def a_bucket() -> Iterator[Callable[[str], str]]:
 
     yield on
     for prefix in prefixes:
-        buckets._store.cache_clear()
+        buckets.reset_stores()
         storage.remove_tree(prefix)
 
 
@@ -99,10 +112,6 @@ def tiny_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-#: Kinds of buckets: obstore's own in memory, and servers.
-BUCKETS = ["memory", *(pytest.param(kind, marks=getattr(pytest.mark, kind)) for kind in ("s3", "gcs", "az"))]
-
-
 @pytest.fixture
 def archive(tmp_path):
     """Six short recordings."""
@@ -114,25 +123,39 @@ def archive(tmp_path):
 @pytest.fixture
 def night(archive, tiny_path, tmp_path):
     """Score the archive into one output, as often as called."""
-    from tests.pipelines.test_pipeline import run_score  # and with it Beam, which most tests do without
 
-    def run(*flags, **plan):
+    def run(*flags, parts=None):
         return run_score(
             "--input", archive, "--output", tmp_path / "out", "--model", tiny_path, "--direct_num_workers", "1", *flags,
-            **plan,
+            parts=parts,
         )  # fmt: skip
 
     return run
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """``-n auto``: as many as this process, or its container, may use."""
+    return usable_cpus()
+
+
 def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
     session.config.stash[_STATUS] = int(exitstatus)
-    if tried := session.config.stash[_TRIED]:
+    tried = session.config.stash[_TRIED]
+    if (output := getattr(session.config, "workeroutput", None)) is not None:  # one of pytest-xdist's workers
+        output["tried"] = dict(tried)
+    elif tried:
         reliability.PAGE.write_text(reliability.write(reliability.PAGE.read_text(), tried))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Collect what the tests of a worker of pytest-xdist's tried; one that crashed hands over nothing."""
+    for section, rows in getattr(node, "workeroutput", {}).get("tried", {}).items():
+        node.config.stash[_TRIED][section].extend(rows)
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    # Tests run Beam in this process; see `leave` for why its end must not be left to the interpreter.
+    # Tests run Beam in this process; see `exit_process` for why its end must not be left to the interpreter.
     if "apache_beam" in sys.modules:
         exit_process(config.stash.get(_STATUS, 1))

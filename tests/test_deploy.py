@@ -20,13 +20,13 @@ TOOLS = Path(os.environ.get("EMOBEAM_DEPLOY", Path.home() / ".cache" / "emobeam-
 
 
 def tool(name, *places):
-    found = shutil.which(name) or next((str(place) for place in places if place.exists()), None)
-    return found or pytest.skip(f"{name} is not here; deploy/tools.sh or apt-get installs it")
+    path = shutil.which(name) or next((str(place) for place in places if place.exists()), None)
+    return path or pytest.skip(f"{name} is not here; deploy/tools.sh or apt-get installs it")
 
 
 @pytest.fixture
 def fakes(tmp_path):
-    """Commands that write down how they were called; emobeam ends with the codes that it is told, one after another."""
+    """Commands that write down how they were called; emobeam ends with the given codes, one after another."""
     folder = tmp_path / "bin"
     folder.mkdir()
     (folder / "emobeam").write_text(
@@ -59,7 +59,7 @@ def flags_of(call):
     """The flags of `emobeam score`, parsed by the command itself."""
     from emobeam.cli import main as command
 
-    return command._parser().parse_args(shlex.split(call))
+    return command.make_parser().parse_args(shlex.split(call))
 
 
 # cron
@@ -76,7 +76,7 @@ def flags_of(call):
         ((1, 1, 1), "err", 1),
     ],
 )
-def test_the_script_for_cron_tries_again_and_tells_3_from_1(fakes, codes, severity, code):
+def test_the_script_for_cron_tries_again_and_treats_3_unlike_1(fakes, codes, severity, code):
     script = [str(DEPLOY / "cron" / "emobeam-night"), "/data/in a folder", "/out", "--channels", "split"]
     before = datetime.date.today()
     done, scored, logged = fakes(script, *codes, EMOBEAM_WAITS="0 0 0")
@@ -140,7 +140,7 @@ def test_the_unit_scores_the_night_that_began_at_half_past_one(fakes, tmp_path):
 
 
 @pytest.mark.parametrize(("status", "severity"), [("3", "warning"), ("1", "err"), ("KILL", "err")])
-def test_the_unit_that_tells_of_a_failed_night_tells_3_from_1(fakes, status, severity):
+def test_the_unit_that_reports_a_failed_night_treats_3_unlike_1(fakes, status, severity):
     command = shlex.split(setting("emobeam-night-failed.service", "ExecStart"))
     environment = {"MONITOR_EXIT_STATUS": status, "MONITOR_UNIT": "u", "MONITOR_SERVICE_RESULT": "exit-code"}
     _, _, (line,) = fakes(command, **environment)
@@ -158,15 +158,15 @@ bag = DagBag()
 assert not bag.import_errors, bag.import_errors
 (dag,) = bag.dags.values()
 (task,) = dag.tasks
-told = {"zone": str(dag.timezone), "max_active_runs": dag.max_active_runs, "catchup": dag.catchup}
-told |= {"retries": task.retries, "runs": []}
+report = {"zone": str(dag.timezone), "max_active_runs": dag.max_active_runs, "catchup": dag.catchup}
+report |= {"retries": task.retries, "runs": []}
 task.retry_delay = datetime.timedelta(0)
 for day, codes in enumerate(json.loads(os.environ["NIGHTS"]), start=1):
     open(os.environ["CODES"], "w").write("".join(f"{code}\\n" for code in codes))
     due = datetime.datetime(2026, 11, day, 0, 30, tzinfo=datetime.UTC)
     (instance,) = dag.test(logical_date=due).get_task_instances()
-    told["runs"].append([str(instance.state), instance.try_number])
-print("TOLD", json.dumps(told))
+    report["runs"].append([str(instance.state), instance.try_number])
+print("REPORT", json.dumps(report))
 """
 
 
@@ -190,14 +190,14 @@ def airflow(tmp_path):
 
 
 def test_airflow_loads_its_dag(airflow):
-    (told,) = re.findall("^TOLD (.*)$", airflow("python", "-c", _LOAD), re.MULTILINE)
-    assert json.loads(told) == {
+    (report,) = re.findall("^REPORT (.*)$", airflow("python", "-c", _LOAD), re.MULTILINE)
+    assert json.loads(report) == {
         "zone": "Europe/Berlin", "max_active_runs": 1, "catchup": False, "retries": 3, "runs": [],
     }  # fmt: skip
 
 
 @pytest.mark.nights
-def test_airflow_tries_again_after_1_and_tells_3_from_it(airflow, fakes, tmp_path):
+def test_airflow_tries_again_after_1_and_not_after_3(airflow, fakes, tmp_path):
     fakes(["true"])
     airflow("airflow", "db", "migrate")
     airflow("airflow", "dags", "reserialize")
@@ -206,8 +206,8 @@ def test_airflow_tries_again_after_1_and_tells_3_from_it(airflow, fakes, tmp_pat
         "python", "-c", _LOAD, NIGHTS=json.dumps(nights), CODES=str(tmp_path / "codes"),
         EMOBEAM=str(tmp_path / "bin" / "emobeam"), EMOBEAM_INPUT="/in", EMOBEAM_OUTPUT="/out",
     )  # fmt: skip
-    (told,) = re.findall("^TOLD (.*)$", said, re.MULTILINE)
-    assert json.loads(told)["runs"] == [["success", 1], ["failed", 1], ["success", 3], ["failed", 1], ["failed", 4]]
+    (report,) = re.findall("^REPORT (.*)$", said, re.MULTILINE)
+    assert json.loads(report)["runs"] == [["success", 1], ["failed", 1], ["success", 3], ["failed", 1], ["failed", 4]]
     calls = (tmp_path / "emobeam.calls").read_text().splitlines()
     # Half past midnight in UTC is half past one there: the night's date is the zone's.
     wanted = [f"score --input /in --output /out --run-date 2026-11-0{day}" for day in (1, 2, 3, 3, 3, 4, 5, 5, 5, 5)]
@@ -268,7 +268,7 @@ def test_the_alerts_fire_when_they_should():
 def test_the_alerts_ask_for_metrics_that_are_written():
     from emobeam.cli.openmetrics import RunOutcome, exposition
 
-    ended = RunOutcome(output="o", exit_code=1, started_at=0.0, ended_at=1.0, row=None)
+    ended = RunOutcome(output="o", exit_code=1, started_at=0.0, ended_at=1.0, record=None)
     written = set(re.findall(r"^(\w+)\{", exposition(ended, {}).decode(), re.MULTILINE))
     asked = set(re.findall(r"\bemobeam_\w+", (DEPLOY / "prometheus" / "emobeam.rules.yaml").read_text()))
     assert asked

@@ -1,6 +1,5 @@
 """Every bad input has a row that says what is wrong and what to do, and none costs another."""
 
-import argparse
 import contextlib
 import http.server
 import io
@@ -17,13 +16,13 @@ import pytest
 
 from emobeam import storage
 from emobeam.audio.decode import EXTENSIONS
-from emobeam.pipelines.score import score
-from emobeam.schemas.settings import ScoreSettings, add_score_arguments
+from emobeam.schemas.settings import ScoreSettings
 from emobeam.schemas.tables import STATUSES
 from emobeam.scoring import load_model, score_recording
 from emobeam.scoring.sandbox import ProcessOptions, ScoringProcess
 from tests.support import factory, hostile
 from tests.support.paths import ROOT
+from tests.support.runs import run_score
 
 BROKEN = "Broken, odd and hostile recordings"
 NAMES = "Names, links and permissions"
@@ -48,10 +47,7 @@ ODD_NAMES = {
 
 
 def files_of(archive, out, model):
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    add_score_arguments(parser)
-    flags = ["--input", archive, "--output", out, "--model", model]
-    row = score(*parser.parse_known_args([str(flag) for flag in flags]))
+    row = run_score("--input", archive, "--output", out, "--model", model)
     files = ds.dataset(out / "files", partitioning="hive").to_table().to_pylist()
     assert row["files_listed"] == row["files_processed"] == len(files)
     return {storage.path_of(file["uri"]): file for file in files}
@@ -115,7 +111,7 @@ def test_a_bad_recording_says_what_is_wrong(tmp_path, tiny, tried, bad):
     tried(BROKEN, bad.case, row)
 
 
-def test_oddities_show_in_the_columns_of_trust(tmp_path, tiny):
+def test_oddities_show_in_the_quality_columns(tmp_path, tiny):
     assert scored(tmp_path, "square.wav", tiny)["clipped_fraction"] == 1
     assert scored(tmp_path, "4khz.wav", tiny)["narrowband"]
     assert scored(tmp_path, "8.wav", tiny)["channels"] == 8
@@ -136,13 +132,13 @@ def test_each_of_eight_channels_has_its_row(tmp_path, tiny):
     assert [(row["channel"], row["status"]) for row in rows] == [(channel, "ok") for channel in range(8)]
 
 
-def test_a_bomb_takes_no_memory(tmp_path, tiny_path, tried):
-    """The child is killed beyond the limit: that it is not, here, is the measurement."""
+def test_a_decompression_bomb_takes_no_memory(tmp_path, tiny_path, tried):
+    """The process is killed beyond the limit: that it is not, here, is the measurement."""
     bomb = tmp_path / "bomb.flac"
     bomb.write_bytes(BAD["bomb.flac"].make())
     assert bomb.stat().st_size < 100_000
-    with ScoringProcess(ProcessOptions(model=str(tiny_path), settings=ScoreSettings(), max_growth_mb=100)) as child:
-        results = [*child.submit([storage.stat(storage.canonical(bomb))]), *child.finish()]
+    with ScoringProcess(ProcessOptions(model=str(tiny_path), settings=ScoreSettings(), max_growth_mb=100)) as process:
+        results = [*process.submit([storage.stat(storage.canonical(bomb))]), *process.finish()]
     (row,) = results[0].files
     assert (row["status"], row["duration_s"]) == ("silent", 3600)
     tried(BROKEN, "the same in a process that may grow by 100 MB", row)
@@ -156,9 +152,9 @@ def test_what_decoders_print_does_not_come_out(tmp_path, tiny_path, tried, capfd
     for path, stream in zip(paths, ("out", "err"), strict=True):
         score_recording(path, load_model(tiny_path))
         assert getattr(capfd.readouterr(), stream) != "", "else this test is of nothing"
-    with ScoringProcess(ProcessOptions(model=str(tiny_path), settings=ScoreSettings())) as child:
-        results = list(child.submit([storage.stat(storage.canonical(path)) for path in paths]))
-        results += child.finish()
+    with ScoringProcess(ProcessOptions(model=str(tiny_path), settings=ScoreSettings())) as process:
+        results = list(process.submit([storage.stat(storage.canonical(path)) for path in paths]))
+        results += process.finish()
     assert len(results) == 2
     assert capfd.readouterr() == ("", "")
     tried(BROKEN, "recordings at which decoders print", "nothing of it comes out")
@@ -180,8 +176,8 @@ def test_what_an_ordinary_user_may_not_read(tmp_path, tiny_path, tried):
         "model = load_model(sys.argv[2])\n"
         "score_recording(b'', model)\n"  # loads what is loaded at first use
         "if os.geteuid() == 0: os.setgroups([]); os.setgid(65534); os.setuid(65534)\n"
-        "for found in storage.list_input(sys.argv[1], {'.wav'}):\n"
-        "    row, = score_recording(found, model).files\n"
+        "for file in storage.list_input(sys.argv[1], {'.wav'}):\n"
+        "    row, = score_recording(file, model).files\n"
         "    print(json.dumps(row, default=str))\n"
     )
     done = subprocess.run(
@@ -206,15 +202,15 @@ def test_what_an_ordinary_user_may_not_read(tmp_path, tiny_path, tried):
 
 
 def listed(path):
-    (found,) = storage.list_input(str(path), EXTENSIONS)
-    return found
+    (file,) = storage.list_input(str(path), EXTENSIONS)
+    return file
 
 
 def test_a_file_that_vanishes_after_listing(tmp_path, tiny, tried):
     path = factory.write_wav(tmp_path / "a.wav", factory.voice(1.0))
-    found = listed(path)
+    file = listed(path)
     path.unlink()
-    (row,) = score_recording(found, tiny).files
+    (row,) = score_recording(file, tiny).files
     assert (row["status"], row["error_stage"], row["error_code"]) == ("failed", "open", "not_found")
     assert "is not there (any more)" in row["error_message"]
     assert row["retryable"]
@@ -222,15 +218,15 @@ def test_a_file_that_vanishes_after_listing(tmp_path, tiny, tried):
 
 
 def test_a_file_that_is_another_after_listing_is_scored_as_what_it_is(tmp_path, tiny, tried):
-    """With its new size and time: a later run that finds these knows that it need not score it again."""
+    """With its new size and time: a later run compares these and does not score it again."""
     path = factory.write_wav(tmp_path / "a.wav", factory.voice(1.0))
-    found = listed(path)
+    file = listed(path)
     factory.write_wav(path, factory.voice(3.0))
-    (row,) = score_recording(found, tiny).files
+    (row,) = score_recording(file, tiny).files
     now = listed(path)
     assert row["duration_s"] == 3.0
     assert (row["size_bytes"], row["modified_at"]) == (now.size_bytes, now.modified_at)
-    assert now.size_bytes != found.size_bytes
+    assert now.size_bytes != file.size_bytes
     tried(
         MEANWHILE, "a file that is replaced between listing and reading", row, "with the size and time of what was read"
     )
@@ -246,9 +242,9 @@ def test_a_file_that_is_another_after_listing_is_scored_as_what_it_is(tmp_path, 
 )
 def test_a_file_that_changes_while_it_is_read_is_not_scored(tmp_path, tiny, tried, case, change):
     path = factory.write_wav(tmp_path / "a.wav", factory.voice(20.0))
-    found = listed(path)
+    file = listed(path)
     os.utime(path, (1, 1))
-    (row,) = score_recording(found, tiny, on_progress=lambda _: change(path)).files
+    (row,) = score_recording(file, tiny, on_progress=lambda _: change(path)).files
     assert (row["status"], row["error_stage"], row["error_code"]) == ("failed", "open", "changed")
     assert "score it again when it is complete" in row["error_message"]
     assert row["retryable"]
@@ -293,6 +289,17 @@ def listening():
         server.shutdown()
 
 
+SCORE_NUMBERED = """
+import sys
+from emobeam.scoring import load_model, score_recording
+model = load_model(sys.argv[2])
+score_recording(b"", model)  # loads what is loaded at first use
+for index in range(int(sys.argv[3])):
+    row, = score_recording(f"{sys.argv[1]}/{index}.wav", model).files
+    print(row["status"], row["error_stage"], row["error_code"], row["error_message"], sep=chr(9))
+"""
+
+
 def test_nothing_is_opened_that_a_recording_names(tmp_path, tiny_path, tried):
     """By what the kernel says under strace, where it is here, and by a server that is asked for nothing."""
     secret = factory.write_wav(tmp_path / "secret" / "secret.wav", factory.voice(2.0))
@@ -315,23 +322,13 @@ def test_nothing_is_opened_that_a_recording_names(tmp_path, tiny_path, tried):
         archive.mkdir()
         for index, (text, names) in enumerate(cases.values()):
             (archive / f"{index}.wav").write_text(text.format(names))
-        program = (
-            "import sys\n"
-            "from emobeam import storage\n"
-            "from emobeam.scoring import load_model, score_recording\n"
-            "model = load_model(sys.argv[2])\n"
-            "score_recording(b'', model)\n"  # loads what is loaded at first use
-            "for index in range(int(sys.argv[3])):\n"
-            "    row, = score_recording(f'{sys.argv[1]}/{index}.wav', model).files\n"
-            "    print(row['status'], row['error_stage'], row['error_code'], row['error_message'], sep=chr(9))\n"
-        )
         log = tmp_path / "strace.log"
         strace = shutil.which("strace")
         watched = (
             [strace, "-f", "-qq", "-e", "trace=open,openat,socket,connect,execve", "-o", str(log)] if strace else []
         )
         done = subprocess.run(
-            [*watched, sys.executable, "-c", program, str(archive), str(tiny_path), str(len(cases))],
+            [*watched, sys.executable, "-c", SCORE_NUMBERED, str(archive), str(tiny_path), str(len(cases))],
             capture_output=True, text=True, cwd=ROOT, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr

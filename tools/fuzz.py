@@ -1,13 +1,13 @@
-"""Broken recordings by the thousand: real clips of every container, mutated, scored through the child process.
+"""Broken recordings by the thousand: real clips of every container, mutated, scored in the scoring process.
 
 usage: fuzz.py --count 20000 [--seed 0] [--json FILE] [--keep DIR]
 
 Clips of a second or two are written in some twenty containers and codings. A recording is one of these files, or two
-spliced, with one to four wounds: bits flipped, bytes cut out, put in, doubled or zeroed, the end missing, numbers in
-the header set to extremes. Recording number i of a seed is always the same. What must hold: one row each, no process
-that crashes or stands still, no error of our own, and nothing opened but the recording itself, by an audit hook in
-the child (what native code opens by itself, tests/test_hostile.py sees through strace). --keep stores the recordings
-for which something did not hold.
+spliced, with one to four mutations: bits flipped, bytes removed, inserted, repeated or zeroed, the end missing, numbers
+in the header set to extremes. Recording number i of a seed is always the same. What must hold: one row each, no process
+that crashes or stalls, no internal error, and nothing opened but the recording itself. An audit hook in the scoring
+process records what Python opens; tests/test_hostile.py checks native code with strace. --keep stores the recordings
+that broke one of these rules.
 """
 
 import argparse
@@ -61,26 +61,26 @@ _EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80
 
 @functools.cache
 def clips() -> tuple[tuple[str, bytes], ...]:
-    """Return the whole files from which all others are made, each with its name's ending."""
-    made = []
+    """Return the whole files that all others are made of, each with its name's extension."""
+    files = []
     for name in ("en_male_phone.wav", "en_call_two_channels.flac"):
         sound, rate = soundfile.read(ROOT / "samples" / name, dtype="float32", frames=int(CLIP_S * 16_000))
-        made += [(ending, _by_soundfile(sound, rate, *how)) for ending, *how in SOUNDFILE_WRITES]
+        files += [(ending, _by_soundfile(sound, rate, *how)) for ending, *how in SOUNDFILE_WRITES]
     sound, rate = soundfile.read(
         ROOT / "samples" / "en_female_studio.wav", dtype="float32", frames=int(CLIP_S * 48_000)
     )
-    made += [(ending, _by_ffmpeg(sound, rate, *how)) for ending, *how in FFMPEG_WRITES]
-    for ending, data in made:
+    files += [(ending, _by_ffmpeg(sound, rate, *how)) for ending, *how in FFMPEG_WRITES]
+    for ending, data in files:
         with open_audio(io.BytesIO(data)) as decoder:
             seconds = sum(map(len, decoder.blocks())) / decoder.info.sample_rate
         if seconds < 1:
             raise AssertionError(f"a whole {ending} file decodes to {seconds} s")
-    return tuple(made)
+    return tuple(files)
 
 
 def _by_soundfile(sound: np.ndarray, rate: int, container: str, coding: str) -> bytes:
     if coding == "GSM610" and sound.ndim > 1:
-        sound = sound[:, 0]  # all that it takes
+        sound = sound[:, 0]  # GSM is mono
     file = io.BytesIO()
     soundfile.write(file, sound, rate, subtype=coding, format=container)
     return file.getvalue()
@@ -105,45 +105,45 @@ def _by_ffmpeg(sound: np.ndarray, rate: int, container: str, codec: str, options
 
 
 def recording(seed: int, index: int) -> tuple[str, bytes]:
-    """Return the broken recording of a number, and its name's ending."""
+    """Return the broken recording of a number, and its name's extension."""
     dice = random.Random(f"{seed}-{index}")
     ending, data = dice.choice(clips())
     if dice.random() < 0.1:
         _, other = dice.choice(clips())
         data = data[: dice.randrange(len(data))] + other[dice.randrange(len(other)) :]
-    wounded = bytearray(data)
+    mutated = bytearray(data)
     for _ in range(dice.randint(1, 4)):
-        dice.choice(_WOUNDS)(dice, wounded)
-    return ending, bytes(wounded)
+        dice.choice(_MUTATIONS)(dice, mutated)
+    return ending, bytes(mutated)
 
 
 def _flip_bits(dice: random.Random, data: bytearray) -> None:
     for _ in range(dice.choice((1, 3, 30, 300))):
         if data:
-            data[_place(dice, data)] ^= 1 << dice.randrange(8)
+            data[_position(dice, data)] ^= 1 << dice.randrange(8)
 
 
-def _cut_out(dice: random.Random, data: bytearray) -> None:
-    at = _place(dice, data)
+def _remove(dice: random.Random, data: bytearray) -> None:
+    at = _position(dice, data)
     del data[at : at + _length(dice)]
 
 
-def _put_in(dice: random.Random, data: bytearray) -> None:
-    at = _place(dice, data)
+def _insert(dice: random.Random, data: bytearray) -> None:
+    at = _position(dice, data)
     data[at:at] = dice.randbytes(_length(dice))
 
 
-def _double(dice: random.Random, data: bytearray) -> None:
-    at = _place(dice, data)
+def _repeat(dice: random.Random, data: bytearray) -> None:
+    at = _position(dice, data)
     data[at:at] = data[at : at + _length(dice)]
 
 
 def _zero(dice: random.Random, data: bytearray) -> None:
-    at, length = _place(dice, data), _length(dice)
+    at, length = _position(dice, data), _length(dice)
     data[at : at + length] = bytes(len(data[at : at + length]))
 
 
-def _cut_short(dice: random.Random, data: bytearray) -> None:
+def _truncate(dice: random.Random, data: bytearray) -> None:
     del data[dice.randrange(len(data) + 1) :]
 
 
@@ -155,11 +155,11 @@ def _set_number(dice: random.Random, data: bytearray) -> None:
     data[at : at + len(value)] = value
 
 
-_WOUNDS = (_flip_bits, _cut_out, _put_in, _double, _zero, _cut_short, _set_number, _set_number, _set_number)
+_MUTATIONS = (_flip_bits, _remove, _insert, _repeat, _zero, _truncate, _set_number, _set_number, _set_number)
 
 
-def _place(dice: random.Random, data: bytearray) -> int:
-    """Return a place in a file: every second time in its first 512 bytes, where headers are."""
+def _position(dice: random.Random, data: bytearray) -> int:
+    """Return a position in a file: every second time in its first 512 bytes, where headers are."""
     end = len(data) if dice.random() < 0.5 else min(len(data), 512)
     return dice.randrange(max(1, end))
 
@@ -168,14 +168,14 @@ def _length(dice: random.Random) -> int:
     return dice.choice((1, 2, 4, 16, 128, 1024, 8192))
 
 
-# What follows runs in the child.
+# What follows runs in the scoring process.
 
 _opened: list[str] = []
 _OUTSIDE = re.compile(r"^(socket\.(connect|bind|getaddrinfo|sendto)|subprocess\.Popen|os\.(exec|posix_spawn|system))$")
 
 
 @functools.cache
-def _listen() -> None:
+def _install_hook() -> None:
     def hook(event: str, args: tuple[Any, ...]) -> None:
         if event == "open" and isinstance(args[0], str | bytes):
             _opened.append(os.fsdecode(args[0]))
@@ -185,51 +185,53 @@ def _listen() -> None:
     sys.addaudithook(hook)
 
 
-def score(found: storage.ListedFile, *args: Any, **options: Any) -> FileResult:
-    """Score; the rows tell, too, what was opened besides the recording and Python's own modules, and the seconds."""
-    _listen()
+def score(file: storage.ListedFile, *args: Any, **options: Any) -> FileResult:
+    """Score, and add to the rows the seconds and what was opened besides the recording and Python's own modules."""
+    _install_hook()
     _opened.clear()
     started = time.perf_counter()
-    result = score_recording(found, *args, **options)
+    result = score_recording(file, *args, **options)
     seconds = time.perf_counter() - started
-    own = (storage.path_of(found.uri), *(str(Path(p).resolve()) for p in sys.path), sys.prefix, sys.base_prefix)
+    own = (storage.path_of(file.uri), *(str(Path(p).resolve()) for p in sys.path), sys.prefix, sys.base_prefix)
     strange = [name for name in _opened if not name.startswith(own)]
-    told = {"strange": strange, "seconds": seconds}
-    return dataclasses.replace(result, files=tuple({**row, **told} for row in result.files))
+    added = {"strange": strange, "seconds": seconds}
+    return dataclasses.replace(result, files=tuple({**row, **added} for row in result.files))
 
 
-# And this in the parent.
+# What follows runs in the parent.
 
 
 def fuzz(count: int, *, seed: int, folder: Path, model: str = "default", stall_s: float = 20.0) -> dict[str, Any]:
-    """Score so many broken recordings; return what came out, and under ``wrong`` what should not have.
+    """Score broken recordings; return counts of the results, and under ``wrong`` the rules that were broken.
 
     Parameters
     ----------
     count, seed : int
     folder : Path
-        Where the recordings are written, some hundred at a time.
+        For the recordings, of which some hundred are there at a time.
     model : str
     stall_s : float
         As in `ProcessOptions`.
     """
-    tally: dict[str, collections.Counter[str]] = {name: collections.Counter() for name in ("status", "code", "format")}
+    counters: dict[str, collections.Counter[str]] = {
+        name: collections.Counter() for name in ("status", "code", "format")
+    }
     wrong: list[dict[str, Any]] = []
     slowest_s = 0.0
     options = ProcessOptions(model=model, settings=ScoreSettings(), stall_s=stall_s, score=score)
     started = time.perf_counter()
-    with ScoringProcess(options) as child:
+    with ScoringProcess(options) as process:
         for first in range(0, count, 512):
             uris = [_written(folder, seed, index) for index in range(first, min(first + 512, count))]
             results = []
             for start in range(0, len(uris), BATCH_SIZE):
-                results.extend(child.submit([storage.stat(uri) for uri in uris[start : start + BATCH_SIZE]]))
-            results.extend(child.finish())
+                results.extend(process.submit([storage.stat(uri) for uri in uris[start : start + BATCH_SIZE]]))
+            results.extend(process.finish())
             for index, (uri, result) in enumerate(zip(uris, results, strict=True), first):
                 row = result.files[0]
-                tally["status"][row["status"]] += 1
-                tally["code"][row["error_code"] or "none"] += 1
-                tally["format"][row["format"] or "none"] += 1
+                counters["status"][row["status"]] += 1
+                counters["code"][row["error_code"] or "none"] += 1
+                counters["format"][row["format"] or "none"] += 1
                 slowest_s = max(slowest_s, row.get("seconds", 0.0))
                 if fault := _fault(uri, result):
                     wrong.append({"index": index, "uri": uri, "fault": fault})
@@ -239,11 +241,11 @@ def fuzz(count: int, *, seed: int, folder: Path, model: str = "default", stall_s
         "count": count,
         "seed": seed,
         "whole_files": len(clips()),
-        **{name: dict(counts.most_common()) for name, counts in tally.items()},
-        "crashed": tally["code"]["process_crashed"] + tally["code"]["process_killed"],
-        "stalled": tally["code"]["process_stalled"],
-        "out_of_memory": tally["code"]["process_out_of_memory"],
-        "internal_errors": tally["code"]["internal_error"],
+        **{name: dict(counts.most_common()) for name, counts in counters.items()},
+        "crashed": counters["code"]["process_crashed"] + counters["code"]["process_killed"],
+        "stalled": counters["code"]["process_stalled"],
+        "out_of_memory": counters["code"]["process_out_of_memory"],
+        "internal_errors": counters["code"]["internal_error"],
         "slowest_s": slowest_s,
         "seconds": time.perf_counter() - started,
         "wrong": wrong,
@@ -261,7 +263,7 @@ def _fault(uri: str, result: FileResult) -> str | None:
     (row,) = result.files
     if row["uri"] != uri:
         return f"the row is of {row['uri']}"
-    if row["error_stage"] in ("child", "score", "open", "list"):
+    if row["error_stage"] in ("process", "score", "open", "list"):
         return f"{row['error_code']}: {row['error_message']}"
     if (row["error_code"] is None) != (row["error_message"] is None):
         return "an error without a message"
@@ -273,12 +275,12 @@ def _fault(uri: str, result: FileResult) -> str | None:
 
 
 def main() -> int:
-    """Fuzz and print; return 1 if something did not hold."""
+    """Fuzz and print; return 1 if a rule was broken."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--count", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="file for the figures")
-    parser.add_argument("--keep", type=Path, help="folder for recordings for which something did not hold")
+    parser.add_argument("--keep", type=Path, help="folder for recordings that broke a rule")
     parser.add_argument("--model", default="default")
     arguments = parser.parse_args()
 

@@ -42,7 +42,7 @@ def alert(context: Context) -> None:
 @dag(
     schedule=CronTriggerTimetable("30 1 * * *", timezone=ZONE),
     start_date=pendulum.datetime(2026, 1, 1, tz=ZONE),
-    catchup=False,  # a night that was missed needs no run of its own: the next one takes up all that is new
+    catchup=False,  # a night that was missed needs no run of its own: the next one scores all that is new
     max_active_runs=1,
     default_args={"retries": 3, "retry_delay": datetime.timedelta(minutes=10), "on_failure_callback": alert},
 )

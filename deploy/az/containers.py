@@ -17,8 +17,8 @@ _KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOt
 def create(port: int, name: str) -> None:
     """Create a container, by a request signed with the account's key."""
     headers = {"x-ms-date": email.utils.formatdate(usegmt=True), "x-ms-version": "2021-12-02"}
-    told = "".join(f"{header}:{value}\n" for header, value in headers.items())
-    text = f"PUT{12 * chr(10)}{told}/{_ACCOUNT}/{_ACCOUNT}/{name}\nrestype:container"
+    lines = "".join(f"{header}:{value}\n" for header, value in headers.items())
+    text = f"PUT{12 * chr(10)}{lines}/{_ACCOUNT}/{_ACCOUNT}/{name}\nrestype:container"
     signature = hmac.new(base64.b64decode(_KEY), text.encode(), hashlib.sha256).digest()
     headers["Authorization"] = f"SharedKey {_ACCOUNT}:{base64.b64encode(signature).decode()}"
     address = f"http://127.0.0.1:{port}/{_ACCOUNT}/{name}?restype=container"

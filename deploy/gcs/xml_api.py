@@ -42,8 +42,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             case "POST" if "uploads" in asked:
                 upload = uuid.uuid4().hex
                 self.pieces[upload] = {}
-                told = f"<InitiateMultipartUploadResult><UploadId>{upload}</UploadId></InitiateMultipartUploadResult>"
-                self.send(200, {}, told.encode())
+                answer = f"<InitiateMultipartUploadResult><UploadId>{upload}</UploadId></InitiateMultipartUploadResult>"
+                self.send(200, {}, answer.encode())
             case "PUT" if "uploadId" in asked:
                 self.pieces[asked["uploadId"]][int(asked["partNumber"])] = body
                 self.send(200, {"ETag": f'"{asked["partNumber"]}"'})
@@ -72,9 +72,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
                 path += f"{'&' if query else '?'}generation={headers['x-goog-generation']}"
         span = {"range": self.headers["range"]} if "range" in self.headers else {}
         status, headers, data = self.ask(self.command, path, headers=span)
-        told = {name: headers[name] for name in _KEPT if name in headers}
+        kept = {name: headers[name] for name in _KEPT if name in headers}
         length = int(headers.get("content-length", 0)) if self.command == "HEAD" else None
-        self.send(status, told, data, length=length)
+        self.send(status, kept, data, length=length)
 
     def upload(self, bucket: str, key: str, body: bytes, *, whole: bool = False) -> None:
         """Store an object, on condition of the generation that is there, 0 for none, where one is named."""
@@ -88,8 +88,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return
         stored = json.loads(data)
         etag = f'"{stored["etag"]}"'
-        told = f"<CompleteMultipartUploadResult><ETag>{etag}</ETag></CompleteMultipartUploadResult>" if whole else ""
-        self.send(200, {"ETag": etag, "x-goog-generation": stored["generation"]}, told.encode())
+        answer = f"<CompleteMultipartUploadResult><ETag>{etag}</ETag></CompleteMultipartUploadResult>" if whole else ""
+        self.send(200, {"ETag": etag, "x-goog-generation": stored["generation"]}, answer.encode())
 
     def ask(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None

@@ -1,8 +1,8 @@
 """Decode any container in bounded blocks from an open file object.
 
-libsndfile (through soundfile) reads WAV, FLAC, MP3, Ogg and Opus fastest; what it refuses goes to FFmpeg (through
-PyAV). Both see the file object alone. FFmpeg can be told by a crafted file to open other files and addresses, so its
-demuxers are named one by one and it is given no protocol.
+libsndfile (through soundfile) reads WAV, FLAC, MP3, Ogg and Opus fastest; FFmpeg (through PyAV) reads what it cannot.
+Both get the file object alone. A crafted file can make FFmpeg open other files and URLs, so its demuxers are listed one
+by one and it is given no protocol.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ import soundfile
 
 from emobeam.errors import EmobeamError
 
-#: File name endings, lower case, under which recordings are looked for.
+#: File name extensions of recordings, lower case.
 EXTENSIONS = frozenset(
     {
         ".wav", ".wave", ".flac", ".mp3", ".ogg", ".oga", ".opus", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf",
@@ -27,22 +27,22 @@ EXTENSIONS = frozenset(
     }
 )  # fmt: skip
 
-#: FFmpeg's demuxers that may be used: containers of sound, none that names other files.
+#: FFmpeg's demuxers that may be used: containers of audio, none that refers to other files.
 _AV_DEMUXERS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,amr,amrnb,amrwb,aac,asf,wav,w64,aiff,au,caf,flac,mp3,ogg"
 
-#: Some seconds of sound: most of the cost of a block is its own, and a mono block still fits the cache.
+#: Some seconds of audio: overhead per block is small, and a mono block still fits the cache.
 _BLOCK_FRAMES = 1 << 18
-_BLOCK_SAMPLES = 1 << 21  # of all channels: a header may promise a thousand of them
+_BLOCK_SAMPLES = 1 << 21  # of all channels: a header may promise a thousand channels
 _SALVAGE_FRAMES = 1 << 9
 
-#: One step of 16 bits.
-_OF_FULL_SCALE = np.float32(1 / 32_768)
+#: From 16-bit integers to floats.
+_INT16_SCALE = np.float32(1 / 32_768)
 
-#: Rates of recordings, in Hz. A header that tells 1 Hz makes a day of a file of 100 KB, and two hours of work.
+#: Rates of recordings, in Hz. A header that says 1 Hz would turn a file of 100 KB into a day of audio.
 _RATES = range(1_000, 1_000_001)
 
-#: Beyond any sound, 1 being full scale, and safely below what overflows when squared and summed.
-_LOUDEST = 1e9
+#: Beyond any audio, full scale being 1, and safely below what overflows when squared and summed.
+_MAX_RANGE = 1e9
 
 
 class DecodeError(EmobeamError):
@@ -61,7 +61,7 @@ class DecodeError(EmobeamError):
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What a recording's header says.
+    """The properties in a recording's header.
 
     Attributes
     ----------
@@ -71,7 +71,7 @@ class AudioInfo:
         In Hz.
     channels : int
     header_duration_s : float or None
-        Length in seconds by the header, None where it tells none.
+        Length in seconds by the header, None if it has none.
     """
 
     format: str
@@ -81,13 +81,13 @@ class AudioInfo:
 
 
 class Decoder:
-    """An open recording: its `info`, and its sound by `blocks`.
+    """An open recording: its `info`, and its samples by `blocks`.
 
     Attributes
     ----------
     info : AudioInfo
     broken : str or None
-        After `blocks` ended early, what the decoder said; the blocks before it are good.
+        After `blocks` ended early, the decoder's message; the blocks so far are good.
     """
 
     def __init__(self, info: AudioInfo, blocks: Iterator[np.ndarray]) -> None:
@@ -96,10 +96,10 @@ class Decoder:
         self._blocks = blocks
 
     def blocks(self) -> Iterator[np.ndarray]:
-        """Yield the sound as float32 arrays of shape (frames, channels), full scale at 1.
+        """Yield the samples as float32 arrays of shape (frames, channels), full scale at 1.
 
-        Blocks are some 262144 frames long at the most, shorter beyond 8 channels. Sound that stops being decodable
-        ends them and sets `broken`.
+        Blocks have some 262144 frames at most, fewer beyond 8 channels. They end early, and `broken` is set, if the
+        rest cannot be decoded.
 
         Raises
         ------
@@ -115,34 +115,34 @@ class Decoder:
                 if position == 0:
                     raise DecodeError(
                         "undecodable",
-                        f"the header is readable but the sound is not: {_said(error)}; copy the file again from its "
-                        "source",
+                        f"the header is readable but the sound is not: {_error_text(error)}; copy the file again from "
+                        "its source",
                     ) from error
-                self.broken = _said(error)
+                self.broken = _error_text(error)
                 return
             if block is None:
                 return
-            # NaN and infinity find their way into the extremes, which cost less than a test of each sample.
-            if not float(block.max()) - float(block.min()) < _LOUDEST:
-                self._refuse(block, position)
+            # NaN and infinity propagate to the extremes, which cost less than a test of each sample.
+            if not float(block.max()) - float(block.min()) < _MAX_RANGE:
+                self._raise_bad_sample(block, position)
             position += len(block)
             yield block
 
-    def _refuse(self, block: np.ndarray, position: int) -> NoReturn:
-        bad = ~(np.abs(block) < _LOUDEST / 2).all(axis=1)
+    def _raise_bad_sample(self, block: np.ndarray, position: int) -> NoReturn:
+        bad = ~(np.abs(block) < _MAX_RANGE / 2).all(axis=1)
         index = int(np.flatnonzero(bad)[0])
-        what, code = "NaN or infinite", "not_finite"
+        value, code = "NaN or infinite", "not_finite"
         if np.isfinite(block[index]).all():
-            what, code = f"{float(np.abs(block[index]).max()):.1g} times full scale", "out_of_range"
+            value, code = f"{float(np.abs(block[index]).max()):.1g} times full scale", "out_of_range"
         raise DecodeError(
             code,
-            f"the sample at {(index + position) / self.info.sample_rate:.3f} s is {what}; write the file again "
+            f"the sample at {(index + position) / self.info.sample_rate:.3f} s is {value}; write the file again "
             "from its source, or replace such samples",
         )
 
 
 class _BrokenStream(Exception):
-    """A stream does not go on, or not to its end."""
+    """A stream cannot be decoded further, or ends too early."""
 
 
 @contextlib.contextmanager
@@ -157,42 +157,42 @@ def open_audio(file: BinaryIO) -> Iterator[Decoder]:
     Raises
     ------
     DecodeError
-        ``empty`` for a file of no bytes, ``unknown_format`` where neither decoder knows the content, ``no_audio`` for
-        a container without sound, ``odd_sample_rate`` for a header that tells none of sound, ``truncated`` for a
-        header without the sound that it promises.
+        ``empty`` for a file of no bytes, ``unknown_format`` if neither decoder can read the content, ``no_audio`` for
+        a container without audio, ``odd_sample_rate`` for a rate that no recording has, ``truncated`` for a header
+        without the audio that it promises.
     Exception
-        What reading the file raises, then or while `Decoder.blocks` goes on, comes through as it is.
+        What reading the file raises, now or during `Decoder.blocks`, is passed on unchanged.
     """
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     if size == 0:
         raise DecodeError("empty", "the file has no bytes; copy it again from its source")
-    share = _share_there(file, size)
+    fraction = _fraction_present(file, size)
     file.seek(0)
-    watched = _Watched(file)
+    wrapped = _ErrorKeepingFile(file)
     with contextlib.ExitStack() as stack:
         try:
-            sound = stack.enter_context(soundfile.SoundFile(watched))
+            sound = stack.enter_context(soundfile.SoundFile(wrapped))
         except soundfile.LibsndfileError as error:
-            watched.check()
+            wrapped.check()
             file.seek(0)
-            yield stack.enter_context(_open_with_ffmpeg(watched, _said(error)))
+            yield stack.enter_context(_open_with_ffmpeg(wrapped, _error_text(error)))
             return
-        watched.check()
+        wrapped.check()
         info = AudioInfo(
             format=f"{sound.format}/{sound.subtype}".lower(),
             sample_rate=sound.samplerate,
             channels=sound.channels,
-            header_duration_s=sound.frames / sound.samplerate / share if share else None,
+            header_duration_s=sound.frames / sound.samplerate / fraction if fraction else None,
         )
         _check_rate(info.sample_rate)
-        if not share:
+        if not fraction:
             raise DecodeError(
                 "truncated",
                 "the header promises sound and not a byte of it is there; copy the file again from its source",
             )
-        whole = sound.format != "OGG" or _ogg_is_whole(file, size)
-        yield Decoder(info, _soundfile_blocks(sound, watched, whole=whole))
+        whole = sound.format != "OGG" or _ends_with_ogg_page(file, size)
+        yield Decoder(info, _soundfile_blocks(sound, wrapped, whole=whole))
 
 
 def _check_rate(rate: int) -> None:
@@ -204,17 +204,17 @@ def _check_rate(rate: int) -> None:
         )
 
 
-def _said(error: Exception) -> str:
-    # libsndfile's and FFmpeg's errors have their words alone, each in an attribute of its own.
-    said = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
-    return str(said).removeprefix("Error : ").rstrip(".")
+def _error_text(error: Exception) -> str:
+    # libsndfile and FFmpeg keep the message without context in an attribute.
+    text = getattr(error, "error_string", None) or getattr(error, "strerror", None) or str(error)
+    return str(text).removeprefix("Error : ").rstrip(".")
 
 
-class _Watched:
-    """A file that keeps what reading it raises: decoders cannot pass it on, and would take it for the file's end."""
+class _ErrorKeepingFile:
+    """A file that keeps the error of a read: decoders cannot pass it on, and would take it for the file's end."""
 
     def __init__(self, file: BinaryIO) -> None:
-        self._file: Any = file  # BinaryIO knows of no readinto
+        self._file: Any = file  # BinaryIO has no readinto
         self._error: Exception | None = None
         self.tell = file.tell
 
@@ -236,38 +236,38 @@ class _Watched:
         try:
             return int(self._file.seek(offset, whence))
         except (OSError, ValueError):
-            return -1  # where a broken header sends a decoder is no fault of the file's storage
+            return -1  # an offset from a broken header is no error of the storage
 
     def check(self) -> None:
         if self._error is not None:
             raise self._error
 
 
-def _soundfile_blocks(sound: soundfile.SoundFile, watched: _Watched, *, whole: bool) -> Iterator[np.ndarray]:
+def _soundfile_blocks(sound: soundfile.SoundFile, wrapped: _ErrorKeepingFile, *, whole: bool) -> Iterator[np.ndarray]:
     # Never more than the header promises in one array: most recordings are shorter than a block.
     frames = max(1, min(_block_frames(sound.channels), sound.frames))
-    # libsndfile makes floats of 16 bits in steps of 8 KB, each with its own call of Python; as they are, it reads them
-    # into the array at once. Dividing by a power of two gives the same floats to the bit.
-    sixteen_bits = sound.subtype == "PCM_16"
+    # libsndfile converts 16 bits to floats in steps of 8 KB, each with its own call of Python. It reads integers into
+    # the array at once. Scaling by a power of two gives the same floats to the bit.
+    is_int16 = sound.subtype == "PCM_16"
     position = 0
     try:
-        while len(block := sound.read(frames, dtype="int16" if sixteen_bits else "float32", always_2d=True)):
-            watched.check()
+        while len(block := sound.read(frames, dtype="int16" if is_int16 else "float32", always_2d=True)):
+            wrapped.check()
             position += len(block)
-            yield np.multiply(block, _OF_FULL_SCALE, dtype=np.float32) if sixteen_bits else block
+            yield np.multiply(block, _INT16_SCALE, dtype=np.float32) if is_int16 else block
     except soundfile.LibsndfileError as error:
-        watched.check()
-        yield from _salvaged(watched, position)
-        raise _BrokenStream(_said(error)) from error
-    watched.check()
+        wrapped.check()
+        yield from _salvaged(wrapped, position)
+        raise _BrokenStream(_error_text(error)) from error
+    wrapped.check()
     if not whole:
         raise _BrokenStream("the last page of the stream is not whole")
 
 
-def _salvaged(watched: _Watched, position: int) -> Iterator[np.ndarray]:
-    """Yield what a failed block took with it: its good beginning. A decoder that failed does not even seek any more."""
-    watched.seek(0)
-    with contextlib.suppress(soundfile.LibsndfileError), soundfile.SoundFile(watched) as sound:
+def _salvaged(wrapped: _ErrorKeepingFile, position: int) -> Iterator[np.ndarray]:
+    """Yield the good beginning of a failed block, by a new decoder: one that failed cannot even seek."""
+    wrapped.seek(0)
+    with contextlib.suppress(soundfile.LibsndfileError), soundfile.SoundFile(wrapped) as sound:
         while position and (skipped := len(sound.read(min(position, _block_frames(sound.channels)), dtype="float32"))):
             position -= skipped
         while len(block := sound.read(_SALVAGE_FRAMES, dtype="float32", always_2d=True)):
@@ -278,10 +278,10 @@ def _block_frames(channels: int) -> int:
     return min(_BLOCK_FRAMES, max(1, _BLOCK_SAMPLES // channels))
 
 
-def _share_there(file: BinaryIO, size: int) -> float:
-    """Return the share of a file that is there, 0 to 1, by the sizes in its header; 1 where it tells none.
+def _fraction_present(file: BinaryIO, size: int) -> float:
+    """Return the fraction of a file that is present, 0 to 1, by the sizes in its header; 1 if it has none.
 
-    libsndfile shortens files that were cut to what is there, in silence.
+    libsndfile reports no error for a file that was cut: it reads what is left.
     """
     file.seek(0)
     head = file.read(40)
@@ -289,7 +289,7 @@ def _share_there(file: BinaryIO, size: int) -> float:
     if len(head) < 40:
         return 1.0
     if kind == b"RIFF" and form == b"WAVE":
-        return _wav_share_there(file, size)
+        return _wav_fraction_present(file, size)
     if kind in (b"RF64", b"BW64") and head[12:16] == b"ds64":
         promised = int.from_bytes(head[20:28], "little") + 8
     elif kind == b"FORM" and form in (b"AIFF", b"AIFC"):
@@ -304,36 +304,36 @@ def _share_there(file: BinaryIO, size: int) -> float:
 _W64 = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\x00\x00"
 
 
-def _wav_share_there(file: BinaryIO, size: int) -> float:
+def _wav_fraction_present(file: BinaryIO, size: int) -> float:
     position = 12
     while position + 8 <= size:
         file.seek(position)
         name, length = struct.unpack("<4sI", file.read(8))
         position += 8
         if name == b"data":
-            # 0 and the largest number stand for "unknown" in files written to a pipe.
+            # 0 and the largest number mean "unknown" in files written to a pipe.
             return min(1.0, (size - position) / length) if length not in (0, 0xFFFFFFFF) else 1.0
         position += length + length % 2
     return 1.0
 
 
-def _ogg_is_whole(file: BinaryIO, size: int) -> bool:
-    """Tell whether an Ogg file ends with a page, and not in one; a mark of the stream's end many writers leave out."""
-    back = file.tell()
-    file.seek(max(0, size - _OGG_PAGE))
-    tail = file.read(_OGG_PAGE)
-    file.seek(back)
+def _ends_with_ogg_page(file: BinaryIO, size: int) -> bool:
+    """Return whether an Ogg file ends with a whole page; many writers set no end-of-stream flag."""
+    position = file.tell()
+    file.seek(max(0, size - _MAX_OGG_PAGE))
+    tail = file.read(_MAX_OGG_PAGE)
+    file.seek(position)
     page = tail[tail.rfind(b"OggS") :]
     return len(page) > 26 and len(page) >= 27 + page[26] + sum(page[27 : 27 + page[26]])
 
 
-#: The longest that a page can be.
-_OGG_PAGE = 27 + 255 + 255 * 255
+#: The largest size of a page.
+_MAX_OGG_PAGE = 27 + 255 + 255 * 255
 
 
 @contextlib.contextmanager
-def _open_with_ffmpeg(file: _Watched, refusal: str) -> Iterator[Decoder]:
-    import av  # 60 ms, and most archives never need it
+def _open_with_ffmpeg(file: _ErrorKeepingFile, libsndfile_error: str) -> Iterator[Decoder]:
+    import av  # takes 60 ms, and most archives do not need it
 
     options = {"format_whitelist": _AV_DEMUXERS, "protocol_whitelist": ""}
     try:
@@ -342,8 +342,8 @@ def _open_with_ffmpeg(file: _Watched, refusal: str) -> Iterator[Decoder]:
         file.check()
         raise DecodeError(
             "unknown_format",
-            f"not a recording that libsndfile ({refusal}) or FFmpeg ({error.strerror}) can read; check that the "
-            "file is sound and was copied whole",
+            f"not a recording that libsndfile ({libsndfile_error}) or FFmpeg ({error.strerror}) can read; check that "
+            "the file is sound and was copied whole",
         ) from error
     with container:
         if not container.streams.audio:
@@ -382,12 +382,12 @@ def _container(container: Any) -> str:
 _LEAVE_OUT = "name another file, or leave it out"
 
 
-def _ffmpeg_blocks(container: Any, stream: Any, file: _Watched) -> Iterator[np.ndarray]:
+def _ffmpeg_blocks(container: Any, stream: Any, file: _ErrorKeepingFile) -> Iterator[np.ndarray]:
     import av
 
-    # Decoders differ in sample format, and a stream may change its rate on the way: the resampler settles both.
+    # Decoders differ in sample format, and a stream may change its rate: the resampler handles both.
     resampler = av.AudioResampler(format="fltp", layout=stream.layout, rate=stream.rate)
-    channels = stream.channels  # as before the first packet: a broken stream may change it
+    channels = stream.channels  # before the first packet: a broken stream may change it
     pending: list[np.ndarray] = []
     frames = 0
     broken = None
@@ -405,7 +405,7 @@ def _ffmpeg_blocks(container: Any, stream: Any, file: _Watched) -> Iterator[np.n
     if pending:
         yield np.concatenate(pending, axis=1).T
     if broken is not None:
-        raise _BrokenStream(_said(broken)) from broken
+        raise _BrokenStream(_error_text(broken)) from broken
 
 
 def _resampled(resampler: Any, frame: Any, channels: int) -> Iterator[np.ndarray]:

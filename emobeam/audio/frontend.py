@@ -2,8 +2,8 @@
 
 `mel_power` gives what ``librosa.feature.melspectrogram(..., center=False)`` gives. It is the project's own because it
 must run on a stream, without librosa's import, and fast: the filters are built once, and frames are transformed
-in blocks that fit the cache. `benchmarks/frontend.py` measures it against librosa. SciPy is imported where it works:
-that takes a third of a second, and the process that hands out the work has no use for it.
+in blocks that fit the cache. `benchmarks/frontend.py` measures it against librosa. SciPy is imported inside functions:
+that takes a third of a second, and the process that distributes the work does not need it.
 """
 
 import functools
@@ -19,7 +19,7 @@ from emobeam.schemas.contract import FrontEnd
 
 _BLOCK_FRAMES = 128
 
-#: A frame is active when its power is above this share of the mean: the relative gate of ITU-R BS.1770-5, -10 LU.
+#: A frame is active when its power is above this fraction of the mean: the relative gate of ITU-R BS.1770-5, -10 LU.
 _RELATIVE_GATE = 0.1
 
 
@@ -30,7 +30,7 @@ def to_mono(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def resample(blocks: Iterable[np.ndarray], *, sample_rate: int, target_rate: int) -> Iterator[np.ndarray]:
-    """Resample one channel block by block; where the blocks end leaves no trace in the sound.
+    """Resample one channel block by block; block boundaries do not change the samples.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def resample(blocks: Iterable[np.ndarray], *, sample_rate: int, target_rate: int
     blocks = iter(blocks)
     first, second = next(blocks, None), next(blocks, None)
     if first is not None and second is None:
-        # Most recordings are one block: the same samples to the bit, in three quarters of the time.
+        # Most recordings are one block: the same samples to the bit in three quarters of the time.
         yield soxr.resample(first, sample_rate, target_rate, quality="HQ")
         return
     stream = soxr.ResampleStream(sample_rate, target_rate, 1, dtype="float32", quality="HQ")
@@ -94,7 +94,7 @@ class _Tables(NamedTuple):
 
 
 def warm_up(front_end: FrontEnd) -> None:
-    """Load and make what is else loaded and made at the first sound."""
+    """Import SciPy and build the filters, which the first `mel_power` would do otherwise."""
     _tables(front_end)
 
 
@@ -105,8 +105,8 @@ def _tables(front_end: FrontEnd) -> _Tables:
 
     phase = 2 * np.pi * np.arange(front_end.n_fft) / front_end.n_fft
     window = np.asarray(0.5 - 0.5 * np.cos(phase), dtype=np.float32)
-    # Sparse, since a filter covers few bins; and never by BLAS, whose threads wait for each other when several
-    # processes share the cores: seen to take 48 ms for what takes 0.5.
+    # Sparse, since a filter covers few bins. Not BLAS: its threads wait for each other when several processes share the
+    # cores, which took 48 ms instead of 0.5.
     full_scale = float((window**2).sum()) * front_end.n_fft / front_end.sample_rate
     return _Tables(window, full_scale, scipy.sparse.csr_array(mel_filters(front_end).T))
 
@@ -131,7 +131,7 @@ def mel_power(samples: np.ndarray, front_end: FrontEnd) -> np.ndarray:
         return np.zeros((0, front_end.n_mels), dtype=np.float32)
     window, _, filters = _tables(front_end)
     samples = np.ascontiguousarray(samples)
-    # What sliding_window_view(samples, n_fft)[::hop] gives, at a hundredth of its cost.
+    # The same as sliding_window_view(samples, n_fft)[::hop], at a hundredth of its cost.
     number, step = 1 + (len(samples) - n_fft) // hop, samples.itemsize
     frames = np.ndarray((number, n_fft), samples.dtype, samples, strides=(hop * step, step))
     power = np.empty((number, front_end.n_mels), dtype=np.float32)
@@ -156,14 +156,14 @@ def mel_power_stream(blocks: Iterable[np.ndarray], front_end: FrontEnd) -> Itera
 
 
 def active_level_and_fraction(power: np.ndarray) -> tuple[float, float]:
-    """Return the level of a window's active frames, their mean mel power, and their share of the window.
+    """Return the level of a window's active frames, their mean mel power, and their fraction of the window.
 
-    A frame is active when its mean mel power is above a tenth of the window's mean: a measure of energy, blind to
-    what sounds. Scaling the sound does not change it. In digital silence no frame is active, and both are 0.0.
+    A frame is active when its mean mel power is above a tenth of the window's mean: a measure of energy alone. Scaling
+    the sound does not change it. In digital silence no frame is active, and both are 0.0.
     """
     frame_power = power.mean(axis=1, dtype=np.float64)
-    loud = frame_power[frame_power > _RELATIVE_GATE * frame_power.mean()]
-    return (float(loud.mean()), len(loud) / len(frame_power)) if len(loud) else (0.0, 0.0)
+    active = frame_power[frame_power > _RELATIVE_GATE * frame_power.mean()]
+    return (float(active.mean()), len(active) / len(frame_power)) if len(active) else (0.0, 0.0)
 
 
 def active_level(power: np.ndarray) -> float:
@@ -184,10 +184,10 @@ def level_dbfs(level: float, front_end: FrontEnd) -> float:
 
 
 def log_mel(power: np.ndarray, level: float, front_end: FrontEnd) -> np.ndarray:
-    """Return what a model sees of a window: ``log(power / level + floor)``, padded to the window's length.
+    """Return a model's input for a window: ``log(power / level + floor)``, padded to the window's length.
 
-    Dividing by the level makes the answer independent of the recording's gain. The floor, a constant noise far below
-    the voice, hides each recording's own. Missing frames are padded at the end with digital silence, ``log(floor)``.
+    Dividing by the level makes the scores independent of the recording's gain. The floor, a constant noise far below
+    the voice, masks each recording's own. Missing frames are padded at the end with digital silence, ``log(floor)``.
 
     Parameters
     ----------

@@ -8,8 +8,8 @@ import numpy as np
 from emobeam.audio.vad import CHUNK, CHUNK_S, RATE, VoiceActivity
 from emobeam.schemas.contract import FrontEnd
 
-#: Chunks of sound (a tenth of a second) that an utterance takes along at either end: breath, onset, echo.
-_AROUND = 3
+#: Chunks (a tenth of a second) that an utterance includes before and after its speech: breath, onset, echo.
+_PADDING = 3
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Utterance:
 
 def cut_utterances(
     blocks: Iterable[np.ndarray],
-    voice: VoiceActivity,
+    voice_activity: VoiceActivity,
     front_end: FrontEnd,
     *,
     min_pause_s: float,
@@ -40,42 +40,43 @@ def cut_utterances(
     """Cut a stream of mel power into utterances.
 
     An utterance ends where nobody speaks for `min_pause_s`, or where it has lasted `max_utterance_s`; then the next
-    begins there. What holds less speech than `min_utterance_s` from first to last, a cough, is left out.
+    begins there. Speech that lasts less than `min_utterance_s` from first to last, such as a cough, is left out.
 
     Parameters
     ----------
     blocks : iterable of np.ndarray, shape (any, n_mels)
-        Made of the sound that `voice` listens to.
-    voice : VoiceActivity
+        Of the samples that `voice_activity` is fed.
+    voice_activity : VoiceActivity
     front_end : FrontEnd
     min_pause_s, min_utterance_s, max_utterance_s : float
-        As in `emobeam.schemas.settings.ScoreSettings`, where a pause leaves room for what both neighbours take along.
+        As in `emobeam.schemas.settings.ScoreSettings`, where a pause leaves room for the padding of both neighbours.
 
     Yields
     ------
     list of Utterance
-        For every block those that it completes, and at last those that the end does. They do not overlap. Memory
-        holds one utterance and a block.
+        For every block the utterances that it completes, and at last those that the recording's end completes. They do
+        not overlap. Memory holds one utterance and a block.
     """
-    spans = _Segmenter(*(max(1, round(s / CHUNK_S)) for s in (min_pause_s, min_utterance_s, max_utterance_s)))
-    held, held_start = np.zeros((0, front_end.n_mels), dtype=np.float32), 0
+    segmenter = _Segmenter(*(max(1, round(s / CHUNK_S)) for s in (min_pause_s, min_utterance_s, max_utterance_s)))
+    buffer, buffer_start = np.zeros((0, front_end.n_mels), dtype=np.float32), 0
 
-    def cut(found: Iterable[tuple[int, int]]) -> list[Utterance]:
+    def cut(spans: Iterable[tuple[int, int]]) -> list[Utterance]:
         utterances = []
-        for start, end in found:
+        for start, end in spans:
             first, last = _frames(start, end, front_end)
-            power = held[max(0, first - held_start) : last - held_start]
+            power = buffer[max(0, first - buffer_start) : last - buffer_start]
             if len(power):
                 utterances.append(Utterance(first, power))
         return utterances
 
     for block in blocks:
-        held = np.concatenate((held, block)) if len(held) else block
-        yield cut(spans.take(voice.speech_mask(spans.taken)))
-        surplus = min(len(held), _frames(spans.needed, spans.needed, front_end)[0] - held_start)
+        buffer = np.concatenate((buffer, block)) if len(buffer) else block
+        yield cut(segmenter.feed(voice_activity.speech_mask(segmenter.chunks)))
+        first_needed = _frames(segmenter.earliest_start, segmenter.earliest_start, front_end)[0]
+        surplus = min(len(buffer), first_needed - buffer_start)
         if surplus > 0:
-            held, held_start = held[surplus:], held_start + surplus
-    yield cut([*spans.take(voice.speech_mask(spans.taken)), *spans.finish()])
+            buffer, buffer_start = buffer[surplus:], buffer_start + surplus
+    yield cut([*segmenter.feed(voice_activity.speech_mask(segmenter.chunks)), *segmenter.finish()])
 
 
 def _frames(start: int, end: int, front_end: FrontEnd) -> tuple[int, int]:
@@ -87,41 +88,41 @@ def _frames(start: int, end: int, front_end: FrontEnd) -> tuple[int, int]:
 
 
 class _Segmenter:
-    """From which chunks hold speech to where utterances begin and end, in chunks."""
+    """Turns the chunks that hold speech into the chunks where utterances start and end."""
 
-    def __init__(self, pause: int, shortest: int, longest: int) -> None:
-        self._pause, self._shortest, self._longest = pause, shortest, longest
-        self.taken = 0  # chunks so far
-        self._free = 0  # where the last utterance ended: the next begins no earlier
-        self._spoken: tuple[int, int] | None = None  # first chunk of speech of the one under way, and the last's end
+    def __init__(self, min_pause: int, min_length: int, max_length: int) -> None:
+        self._min_pause, self._min_length, self._max_length = min_pause, min_length, max_length
+        self.chunks = 0  # fed so far
+        self._last_end = 0  # end of the last utterance: the next starts no earlier
+        self._speech: tuple[int, int] | None = None  # start and end so far of the speech in the current utterance
 
     @property
-    def needed(self) -> int:
-        """The first chunk that an utterance under way or to come may reach back to."""
-        begins = self.taken if self._spoken is None else self._spoken[0]
-        return max(self._free, begins - _AROUND)
+    def earliest_start(self) -> int:
+        """The first chunk that the current or next utterance may include."""
+        start = self.chunks if self._speech is None else self._speech[0]
+        return max(self._last_end, start - _PADDING)
 
-    def take(self, chunks: np.ndarray) -> Iterator[tuple[int, int]]:
-        """Take the next chunks; yield the utterances that end in them."""
-        for speaks in chunks.tolist():
-            self.taken += 1
-            if speaks:
-                self._spoken = (self.taken - 1 if self._spoken is None else self._spoken[0], self.taken)
-            if self._spoken is None:
+    def feed(self, mask: np.ndarray) -> Iterator[tuple[int, int]]:
+        """Process the next chunks; yield the utterances that end in them."""
+        for is_speech in mask.tolist():
+            self.chunks += 1
+            if is_speech:
+                self._speech = (self.chunks - 1 if self._speech is None else self._speech[0], self.chunks)
+            if self._speech is None:
                 continue
-            if self.taken - self._spoken[1] >= self._pause:
+            if self.chunks - self._speech[1] >= self._min_pause:
                 yield from self.finish()
-            elif self.taken - self.needed >= self._longest:
-                yield from self._end(self.needed, self.taken)
+            elif self.chunks - self.earliest_start >= self._max_length:
+                yield from self._end(self.earliest_start, self.chunks)
 
     def finish(self) -> Iterator[tuple[int, int]]:
-        """Yield the utterance under way, as it ends in a pause or with the recording."""
-        if self._spoken is not None:
-            start = self.needed
-            yield from self._end(start, min(self._spoken[1] + _AROUND, self.taken, start + self._longest))
+        """Yield the current utterance, which ends in a pause or with the recording."""
+        if self._speech is not None:
+            start = self.earliest_start
+            yield from self._end(start, min(self._speech[1] + _PADDING, self.chunks, start + self._max_length))
 
     def _end(self, start: int, end: int) -> Iterator[tuple[int, int]]:
-        if self._spoken is not None and self._spoken[1] - self._spoken[0] >= self._shortest:
+        if self._speech is not None and self._speech[1] - self._speech[0] >= self._min_length:
             yield start, end
-            self._free = end
-        self._spoken = None
+            self._last_end = end
+        self._speech = None

@@ -1,8 +1,8 @@
-"""VoiceActivity activity: where in a recording somebody speaks, sings or cries out, whatever else sounds.
+"""Voice activity detection: where in a recording somebody speaks, sings or shouts, among other sounds.
 
-The network is Silero's (`emobeam/models/speech.md`), run by ONNX Runtime. It hears 16 kHz in chunks of 32 ms and remembers in
-an LSTM. What stands here is what it needs around it: the Fourier transform, the level, the stream. Why this detector,
-and how often it errs: docs/long-recordings.md, measured by `benchmarks/speech.py`.
+The network is Silero's (`emobeam/models/speech.md`), run by ONNX Runtime. Its input is 16 kHz audio in chunks of 32 ms,
+its state an LSTM's. This module adds what it needs: the Fourier transform, the level, the streaming. For the choice of
+detector and its error rates see docs/long-recordings.md, measured by `benchmarks/speech.py`.
 """
 
 import functools
@@ -11,51 +11,51 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import soxr
 
 from emobeam import models
+from emobeam.models.session import open_session
 
-#: Rate that the network hears, in Hz, and its chunk in samples.
+#: Rate of the network's input in Hz, and its chunk in samples.
 RATE, CHUNK = 16_000, 512
 CHUNK_S = CHUNK / RATE
 
-#: Chunks that are decided at once: four seconds share one gain, and a call of the network costs little beside its work.
-STRETCH = 128
+#: Chunks in a call of the network: four seconds share one gain, and the overhead of a call is small beside its work.
+CHUNKS_PER_CALL = 128
 
-#: Of a chunk the network sees four frames; they reach back into the chunk before, and at its end into a reflection.
-_FRAME, _STEP, _BACK = 256, 128, 64
+#: The network's input is four frames a chunk. The first overlaps the chunk before; a reflection pads the chunk's end.
+_FRAME, _HOP, _OVERLAP = 256, 128, 64
 _HANN = (0.5 - 0.5 * np.cos(2 * np.pi * np.arange(_FRAME) / _FRAME)).astype(np.float32)
 
-#: The network was trained at usual levels, and goes deaf below -50 dBFS: sound is brought to this RMS level.
-_LEVEL = 10 ** (-22 / 20)
-#: Of a level's sum of squared magnitudes, by Parseval. The two lowest bins, DC and hum, are no level.
-_SQUARES, _LOWEST_BIN = _FRAME / 2 * float((_HANN**2).sum()), 2
-#: How fast the loudest is forgotten, as power: 1 dB a stretch. Crosstalk in the other's turn must not be brought up.
-_FADE = 10**-0.1
+#: The network was trained at usual levels and misses speech below -50 dBFS: audio is scaled to this RMS level.
+_TARGET_RMS = 10 ** (-22 / 20)
+#: A frame's sum of squared magnitudes over its power, by Parseval. The two lowest bins, DC and hum, are left out.
+_SQUARES_PER_POWER, _LOWEST_BIN = _FRAME / 2 * float((_HANN**2).sum()), 2
+#: Decay of the peak power: 1 dB a call. A faster one would amplify crosstalk during the other speaker's turn.
+_PEAK_DECAY = 10**-0.1
 #: The gate for a level, as in `emobeam.audio.frontend`.
 _RELATIVE_GATE = 0.1
 
-#: What the LSTM remembers at first: h and c.
-_NOTHING_HEARD = [np.zeros((1, 1, 128), dtype=np.float32)] * 2
+#: The LSTM's initial state: h and c.
+_INITIAL_STATE = [np.zeros((1, 1, 128), dtype=np.float32)] * 2
 
-#: Speech begins at the one probability and lasts as long as the other, as in Silero's own use of it.
-_BEGINS, _LASTS = 0.5, 0.35
+#: Speech begins at the first probability and ends below the second, as in Silero's own use of it.
+_ON_THRESHOLD, _OFF_THRESHOLD = 0.5, 0.35
 
 
 class VoiceActivity:
-    """The voice activity of one channel, gathered while its sound goes by.
+    """The voice activity of one channel, detected while its samples stream through `feed`.
 
-    Gain does not change it, and neither does where blocks end. Memory: one byte for each 32 ms.
+    Neither gain nor block boundaries change it. Memory: one byte for each 32 ms.
 
     Parameters
     ----------
     sample_rate : int
-        Of the sound that `feed` is given, in Hz.
+        Of the samples that `feed` is given, in Hz.
 
     Attributes
     ----------
-    loudest_dbfs : float
+    max_level_dbfs : float
         Level of the loudest four seconds so far, relative to an RMS of 1; minus infinity in digital silence.
     """
 
@@ -63,27 +63,27 @@ class VoiceActivity:
         self._resampler = (
             None if sample_rate == RATE else soxr.ResampleStream(sample_rate, RATE, 1, dtype="float32", quality="HQ")
         )
-        self._waiting = np.zeros(0, dtype=np.float32)
-        self._before = np.zeros(_BACK, dtype=np.float32)
-        self._state = _NOTHING_HEARD
-        self.loudest_dbfs = -math.inf
-        self._loudest = 0.0
-        self._lasting = False
+        self._pending = np.zeros(0, dtype=np.float32)
+        self._context = np.zeros(_OVERLAP, dtype=np.float32)
+        self._state = _INITIAL_STATE
+        self.max_level_dbfs = -math.inf
+        self._peak_power = 0.0
+        self._in_speech = False
         self._chunks = bytearray()
 
     def feed(self, blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
-        """Yield blocks of samples, float32, shape (n,), as they come; each is heard before it is passed on."""
+        """Yield blocks of samples, float32, shape (n,), as they come; each is analyzed before it is yielded."""
         for block in blocks:
-            self._hear(block if self._resampler is None else self._resampler.resample_chunk(block))
+            self._push(block if self._resampler is None else self._resampler.resample_chunk(block))
             yield block
         if self._resampler is not None:
-            self._hear(self._resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
-        missing = -len(self._waiting) % CHUNK
-        self._decide(np.pad(self._waiting, (0, missing)))
-        self._waiting = self._waiting[:0]
+            self._push(self._resampler.resample_chunk(np.zeros(0, dtype=np.float32), last=True))
+        missing = -len(self._pending) % CHUNK
+        self._detect(np.pad(self._pending, (0, missing)))
+        self._pending = self._pending[:0]
 
     def speech_mask(self, start: int = 0) -> np.ndarray:
-        """Return which chunks of 32 ms hold speech, bool, from number `start` to the last that is decided."""
+        """Return which chunks of 32 ms hold speech, bool, from index `start` to the last that is classified."""
         return np.frombuffer(bytes(self._chunks[start:]), dtype=bool)
 
     def seconds(self, start_s: np.ndarray, end_s: np.ndarray) -> np.ndarray:
@@ -98,16 +98,16 @@ class VoiceActivity:
 
         return np.asarray(until(end_s) - until(start_s))
 
-    def _hear(self, samples: np.ndarray) -> None:
-        samples = np.concatenate((self._waiting, samples))
-        size = STRETCH * CHUNK
+    def _push(self, samples: np.ndarray) -> None:
+        samples = np.concatenate((self._pending, samples))
+        size = CHUNKS_PER_CALL * CHUNK
         whole = len(samples) - len(samples) % size
         for start in range(0, whole, size):
-            self._decide(samples[start : start + size])
-        self._waiting = samples[whole:]
+            self._detect(samples[start : start + size])
+        self._pending = samples[whole:]
 
-    def _decide(self, samples: np.ndarray) -> None:
-        """Decide the chunks of a stretch, or of what is left at the end."""
+    def _detect(self, samples: np.ndarray) -> None:
+        """Classify whole chunks, at most `CHUNKS_PER_CALL`."""
         import scipy.fft  # as in `audio.frontend`
 
         number = len(samples) // CHUNK
@@ -116,48 +116,44 @@ class VoiceActivity:
         parts = scipy.fft.rfft(self._frames(samples.reshape(number, CHUNK)) * _HANN, axis=2).view(np.float32)
         np.multiply(parts, parts, out=parts)
         squares = parts[..., ::2] + parts[..., 1::2]
-        chunk_power = squares[..., _LOWEST_BIN:].sum(axis=2).mean(axis=1, dtype=np.float64) / _SQUARES
+        chunk_power = squares[..., _LOWEST_BIN:].sum(axis=2).mean(axis=1, dtype=np.float64) / _SQUARES_PER_POWER
         level = float(chunk_power[chunk_power >= _RELATIVE_GATE * chunk_power.mean()].mean())
-        self._loudest = max(level, self._loudest * _FADE)
+        self._peak_power = max(level, self._peak_power * _PEAK_DECAY)
         if level == 0:
-            # Digital silence, as of a side that is muted: nothing to decide, and nothing to remember.
+            # Digital silence, as of a muted side: no speech, and the state starts anew.
             self._chunks += bytes(number)
-            self._state, self._lasting = _NOTHING_HEARD, False
+            self._state, self._in_speech = _INITIAL_STATE, False
             return
-        self.loudest_dbfs = max(self.loudest_dbfs, 10 * math.log10(level))
+        self.max_level_dbfs = max(self.max_level_dbfs, 10 * math.log10(level))
         magnitudes = np.sqrt(squares, out=squares).reshape(number, -1)
-        magnitudes *= np.float32(_LEVEL / np.sqrt(self._loudest))
+        magnitudes *= np.float32(_TARGET_RMS / np.sqrt(self._peak_power))
         names = ["speech", "hn", "cn"]
         speech, *self._state = vad_session().run(
             names, {"magnitude": magnitudes, "h": self._state[0], "c": self._state[1]}
         )
-        self._chunks += self._held(speech[:, 0]).tobytes()
+        self._chunks += self._with_hysteresis(speech[:, 0]).tobytes()
 
     def _frames(self, chunks: np.ndarray) -> np.ndarray:
         """Return the four frames of every chunk, shape (n, 4, 256)."""
         number = len(chunks)
-        wide = np.empty((number, _BACK + CHUNK + _BACK), dtype=np.float32)
-        wide[0, :_BACK] = self._before
-        wide[1:, :_BACK] = chunks[:-1, -_BACK:]
-        wide[:, _BACK:-_BACK] = chunks
-        wide[:, -_BACK:] = chunks[:, -2 : -_BACK - 2 : -1]
-        self._before = chunks[-1, -_BACK:].copy()
-        return np.lib.stride_tricks.sliding_window_view(wide, _FRAME, axis=1)[:, ::_STEP]
+        padded = np.empty((number, _OVERLAP + CHUNK + _OVERLAP), dtype=np.float32)
+        padded[0, :_OVERLAP] = self._context
+        padded[1:, :_OVERLAP] = chunks[:-1, -_OVERLAP:]
+        padded[:, _OVERLAP:-_OVERLAP] = chunks
+        padded[:, -_OVERLAP:] = chunks[:, -2 : -_OVERLAP - 2 : -1]
+        self._context = chunks[-1, -_OVERLAP:].copy()
+        return np.lib.stride_tricks.sliding_window_view(padded, _FRAME, axis=1)[:, ::_HOP]
 
-    def _held(self, probability: np.ndarray) -> np.ndarray:
-        """Return which chunks hold speech: what lies between the two thresholds goes on as before it."""
-        clear = (probability >= _BEGINS) | (probability < _LASTS)
+    def _with_hysteresis(self, probability: np.ndarray) -> np.ndarray:
+        """Return which chunks hold speech; between the two thresholds the state before goes on."""
+        clear = (probability >= _ON_THRESHOLD) | (probability < _OFF_THRESHOLD)
         last_clear = np.maximum.accumulate(np.where(clear, np.arange(len(clear)), -1))
-        held = np.where(last_clear < 0, self._lasting, probability[last_clear] >= _BEGINS)
-        self._lasting = bool(held[-1])
-        return held
+        speech = np.where(last_clear < 0, self._in_speech, probability[last_clear] >= _ON_THRESHOLD)
+        self._in_speech = bool(speech[-1])
+        return speech
 
 
 @functools.cache
 def vad_session() -> Any:
     """Return the detector's session, loaded at the first call."""
-    options = onnxruntime.SessionOptions()
-    # As for a model: workers fill the cores.
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(models.SPEECH.read_bytes(), options, providers=["CPUExecutionProvider"])
+    return open_session(models.SPEECH.read_bytes())

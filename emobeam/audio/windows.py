@@ -1,4 +1,4 @@
-"""Cut mel power into windows, and turn the windows' answers into a recording's."""
+"""Cut mel power into windows, and aggregate the windows' probabilities into a recording's."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -8,13 +8,13 @@ import numpy as np
 from emobeam.audio.frontend import active_level_and_fraction, level_dbfs, log_mel
 from emobeam.schemas.contract import FrontEnd
 
-#: A tail past the last whole window gets a window of its own, aligned with the end, from this share of a window on.
-_TAIL_SHARE = 1 / 8
+#: A tail after the last whole window gets a window of its own, aligned with the end, from this fraction of a window on.
+_MIN_TAIL_FRACTION = 1 / 8
 
 
 @dataclass(frozen=True)
 class Window:
-    """A stretch of a recording.
+    """A window of a recording.
 
     Attributes
     ----------
@@ -45,41 +45,41 @@ def cut_windows(blocks: Iterable[np.ndarray], front_end: FrontEnd) -> Iterator[W
         In order of time. Memory does not grow with the recording.
     """
     length, hop = front_end.window_frames, front_end.window_hop_frames
-    held = np.zeros((0, front_end.n_mels), dtype=np.float32)
-    held_start = 0  # frame at which `held` begins
+    buffer = np.zeros((0, front_end.n_mels), dtype=np.float32)
+    buffer_start = 0  # frame at which `buffer` begins
     next_start = 0  # frame at which the next whole window begins
     for block in blocks:
-        held = np.concatenate((held, block)) if len(held) else block
-        while held_start + len(held) >= next_start + length:
-            yield Window(next_start, held[next_start - held_start : next_start - held_start + length])
+        buffer = np.concatenate((buffer, block)) if len(buffer) else block
+        while buffer_start + len(buffer) >= next_start + length:
+            yield Window(next_start, buffer[next_start - buffer_start : next_start - buffer_start + length])
             next_start += hop
         # The last `length` frames stay: a tail window may need them.
-        surplus = min(next_start - held_start, len(held) - length)
+        surplus = min(next_start - buffer_start, len(buffer) - length)
         if surplus > 0:
-            held = held[surplus:]
-            held_start += surplus
-    total = held_start + len(held)
+            buffer = buffer[surplus:]
+            buffer_start += surplus
+    total = buffer_start + len(buffer)
     if next_start == 0:
         if total:
-            yield Window(0, held)
+            yield Window(0, buffer)
         return
     covered = next_start - hop + length
-    if total - covered > _TAIL_SHARE * length:
-        yield Window(total - length, held[len(held) - length :])
+    if total - covered > _MIN_TAIL_FRACTION * length:
+        yield Window(total - length, buffer[len(buffer) - length :])
 
 
 @dataclass(frozen=True)
 class ModelInput:
-    """What a model sees of a window, and how loud it was.
+    """A model's input for a window, and how loud the window is.
 
     Attributes
     ----------
     level_db : float
         Relative to white noise of RMS 1; minus infinity in digital silence.
     active_fraction : float
-        Share of the window's frames that are active; 0 where it is silent.
+        Fraction of the window's frames that are active; 0 if it is silent.
     log_mel : np.ndarray, shape (window_frames, n_mels), or None
-        None where it is silent.
+        None if it is silent.
     """
 
     level_db: float
@@ -88,7 +88,7 @@ class ModelInput:
 
 
 def to_model_input(window: Window, front_end: FrontEnd, *, silence_dbfs: float = -np.inf) -> ModelInput:
-    """Return what a model sees of a window; nothing in digital silence, or below a level in dB."""
+    """Return a model's input for a window; no log-mel in digital silence, or below a level in dB."""
     level, active_fraction = active_level_and_fraction(window.power)
     level_db = level_dbfs(level, front_end)
     if level <= 0 or level_db < silence_dbfs:
@@ -99,11 +99,12 @@ def to_model_input(window: Window, front_end: FrontEnd, *, silence_dbfs: float =
 def aggregate(
     probabilities: np.ndarray, levels_db: np.ndarray, fractions: np.ndarray, *, range_db: float
 ) -> np.ndarray:
-    """Turn the windows' answers into the recording's.
+    """Aggregate the windows' probabilities into the recording's.
 
-    Each window votes with its probabilities, weighted by its share of voice or of active sound. Windows more than
-    `range_db` below the loudest that votes do not: they are what is heard between the words. Then the weighted mean is
-    taken, in the logarithm: a product of experts, normalised to sum to 1. One window's answer is its own.
+    Each window votes with its probabilities, weighted by its fraction of speech or of active frames. Windows more than
+    `range_db` below the loudest that votes do not vote: they are the background between the words. The result is the
+    weighted mean of the logarithms, a product of experts, normalised to sum to 1. The result of one window is its own
+    probabilities.
 
     Parameters
     ----------
@@ -111,7 +112,7 @@ def aggregate(
         Rows sum to 1.
     levels_db : np.ndarray, shape (windows,)
     fractions : np.ndarray, shape (windows,)
-        At most 1; 0 where a window does not vote, but not everywhere.
+        At most 1; 0 if a window does not vote. At least one is above 0.
     range_db : float
         Above 0.
 
@@ -120,9 +121,9 @@ def aggregate(
     np.ndarray, shape (classes,)
         float64, sums to 1.
     """
-    loudest_db = levels_db[fractions > 0].max()
-    weights = np.where(levels_db >= loudest_db - range_db, fractions, 0.0)
+    max_level_db = levels_db[fractions > 0].max()
+    weights = np.where(levels_db >= max_level_db - range_db, fractions, 0.0)
     logs = np.log(np.maximum(probabilities.astype(np.float64), 1e-12))
     mean = weights @ logs / weights.sum()
-    answer = np.exp(mean - mean.max())
-    return np.asarray(answer / answer.sum())
+    joint = np.exp(mean - mean.max())
+    return np.asarray(joint / joint.sum())

@@ -1,4 +1,4 @@
-"""``emobeam doctor``: see whether all that scoring needs is here and works."""
+"""``emobeam doctor``: check that all that scoring needs is installed and works."""
 
 import argparse
 import functools
@@ -8,6 +8,7 @@ import os
 import platform
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,15 +22,24 @@ from emobeam.scoring.cpus import cpu_quota, usable_cpus
 _PROBE = "doctor"
 
 
-def examine(arguments: argparse.Namespace) -> Iterator[tuple[str, bool, str]]:
-    """Look at everything, whatever is wrong with what came before.
+@dataclass(frozen=True)
+class Check:
+    """What a check came to.
 
-    Yields
-    ------
-    what : str
+    Attributes
+    ----------
+    name : str
     works : bool
-    told : str
+    detail : str
     """
+
+    name: str
+    works: bool
+    detail: str
+
+
+def examine(arguments: argparse.Namespace) -> Iterator[Check]:
+    """Check everything, also behind a check that failed."""
     checks: list[tuple[str, Callable[[], str]]] = [
         ("versions", lambda: ", ".join(f"{name} {version}" for name, version in versions().items())),
         ("system", lambda: f"{platform.system()} {platform.machine()}"),
@@ -41,11 +51,11 @@ def examine(arguments: argparse.Namespace) -> Iterator[tuple[str, bool, str]]:
     checks += [("input", functools.partial(_input, pattern)) for pattern in arguments.input or ()]
     if arguments.output:
         checks.append(("output", functools.partial(_output, arguments.output)))
-    for what, check in checks:
+    for name, check in checks:
         try:
-            yield what, True, check()
+            yield Check(name, True, check())
         except Exception as error:
-            yield what, False, str(error) or type(error).__name__
+            yield Check(name, False, str(error) or type(error).__name__)
 
 
 def _workers() -> str:
@@ -101,11 +111,11 @@ def _model(source: str) -> str:
 
 def _input(pattern: str) -> str:
     recordings, broken, first = 0, 0, None
-    for found in storage.list_input(pattern, EXTENSIONS):
-        recordings += found.kind == "recording"
-        broken += found.kind == "broken"
-        if first is None and found.kind == "recording":
-            first = found
+    for listed in storage.list_input(pattern, EXTENSIONS):
+        recordings += listed.kind == "recording"
+        broken += listed.kind == "broken"
+        if first is None and listed.kind == "recording":
+            first = listed
         if recordings >= 1_000:
             break
     if first is None:
@@ -118,27 +128,27 @@ def _input(pattern: str) -> str:
 
 def _output(output: str) -> str:
     uri = storage.canonical(output)
-    who = storage.lock_owner(transaction.lock_of(uri))
-    if who is not None:
-        return f"{output} is being written by {who}"
+    owner = storage.lock_owner(transaction.lock_of(uri))
+    if owner is not None:
+        return f"{output} is being written by {owner}"
     with storage.lock(transaction.lock_of(uri)):
         left = transaction.staged(uri)
         probe = transaction.place(uri, _PROBE, "probe")
-        storage.write(probe, b"whole")
-        whole = storage.read(probe)
+        storage.write(probe, b"probe")
+        content = storage.read(probe)
         storage.remove(probe)
-    if whole != b"whole":
+    if content != b"probe":
         raise RuntimeError(f"{output} gives back something else than was written to it")
-    settle = f"; {len(left)} dead runs wait for the next one to settle them" if left else ""
-    return f"{output} can be locked, written and read{settle}"
+    recover = f"; {len(left)} dead runs wait for the next one to recover them" if left else ""
+    return f"{output} can be locked, written and read{recover}"
 
 
-def main(arguments: argparse.Namespace) -> int:
+def run(arguments: argparse.Namespace) -> int:
     """Run ``emobeam doctor`` and return its exit code: 1 where something is broken."""
-    well = True
-    for what, works, told in examine(arguments):
-        well = well and works
-        print(f"{'ok    ' if works else 'BROKEN'}  {what:10s}  {told}", flush=True)
-    if not well:
+    works = True
+    for check in examine(arguments):
+        works = works and check.works
+        print(f"{'ok    ' if check.works else 'BROKEN'}  {check.name:10s}  {check.detail}", flush=True)
+    if not works:
         print("emobeam doctor: see what is BROKEN above", file=sys.stderr)
-    return 0 if well else 1
+    return 0 if works else 1

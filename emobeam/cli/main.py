@@ -1,19 +1,18 @@
 """The one command. Each sub-command is imported only when it is called, so that ``--help`` answers at once."""
 
 import argparse
+import importlib
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NoReturn
 
+from emobeam import __version__
+from emobeam.cli import flags
 from emobeam.cli.process import run_as_process
+from emobeam.errors import EmobeamError
+from emobeam.model_export import flags as training_flags
 from emobeam.model_export.corpora.download import add_fetch_arguments
-from emobeam.model_export.flags import (
-    add_evaluate_arguments,
-    add_explore_arguments,
-    add_export_arguments,
-    add_train_arguments,
-)
-from emobeam.schemas.settings import add_score_arguments
 
 _EXIT_CODES = """\
 exit codes:
@@ -25,12 +24,102 @@ exit codes:
 """
 
 _TRAIN_ONLY = {
-    "audiomentations", "keras", "librosa", "matplotlib", "onnx", "pandas", "pooch", "requests", "sklearn",
+    "audiomentations", "jinja2", "keras", "librosa", "matplotlib", "onnx", "pandas", "pooch", "requests", "sklearn",
     "tensorflow", "tf2onnx",
 }  # fmt: skip
 
 
-def _parser() -> argparse.ArgumentParser:
+@dataclass(frozen=True)
+class _Command:
+    """A sub-command.
+
+    Attributes
+    ----------
+    name, help : str
+    add_arguments : callable
+        Adds its flags to a parser.
+    module, function : str
+        What runs it: a function of the arguments that returns the exit code.
+    description : str
+        Default: its help.
+    epilog : str
+    takes_beam_flags : bool
+        Whether flags that it does not have are Beam's, and handed to the function.
+    """
+
+    name: str
+    help: str
+    add_arguments: Callable[[argparse.ArgumentParser], None]
+    module: str
+    function: str = "run"
+    description: str | None = None
+    epilog: str | None = None
+    takes_beam_flags: bool = False
+
+    def run(self, arguments: argparse.Namespace, rest: Sequence[str]) -> int:
+        """Run it and return the exit code."""
+        function: Any = getattr(importlib.import_module(self.module), self.function)
+        code: int = function(arguments, rest) if self.takes_beam_flags else function(arguments)
+        return code
+
+
+_SCORE = """\
+Score recordings into Parquet tables. What is done already is skipped. Options that are not
+listed here are Beam's, such as --runner and --direct_num_workers (default: all cores). @FILE is
+replaced by the options in a file, one a line."""
+
+_PLAN = (
+    "Show what `emobeam score` with the same flags would score, skip and retry, and about how long it would take. "
+    "Changes nothing."
+)
+
+_TRAINING = "emobeam.model_export.cli"
+
+_COMMANDS = {
+    command.name: command
+    for command in (
+        _Command(
+            "score", "score recordings into Parquet tables", flags.add_score_arguments, "emobeam.cli.score",
+            description=_SCORE, epilog=_EXIT_CODES, takes_beam_flags=True,
+        ),
+        _Command("show", "print the newest results of an output", flags.add_show_arguments, "emobeam.cli.show"),
+        _Command(
+            "plan", "show what `score` with the same flags would do", flags.add_score_arguments, "emobeam.cli.plan",
+            description=_PLAN, takes_beam_flags=True,
+        ),
+        _Command("doctor", "check all that scoring needs", flags.add_doctor_arguments, "emobeam.cli.doctor"),
+        _Command("verify", "check that an output is in order", flags.add_output_argument, "emobeam.cli.verify"),
+        _Command(
+            "compact", "rewrite many small runs as few large parts", flags.add_output_argument, "emobeam.cli.compact"
+        ),
+        _Command(
+            "forget", "remove recordings from every table, and keep them out", flags.add_forget_arguments,
+            "emobeam.cli.forget",
+            description="Remove every row of recordings from every table, and keep them out of later runs.",
+        ),
+        _Command(
+            "fetch", "download a corpus to train on", add_fetch_arguments, "emobeam.model_export.corpora.download",
+            "run_fetch",
+        ),
+        _Command(
+            "explore", "describe corpora: a page of figures and sounds", training_flags.add_explore_arguments,
+            _TRAINING, "run_explore",
+        ),
+        _Command("train", "train a network in Keras", training_flags.add_train_arguments, _TRAINING, "run_train"),
+        _Command(
+            "evaluate", "evaluate a training run on its held-out actors", training_flags.add_evaluate_arguments,
+            _TRAINING, "run_evaluate",
+        ),
+        _Command(
+            "export", "turn a training run into an .onnx model", training_flags.add_export_arguments, _TRAINING,
+            "run_export",
+        ),
+    )
+}  # fmt: skip
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """Return the parser of the command and its sub-commands."""
     parser = argparse.ArgumentParser(
         prog="emobeam",
         description="Score archives of speech recordings for emotion and gender.",
@@ -39,126 +128,51 @@ def _parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
         fromfile_prefix_chars="@",
     )
+    parser.add_argument("--version", action="version", version=f"emobeam {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    score = commands.add_parser(
-        "score",
-        help="score recordings into Parquet tables",
-        description="Score recordings into Parquet tables. What is done already is skipped. Options that are not\n"
-        "listed here are Beam's, such as --runner and --direct_num_workers (default: all cores). @FILE stands\n"
-        "for the options in a file, one a line.",
-        epilog=_EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add_score_arguments(score)
-    show = commands.add_parser("show", help="print the newest answers of an output", allow_abbrev=False)
-    show.add_argument("output", help="the --output of a scoring run")
-    show.add_argument("--limit", type=int, default=50, metavar="N", help="rows to print (default: 50)")
-    plan = commands.add_parser(
-        "plan",
-        help="tell what `score` with the same flags would do",
-        description="Tell what `emobeam score` with the same flags would score, skip and try again, and about how long "
-        "it would take. Changes nothing.",
-        allow_abbrev=False,
-    )
-    add_score_arguments(plan)
-    doctor = commands.add_parser("doctor", help="see whether all that scoring needs is here", allow_abbrev=False)
-    doctor.add_argument("--input", action="append", metavar="PATTERN", help="see whether it can be listed and read")
-    doctor.add_argument("--output", metavar="DIR", help="see whether it can be locked and written")
-    doctor.add_argument("--model", default="default", metavar="FILE", help="see whether it answers (default: default)")
-    verify = commands.add_parser("verify", help="prove that an output is in order", allow_abbrev=False)
-    verify.add_argument("--output", required=True, metavar="DIR", help="the --output of scoring runs")
-    compact = commands.add_parser("compact", help="rewrite many small runs as few large parts", allow_abbrev=False)
-    compact.add_argument("--output", required=True, metavar="DIR", help="the --output of scoring runs")
-    forget = commands.add_parser(
-        "forget",
-        help="remove recordings from every table, and keep them out",
-        description="Remove every row of recordings from every table, and keep them out of later runs.",
-        allow_abbrev=False,
-    )
-    forget.add_argument("uri", nargs="+", metavar="URI", help="a recording: its path or uri")
-    forget.add_argument("--output", required=True, metavar="DIR", help="the --output of scoring runs")
-    fetch = commands.add_parser("fetch", help="download a corpus to train on", allow_abbrev=False)
-    add_fetch_arguments(fetch)
-    explore = commands.add_parser("explore", help="look into corpora: a page of figures and sounds", allow_abbrev=False)
-    add_explore_arguments(explore)
-    train = commands.add_parser("train", help="train a network in Keras", allow_abbrev=False)
-    add_train_arguments(train)
-    evaluate = commands.add_parser(
-        "evaluate", help="evaluate a training run on its held-out actors", allow_abbrev=False
-    )
-    add_evaluate_arguments(evaluate)
-    export = commands.add_parser("export", help="turn a training run into an .onnx model", allow_abbrev=False)
-    add_export_arguments(export)
+    for command in _COMMANDS.values():
+        subparser = commands.add_parser(
+            command.name,
+            help=command.help,
+            description=command.description or command.help,
+            epilog=command.epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter if command.epilog else argparse.HelpFormatter,
+            allow_abbrev=False,
+        )
+        command.add_arguments(subparser)
+    topics = commands.add_parser("help", help="print this help, or that of a command", allow_abbrev=False)
+    topics.add_argument("topic", nargs="?", choices=sorted(_COMMANDS), metavar="COMMAND", help="a command")
     return parser
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code, as ``--help`` lists them."""
-    parser = _parser()
+    parser = make_parser()
     arguments, rest = parser.parse_known_args(argv)
-    if rest and arguments.command not in ("score", "plan"):
+    if arguments.command == "help":
+        parser.parse_args([arguments.topic, "--help"] if arguments.topic else ["--help"])
+    command = _COMMANDS[arguments.command]
+    if rest and not command.takes_beam_flags:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
-        return _run(arguments, rest)
+        return command.run(arguments, rest)
+    except EmobeamError as error:
+        print(f"emobeam {command.name}: {error}", file=sys.stderr)
+        return int(getattr(error, "exit_code", 1))
     except ModuleNotFoundError as error:
         if error.name is None or error.name.partition(".")[0] not in _TRAIN_ONLY:
             raise
         print(
-            f"emobeam {arguments.command}: {error.name} is not installed; training needs more than scoring: "
+            f"emobeam {command.name}: {error.name} is not installed; training needs more than scoring: "
             "pip install 'emobeam[train]', or in a checkout pip install --editable '.[train]'",
             file=sys.stderr,
         )
         return 1
     except BrokenPipeError:
-        return 141  # whoever read the output has seen enough, as `head` does
+        return 141  # the reader of the output has closed it, as `head` does
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
-
-
-def _run(arguments: argparse.Namespace, rest: Sequence[str]) -> int:
-    if arguments.command == "score":
-        from emobeam.pipelines import score
-
-        return score.main(arguments, rest)
-    if arguments.command == "show":
-        from emobeam.cli import show
-
-        return show.main(arguments)
-    if arguments.command == "plan":
-        from emobeam.cli import plan
-
-        return plan.main(arguments, rest)
-    if arguments.command == "doctor":
-        from emobeam.cli import doctor
-
-        return doctor.main(arguments)
-    if arguments.command == "verify":
-        from emobeam.dataset import verify
-
-        return verify.main(arguments)
-    if arguments.command == "compact":
-        from emobeam.dataset import compact
-
-        return compact.main(arguments)
-    if arguments.command == "forget":
-        from emobeam.dataset import forget
-
-        return forget.main(arguments)
-    if arguments.command == "fetch":
-        from emobeam.model_export.corpora import download
-
-        return download.run_fetch(arguments)
-    from emobeam.model_export import cli
-
-    runs = {
-        "explore": cli.run_explore,
-        "train": cli.run_train,
-        "evaluate": cli.run_evaluate,
-        "export": cli.run_export,
-    }
-    return runs[arguments.command](arguments)
 
 
 def run() -> NoReturn:

@@ -5,17 +5,20 @@ import json
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+
+import pyarrow.compute as pc
 
 from emobeam import storage
-from emobeam.dataset import transaction
+from emobeam.cli.flags import score_options
+from emobeam.dataset import parts, transaction
+from emobeam.dataset.counts import ListingCounts
 from emobeam.dataset.layout import committed_runs, newest_run_id
 from emobeam.dataset.run_plan import RunPlan
-from emobeam.dataset.skip import ListingCounts
-from emobeam.pipelines.score import ScoreError, checked, local_runner, make_run_plan, quiet_beam
-from emobeam.storage import StorageError
+from emobeam.pipelines import beam_workarounds
+from emobeam.pipelines.listing import count_listing
+from emobeam.pipelines.score import ScoreOptions, make_run_plan, validate
 
-#: Enough of the newest runs to tell a rate from.
+#: Enough of the newest runs to estimate a rate from.
 _RUNS = 5
 
 
@@ -28,140 +31,142 @@ class Throughput:
     seconds : float
         From start to commit.
     files, size_bytes : int
-        Taken up in that time.
+        Processed in that time.
     """
 
     seconds: float
     files: int
     size_bytes: int
 
-    def estimate_s(self, tally: ListingCounts) -> float:
-        """Return how long so much should take: by its size, or by its number where no sizes are known."""
-        if self.size_bytes and tally.size_bytes:
-            return self.seconds * tally.size_bytes / self.size_bytes
-        return self.seconds * (tally.listed - tally.skipped) / self.files
+    def estimate_s(self, listing: ListingCounts) -> float:
+        """Return how long a listing should take: by its size, or by its number where no sizes are known."""
+        if self.size_bytes and listing.size_bytes:
+            return self.seconds * listing.size_bytes / self.size_bytes
+        return self.seconds * listing.to_score / self.files
 
 
-def pace(run: RunPlan) -> Throughput | None:
-    """Return the pace of the newest committed runs that scored something with a run's model and settings."""
-    import pyarrow.compute as pc
-    import pyarrow.parquet as pq
+@dataclass(frozen=True, kw_only=True)
+class ScorePlan:
+    """What a run would do.
 
-    seconds, files, size_bytes, looked_at, sized = 0.0, 0, 0, 0, True
-    for before in reversed(committed_runs(run.output)):
-        row = before.row()
-        same = (row["model_hash"], row["settings_hash"]) == (run.model_hash, run.settings.hash)
-        if not (same and row["files_processed"]) or row.get("outcome") == "compacted":
+    Attributes
+    ----------
+    output : str
+        Its uri.
+    listing : ListingCounts
+    estimated_s : float or None
+        None without an earlier run of this model and these settings.
+    staged : sequence of str
+        Changes that dead processes left.
+    lock_owner : str or None
+        The process that changes the output now.
+    """
+
+    output: str
+    listing: ListingCounts
+    estimated_s: float | None
+    staged: Sequence[str]
+    lock_owner: str | None
+
+
+def throughput(plan: RunPlan) -> Throughput | None:
+    """Return the throughput of the newest committed runs that scored something with a plan's model and settings."""
+    seconds, files, size_bytes, runs, sized = 0.0, 0, 0, 0, True
+    for before in reversed(committed_runs(plan.output)):
+        record = before.record()
+        same = (record.origin.model_hash, record.origin.settings_hash) == (plan.model_hash, plan.settings.hash)
+        if not (same and record.counts.uris) or record.outcome == "compacted":
             continue
-        seconds, files, looked_at = seconds + row["wall_time_s"], files + row["files_processed"], looked_at + 1
-        sized = sized and bool(before.files)  # its rows may stand elsewhere by now
-        for found in before.files.values():
-            with storage.open_read(found.uri) as file:
-                size_bytes += pc.sum(pq.ParquetFile(file).read(["size_bytes"])["size_bytes"]).as_py() or 0
-        if looked_at == _RUNS:
+        seconds, files, runs = seconds + record.wall_time_s, files + record.counts.uris, runs + 1
+        sized = sized and bool(before.files)  # its rows may be in a compacted run by now
+        for listed in before.files.values():
+            size_bytes += pc.sum(parts.read(listed.uri, ["size_bytes"])["size_bytes"]).as_py() or 0
+        if runs == _RUNS:
             break
     return Throughput(seconds, files, size_bytes if sized else 0) if files else None
 
 
-def tally_of(run: RunPlan, beam_flags: Sequence[str]) -> ListingCounts:
-    """List and decide, as the run would."""
-    import apache_beam as beam
-
-    from emobeam.pipelines.transforms import LISTING_COUNTS, ToScore
-
-    _tallies.clear()
-    runner, options = local_runner(beam_flags)
-    pipeline = beam.Pipeline(runner=runner, options=options)
-    decided = pipeline | "ToScore" >> ToScore(run)
-    _ = decided[LISTING_COUNTS] | "Keep" >> beam.Map(_keep)
-    pipeline.run().wait_until_finish()
-    return ListingCounts.total(_tallies)
-
-
-#: Where the local runner's workers, threads of this process, leave what they count.
-_tallies: list[ListingCounts] = []
-
-
-def _keep(tally: ListingCounts) -> None:
-    _tallies.append(tally)
-
-
-def plan(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> dict[str, Any]:
+def plan_score(options: ScoreOptions) -> ScorePlan:
     """Return what a run would do.
 
     Raises
     ------
-    ScoreError
+    EmobeamError
     """
-    _, model, output = checked(arguments)
-    try:
-        run = make_run_plan(arguments, model, output, beam_flags, after=newest_run_id(output))
-        tally = tally_of(run, beam_flags)
-        before = pace(run)
-        staged = transaction.staged(output)
-        who = storage.lock_owner(transaction.lock_of(output))
-    except StorageError as error:
-        raise ScoreError(str(error)) from error
-    to_score = tally.listed - tally.skipped
-    return {
-        "output": output,
-        "files_listed": tally.listed,
-        "files_to_score": to_score,
-        "files_new": tally.new,
-        "files_changed": tally.changed,
-        "files_retried": tally.retried,
-        "files_scored_again": tally.again,
-        "files_skipped": tally.skipped,
-        "files_done": tally.done,
-        "files_forgotten": tally.forgotten,
-        "files_hidden": tally.hidden,
-        "size_bytes": tally.size_bytes,
-        "estimated_s": None if before is None else before.estimate_s(tally),
-        "staged": staged,
-        "held_by": who,
-    }
+    validated = validate(options)
+    plan = make_run_plan(options, validated, after=newest_run_id(validated.output))
+    listing = count_listing(plan, options.beam_flags)
+    before = throughput(plan)
+    return ScorePlan(
+        output=plan.output,
+        listing=listing,
+        estimated_s=None if before is None else before.estimate_s(listing),
+        staged=transaction.staged(plan.output),
+        lock_owner=storage.lock_owner(transaction.lock_of(plan.output)),
+    )
 
 
-def format_text(row: dict[str, Any]) -> str:
+def format_json(plan: ScorePlan) -> str:
+    """Return a plan as one line of JSON."""
+    listing = plan.listing
+    return json.dumps(
+        {
+            "output": plan.output,
+            "files_listed": listing.listed,
+            "files_to_score": listing.to_score,
+            "files_new": listing.new,
+            "files_changed": listing.changed,
+            "files_retried": listing.retried,
+            "files_rescored": listing.rescored,
+            "files_skipped": listing.skipped,
+            "files_done": listing.done,
+            "files_forgotten": listing.forgotten,
+            "files_hidden": listing.hidden,
+            "size_bytes": listing.size_bytes,
+            "estimated_s": plan.estimated_s,
+            "staged": list(plan.staged),
+            "lock_owner": plan.lock_owner,
+        }
+    )
+
+
+def format_text(plan: ScorePlan) -> str:
     """Return a plan as a few lines."""
+    listing = plan.listing
     kinds = {
-        "new": row["files_new"],
-        "changed, or last scored by another model or settings": row["files_changed"],
-        "to be tried again": row["files_retried"],
-        "done, scored again": row["files_scored_again"],
+        "new": listing.new,
+        "changed, or last scored by another model or settings": listing.changed,
+        "to be tried again": listing.retried,
+        "done, scored again": listing.rescored,
     }
     detail = "; ".join(f"{number:,} {kind}" for kind, number in kinds.items() if number)
-    forgotten = f", {row['files_forgotten']:,} of them forgotten" if row["files_forgotten"] else ""
+    forgotten = f", {listing.forgotten:,} of them forgotten" if listing.forgotten else ""
     lines = [
-        f"score     {row['files_to_score']:,} files, {row['size_bytes'] / 1e9:,.2f} GB{': ' if detail else ''}{detail}",
-        f"skip      {row['files_skipped']:,} that are done{forgotten}",
-        f"time      {_time(row)}",
+        f"score     {listing.to_score:,} files, {listing.size_bytes / 1e9:,.2f} GB{': ' if detail else ''}{detail}",
+        f"skip      {listing.skipped:,} that are done{forgotten}",
+        f"time      {_time(plan.estimated_s)}",
     ]
-    if row["files_hidden"]:
-        lines.append(f"hidden    {row['files_hidden']:,} names with a leading dot, passed over")
-    if row["held_by"]:
-        lines.append(f"writing   {row['held_by']}; a run now would be refused")
-    elif row["staged"]:
-        lines.append(f"settle    {len(row['staged'])} left by a dead process; what that scored counts as to score")
+    if listing.hidden:
+        lines.append(f"hidden    {listing.hidden:,} names with a leading dot, passed over")
+    if plan.lock_owner:
+        lines.append(f"writing   {plan.lock_owner}; a run now would be refused")
+    elif plan.staged:
+        lines.append(f"recover   {len(plan.staged)} left by a dead process; what that scored counts as to score")
     return "\n".join(lines)
 
 
-def _time(row: dict[str, Any]) -> str:
-    if row["estimated_s"] is None:
+def _time(estimated_s: float | None) -> str:
+    if estimated_s is None:
         return "unknown: no run of this model and these settings is committed here"
-    if row["estimated_s"] < 60:
-        return "under a minute, by the pace of the last runs"
-    hours, minutes = divmod(round(row["estimated_s"] / 60), 60)
-    return f"about {f'{hours:,} h ' if hours else ''}{minutes} min, by the pace of the last runs"
+    if estimated_s < 60:
+        return "under a minute, at the rate of the last runs"
+    hours, minutes = divmod(round(estimated_s / 60), 60)
+    return f"about {f'{hours:,} h ' if hours else ''}{minutes} min, at the rate of the last runs"
 
 
-def main(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
+def run(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
     """Run ``emobeam plan`` and return its exit code."""
-    quiet_beam()
-    try:
-        row = plan(arguments, beam_flags)
-    except ScoreError as error:
-        print(f"emobeam plan: {error}", file=sys.stderr)
-        return error.exit_code
-    print(format_text(row) if sys.stdout.isatty() else json.dumps(row))
+    beam_workarounds.quiet_logging()
+    plan = plan_score(score_options(arguments, beam_flags))
+    print(format_text(plan) if sys.stdout.isatty() else format_json(plan))
     return 0

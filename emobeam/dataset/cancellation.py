@@ -1,54 +1,57 @@
-"""The gate through which this process writes for a run; shut when the run is given up.
+"""Stop a run's writers: once the run is cancelled, its threads in this process write nothing more.
 
-A local run's workers are threads of this process, which nobody can stop from outside. Once the gate is shut they write
-nothing more, so that what is cleaned up stays clean.
+A local run's workers are threads of this process, which cannot be stopped from outside. What is cleaned up after them
+must stay clean.
 """
 
 import contextlib
 import threading
 from collections.abc import Iterator
 
-from emobeam.dataset.errors import DatasetError
+from emobeam.dataset.errors import RunCancelledError
 
 _TIMEOUT_S = 5.0
 
-_changed = threading.Condition()
-_cancelled: set[str] = set()
-_writers: dict[str, int] = {}
 
+class Cancellation:
+    """Whether a run is cancelled, and who writes for it; its methods may be called from any thread.
 
-class RunCancelledError(DatasetError):
-    """The run was given up."""
-
-
-@contextlib.contextmanager
-def writing(run_id: str) -> Iterator[None]:
-    """Write for a run within the block.
-
-    Raises
-    ------
-    RunCancelledError
-        If the gate is shut.
+    Parameters
+    ----------
+    run_id : str
     """
-    with _changed:
-        check(run_id)
-        _writers[run_id] = _writers.get(run_id, 0) + 1
-    try:
-        yield
-    finally:
-        with _changed:
-            _writers[run_id] -= 1
-            _changed.notify_all()
 
+    def __init__(self, run_id: str) -> None:
+        self._run_id = run_id
+        self._changed = threading.Condition()
+        self._cancelled = False
+        self._writers = 0
 
-def check(run_id: str) -> None:
-    """Raise `RunCancelledError` if the gate is shut."""
-    if run_id in _cancelled:
-        raise RunCancelledError(f"run {run_id} was given up")
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write for the run within the block.
 
+        Raises
+        ------
+        RunCancelledError
+        """
+        with self._changed:
+            self.check()
+            self._writers += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._writers -= 1
+                self._changed.notify_all()
 
-def cancel(run_id: str) -> None:
-    """Let nobody through any more, and wait a while for those within."""
-    with _changed:
-        _cancelled.add(run_id)
-        _changed.wait_for(lambda: not _writers.get(run_id), timeout=_TIMEOUT_S)
+    def check(self) -> None:
+        """Raise `RunCancelledError` if the run is cancelled."""
+        if self._cancelled:
+            raise RunCancelledError(f"run {self._run_id} was cancelled")
+
+    def cancel(self) -> None:
+        """Reject new writers and wait for current ones to finish, for some seconds at the most."""
+        with self._changed:
+            self._cancelled = True
+            self._changed.wait_for(lambda: not self._writers, timeout=_TIMEOUT_S)

@@ -1,7 +1,15 @@
-"""What keeps an output from being changed or read."""
+"""What keeps an output from being changed."""
 
 from emobeam.errors import EmobeamError
 
 
 class DatasetError(EmobeamError):
-    """An output cannot be changed or read; the message says what to do."""
+    """An output cannot be changed; the message says what to do."""
+
+
+class CommitError(DatasetError):
+    """What was scored does not add up to what was listed; nothing is committed."""
+
+
+class RunCancelledError(DatasetError):
+    """The run was cancelled while it was under way."""

@@ -1,24 +1,40 @@
-"""What lies in an output: runs that are committed, and their parts.
+"""Where everything lies in an output, and what lies there.
+
+::
+
+    <table>/run_date=YYYY-MM-DD/run_id=ID/part-*.parquet     committed parts
+    _staging/lock                                            held by the process that changes the output
+    _staging/ID/                                             a change on its way (see `emobeam.dataset.transaction`)
+    _forgotten.json                                          recordings that stay out (see `emobeam.dataset.forget`)
 
 A run is committed once its object in the runs table is there. Parts without one belong to a run whose commit broke off,
-and count only when the next run has finished it (see `emobeam.dataset.transaction`).
+and count only when the next run has finished it.
 """
 
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
-
-import pyarrow.parquet as pq
 
 from emobeam import storage
-from emobeam.dataset.run_plan import Table, partition
+from emobeam.dataset import parts
+from emobeam.dataset.run_record import RunRecord
+from emobeam.schemas.tables import SCHEMAS, Table
 from emobeam.storage import ListedFile, StorageError
+
+TABLES: tuple[Table, ...] = tuple(SCHEMAS)
+
+#: The tables of a part, in the order in which its objects appear: a row of the files table has its segments by then.
+PAIR: tuple[Table, ...] = ("segments", "files")
+
+#: Under an output; whatever lies there is no part of the tables.
+STAGING = "_staging"
 
 # Uris of listed objects are percent-encoded.
 _PLACE = re.compile(r"/run_date%3D([^/]+)/run_id%3D([^/]+)/([^/]+\.parquet)$")
 
-TABLES: tuple[Table, ...] = ("files", "segments", "runs")
+
+def partition(table: Table, run_date: str, run_id: str) -> str:
+    """Return the place of a run's rows of a table, under the output."""
+    return f"{table}/run_date={run_date}/run_id={run_id}"
 
 
 @dataclass
@@ -38,16 +54,21 @@ class RunParts:
     segments: dict[str, ListedFile] = field(default_factory=dict)
     runs: dict[str, ListedFile] = field(default_factory=dict)
 
+    def objects(self, table: Table) -> dict[str, ListedFile]:
+        """Return the objects of a table, by name."""
+        by_table: dict[Table, dict[str, ListedFile]] = {
+            "files": self.files, "segments": self.segments, "runs": self.runs,
+        }  # fmt: skip
+        return by_table[table]
+
     def path(self, table: Table, name: str) -> str:
         """Return an object's place under the output."""
         return f"{partition(table, self.run_date, self.run_id)}/{name}"
 
-    def row(self) -> Mapping[str, Any]:
-        """Read the run's row of the runs table."""
-        (found,) = self.runs.values()
-        with storage.open_read(found.uri) as file:
-            row: Mapping[str, Any] = pq.ParquetFile(file).read().to_pylist()[0]
-        return row
+    def record(self) -> RunRecord:
+        """Read the run's row of the runs table. Raises as `emobeam.dataset.parts.read`."""
+        (listed,) = self.runs.values()
+        return RunRecord.from_columns(parts.read(listed.uri).to_pylist()[0])
 
 
 def list_runs(output: str) -> list[RunParts]:
@@ -60,13 +81,13 @@ def list_runs(output: str) -> list[RunParts]:
     """
     runs: dict[tuple[str, str], RunParts] = {}
     for table in TABLES:
-        for found in _objects(storage.join(output, table)):
-            match = _PLACE.search(found.uri)
+        for listed in _objects(storage.join(output, table)):
+            match = _PLACE.search(listed.uri)
             if match is None:
                 continue
             run_date, run_id, name = match.groups()
-            parts = runs.setdefault((run_id, run_date), RunParts(run_date, run_id))
-            getattr(parts, table)[name] = found
+            run = runs.setdefault((run_id, run_date), RunParts(run_date, run_id))
+            run.objects(table)[name] = listed
     return [runs[key] for key in sorted(runs)]
 
 
@@ -82,12 +103,12 @@ def newest_run_id(output: str) -> str:
 
 def _objects(prefix: str) -> list[ListedFile]:
     try:
-        found = list(storage.list_input(prefix, {".parquet"}))
+        listed = list(storage.list_input(prefix, {".parquet"}))
     except StorageError as error:
         if error.code == "not_found":
             return []
         raise
-    for one in found:
+    for one in listed:
         if one.error is not None:
             raise one.error
-    return [one for one in found if one.kind == "recording"]
+    return [one for one in listed if one.kind == "recording"]

@@ -4,23 +4,31 @@ import dataclasses
 import datetime
 import json
 import secrets
-from dataclasses import dataclass
-from typing import Any, Literal
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from emobeam import storage
+from emobeam.dataset.layout import STAGING, partition
+from emobeam.dataset.run_record import RunOrigin
 from emobeam.schemas.settings import ScoreSettings
+from emobeam.schemas.tables import Table
 
-Table = Literal["files", "segments", "runs"]
 
-#: The tables of a part, in the order in which its objects appear: a row of the files table finds its segments there.
-PAIR: tuple[Table, ...] = ("segments", "files")
+@dataclass(frozen=True)
+class PartPolicy:
+    """When a part is sealed: what a killed run may lose.
 
-#: Under an output; whatever lies there is no part of the tables.
-STAGING = "_staging"
+    Attributes
+    ----------
+    rows : int
+        A part with so many rows of both tables is sealed.
+    age_s : float
+        So is one whose first result is so many seconds old.
+    """
 
-#: A part is sealed when it holds this many rows, or so many seconds after its first: what a killed run may lose.
-PART_ROWS = 50_000
-PART_AGE_S = 60.0
+    rows: int = 50_000
+    age_s: float = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +52,8 @@ class RunPlan:
     options, versions : str
         JSON, for the runs table.
     rescore : bool
-        Take up what has an answer already, too.
-    part_rows : int
-    part_age_s : float
-        When a part is sealed.
+        Score what is done already, too.
+    parts : PartPolicy
     """
 
     output: str
@@ -62,8 +68,7 @@ class RunPlan:
     options: str
     versions: str
     rescore: bool = False
-    part_rows: int = PART_ROWS
-    part_age_s: float = PART_AGE_S
+    parts: PartPolicy = field(default_factory=PartPolicy)
 
     def to_json(self) -> str:
         """Return the plan as it is staged."""
@@ -72,13 +77,14 @@ class RunPlan:
     @classmethod
     def from_json(cls, text: bytes | str) -> "RunPlan":
         """Read a staged plan, which another version of emobeam may have written."""
-        values = _known(cls, json.loads(text))
+        values = _fields_of(cls, json.loads(text))
         return cls(
             **values
             | {
                 "started_at": datetime.datetime.fromisoformat(values["started_at"]),
                 "inputs": tuple(values["inputs"]),
-                "settings": ScoreSettings(**_known(ScoreSettings, values["settings"])),
+                "settings": ScoreSettings(**_fields_of(ScoreSettings, values["settings"])),
+                "parts": PartPolicy(**_fields_of(PartPolicy, values.get("parts", {}))),
             }
         )
 
@@ -88,7 +94,7 @@ class RunPlan:
         return storage.join(self.output, STAGING, self.run_id)
 
     @property
-    def plan(self) -> str:
+    def uri(self) -> str:
         """Uri of this plan, staged before all else."""
         return storage.join(self.staging, "run.json")
 
@@ -100,44 +106,32 @@ class RunPlan:
     @property
     def runs_object(self) -> str:
         """Uri of the object that, once there, makes the run committed."""
-        return storage.join(self.table("runs"), "part-0.parquet")
+        return storage.join(self.output, partition("runs", self.run_date, self.run_id), "part-0.parquet")
 
     def staged_part(self, table: Table, part: str) -> str:
         """Uri of a part before the commit."""
         return storage.join(self.staging, table, part)
 
-    def part(self, table: Table, part: str) -> str:
-        """Uri of a part after the commit."""
-        return storage.join(self.table(table), part)
-
-    def table(self, table: Table) -> str:
-        """Uri of this run's partition of a table."""
-        return storage.join(self.output, partition(table, self.run_date, self.run_id))
-
-    def row(self) -> dict[str, Any]:
-        """Return the columns of the runs table that this plan tells."""
-        return {
-            "started_at": self.started_at,
-            "inputs": list(self.inputs),
-            "settings": json.dumps(dataclasses.asdict(self.settings), sort_keys=True),
-            "settings_hash": self.settings.hash,
-            "model": self.model,
-            "model_hash": self.model_hash,
-            "model_contract": self.model_contract,
-            "options": self.options,
-            "versions": self.versions,
-        }
-
-
-def partition(table: Table, run_date: str, run_id: str) -> str:
-    """Return the place of a run's rows of a table, under the output."""
-    return f"{table}/run_date={run_date}/run_id={run_id}"
+    @property
+    def origin(self) -> RunOrigin:
+        """The columns of the runs table that hold this plan."""
+        return RunOrigin(
+            started_at=self.started_at,
+            inputs=self.inputs,
+            model=self.model,
+            model_hash=self.model_hash,
+            model_contract=self.model_contract,
+            settings=json.dumps(dataclasses.asdict(self.settings), sort_keys=True),
+            settings_hash=self.settings.hash,
+            options=self.options,
+            versions=self.versions,
+        )
 
 
 def new_run_id(now: datetime.datetime, *, after: str = "") -> str:
     """Return the id of a run that starts now.
 
-    Ids sort by time, and the newest answer of a recording is that of the greatest: the id is greater than `after`
+    Ids sort by time, and the newest attempt at a recording is that of the greatest: the id is greater than `after`
     even where clocks differ or were set back.
 
     Parameters
@@ -160,6 +154,6 @@ def _stamp(time: datetime.datetime) -> str:
     return f"{time:%Y%m%dT%H%M%S.%f}Z"
 
 
-def _known(kind: Any, values: dict[str, Any]) -> dict[str, Any]:
-    names = {field.name for field in dataclasses.fields(kind)}
+def _fields_of(kind: Any, values: Mapping[str, Any]) -> dict[str, Any]:
+    names = {each.name for each in dataclasses.fields(kind)}
     return {name: value for name, value in values.items() if name in names}

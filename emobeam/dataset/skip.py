@@ -1,13 +1,14 @@
-"""Which recordings need no scoring: what is listed beside what committed runs have answered.
+"""Which recordings need no scoring: what is listed beside what committed runs have scored.
 
 Both sides of the join come in batches, by a hash of the uri and pickled: a row by itself would cost the local runner a
 kilobyte and some 16 microseconds on its way. Within a shard the join is a dictionary.
 
-A recording is skipped when a committed row has the same uri, size and etag (or time of change, where there is no
-etag), the same model and the same settings, unless the newest such row is a failure that may end otherwise.
+A recording is skipped when a committed row has the same uri, size and etag (or modification time, where there is no
+etag), the same model and the same settings, unless the newest such row is a failure that another attempt may not
+repeat.
 """
 
-import dataclasses
+import collections
 import datetime
 import hashlib
 import hmac
@@ -15,28 +16,27 @@ import json
 import pickle
 import zlib
 from collections.abc import Collection, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from emobeam import storage
+from emobeam.dataset import parts
+from emobeam.dataset.counts import ListingCounts, uri_set_checksum
 from emobeam.dataset.run_plan import RunPlan
-from emobeam.dataset.sums import total, uri_set_checksum
-from emobeam.storage import ListedFile, StorageError
+from emobeam.storage import ListedFile
 
 SHARDS = 256
-_BATCH = 256
+_BATCH_ITEMS = 256
 
-_ROWS_AT_ONCE = 65_536
+_BATCH_ROWS = 65_536
 
 _EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
 class Attempt(NamedTuple):
-    """What a committed run tells of a recording; `same_config` if by the same model and settings as this run's."""
+    """A committed row of a recording; `same_config` if it is of the same model and settings as this run."""
 
     uri: str
     run_id: str
@@ -47,54 +47,7 @@ class Attempt(NamedTuple):
     retryable: bool
 
 
-@dataclass(frozen=True, kw_only=True)
-class ListingCounts:
-    """What became of the names that were listed, each once.
-
-    Attributes
-    ----------
-    listed : int
-        All but hidden ones.
-    hidden : int
-        Names with a leading dot, passed over.
-    new, changed, retried, again : int
-        To be scored, since never seen; seen with another content, model or settings; failed before in a way that may
-        pass; or done, but ``--rescore`` was asked for.
-    done, forgotten : int
-        Skipped.
-    size_bytes : int
-        Of those to be scored.
-    uris_checksum : int
-        Of those to be scored: see `emobeam.dataset.sums`.
-    """
-
-    listed: int = 0
-    hidden: int = 0
-    new: int = 0
-    changed: int = 0
-    retried: int = 0
-    again: int = 0
-    done: int = 0
-    forgotten: int = 0
-    size_bytes: int = 0
-    uris_checksum: int = 0
-
-    @property
-    def skipped(self) -> int:
-        """Listed and not to be scored."""
-        return self.done + self.forgotten
-
-    @classmethod
-    def total(cls, tallies: Iterable["ListingCounts"]) -> "ListingCounts":
-        """Add up tallies of disjoint sets of names."""
-        sums = dict.fromkeys((field.name for field in dataclasses.fields(cls)), 0)
-        for tally in tallies:
-            for name in sums:
-                sums[name] += getattr(tally, name)
-        return cls(**sums | {"uris_checksum": total([sums["uris_checksum"]])})
-
-
-class Forgotten:
+class ForgottenList:
     """Recordings that were forgotten, and stay out of later runs: see `emobeam.dataset.forget`."""
 
     def __init__(self, salt: str, hashes: Collection[str]) -> None:
@@ -102,8 +55,8 @@ class Forgotten:
         self.hashes = frozenset(hashes)
 
     @classmethod
-    def of(cls, output: str) -> "Forgotten":
-        """Read an output's list; an empty one where there is none."""
+    def of(cls, output: str) -> "ForgottenList":
+        """Read the list of an output; an empty one where there is none."""
         uri = storage.join(output, FORGOTTEN)
         if not storage.exists(uri):
             return cls("", ())
@@ -128,7 +81,7 @@ def in_shards(items: Iterable[tuple[str, Any]]) -> Iterator[tuple[int, bytes]]:
         shard = zlib.crc32(uri.encode()) % SHARDS
         batch = waiting.setdefault(shard, [])
         batch.append(item)
-        if len(batch) >= _BATCH:
+        if len(batch) >= _BATCH_ITEMS:
             yield shard, pack(waiting.pop(shard))
     for shard, batch in waiting.items():
         yield shard, pack(batch)
@@ -145,13 +98,13 @@ def unpack(batches: Iterable[bytes]) -> Iterator[Any]:
         yield from pickle.loads(zlib.decompress(batch))
 
 
-def attempts(run: RunPlan, run_id: str, part: str) -> Iterator[Attempt]:
+def attempts(plan: RunPlan, run_id: str, part: str) -> Iterator[Attempt]:
     """Read a committed part of the files table.
 
     Parameters
     ----------
-    run : Run
-        That wants to know.
+    plan : RunPlan
+        Of the run that is to be decided on.
     run_id : str
         Of the part.
     part : str
@@ -167,114 +120,103 @@ def attempts(run: RunPlan, run_id: str, part: str) -> Iterator[Attempt]:
     storage.StorageError
         If the part cannot be read.
     """
-    try:
-        yield from _attempts(run, run_id, part)
-    except pa.ArrowException as error:
-        raise StorageError(
-            "unreadable", f"{part} is no whole Parquet file: {error}; `emobeam verify` tells all that is wrong"
-        ) from error
-
-
-def _attempts(run: RunPlan, run_id: str, part: str) -> Iterator[Attempt]:
     columns = ["uri", "size_bytes", "modified_at", "etag", "model_hash", "settings_hash", "retryable"]
     last = None
-    with storage.open_read(part) as file:
-        for batch in pq.ParquetFile(file).iter_batches(_ROWS_AT_ONCE, columns=columns):
-            same_config = pc.and_(
-                pc.equal(batch["model_hash"], run.model_hash), pc.equal(batch["settings_hash"], run.settings.hash)
-            )
-            lists = (
-                batch["uri"],
-                batch["size_bytes"],
-                batch["modified_at"].cast(pa.int64()),
-                batch["etag"],
-                same_config,
-                pc.fill_null(batch["retryable"], False),
-            )
-            for uri, size, modified_us, etag, same, retryable in zip(*(c.to_pylist() for c in lists), strict=True):
-                if uri != last:  # the rows of a recording's channels stand together and tell the same
-                    yield Attempt(uri, run_id, size, modified_us, etag, same, retryable)
-                last = uri
+    for batch in parts.read_batches(part, columns, _BATCH_ROWS):
+        same_config = pc.and_(
+            pc.equal(batch["model_hash"], plan.model_hash), pc.equal(batch["settings_hash"], plan.settings.hash)
+        )
+        lists = (
+            batch["uri"],
+            batch["size_bytes"],
+            batch["modified_at"].cast(pa.int64()),
+            batch["etag"],
+            same_config,
+            pc.fill_null(batch["retryable"], False),
+        )
+        for uri, size, modified_us, etag, same, retryable in zip(*(c.to_pylist() for c in lists), strict=True):
+            if uri != last:  # the rows of a recording's channels are adjacent and agree
+                yield Attempt(uri, run_id, size, modified_us, etag, same, retryable)
+            last = uri
 
 
 def select(
-    found: Iterable[ListedFile], tried: Iterable[Attempt], forgotten: Forgotten, *, rescore: bool = False
+    listed: Iterable[ListedFile], attempts: Iterable[Attempt], forgotten: ForgottenList, *, rescore: bool = False
 ) -> tuple[list[ListedFile], ListingCounts]:
-    """Decide what is to be scored.
+    """Select what is to be scored.
 
     Parameters
     ----------
-    found : iterable of ListedFile
-        As listed; a uri may come twice.
-    tried : iterable of Attempt
+    listed : iterable of ListedFile
+        A uri may come twice.
+    attempts : iterable of Attempt
         At the same uris, and others.
-    forgotten : Forgotten
+    forgotten : ForgottenList
     rescore : bool
         Score what is done, too.
 
     Returns
     -------
     to_score : list of ListedFile
-    tally : ListingCounts
+    counts : ListingCounts
     """
-    names: dict[str, ListedFile] = {}
-    for one in found:
-        if one.uri not in names or one.kind != "hidden":  # hidden in a folder, but named by itself
-            names[one.uri] = one
-    seen: set[str] = set()
+    files: dict[str, ListedFile] = {}
+    for file in listed:
+        if file.uri not in files or file.kind != "hidden":  # hidden in a folder, but named by itself
+            files[file.uri] = file
+    attempted: set[str] = set()
     newest: dict[str, Attempt] = {}
-    for attempt in tried:
+    for attempt in attempts:
         uri = attempt.uri
-        if uri not in names:
+        if uri not in files:
             continue
-        seen.add(uri)
-        if not (attempt.same_config and _fits(names[uri], attempt)):
+        attempted.add(uri)
+        if not (attempt.same_config and _fits(files[uri], attempt)):
             continue
         if uri not in newest or newest[uri].run_id < attempt.run_id:
             newest[uri] = attempt
     to_score: list[ListedFile] = []
-    counts: dict[str, int] = {}
-    for one in names.values():
-        what = _what(one, newest.get(one.uri), one.uri in seen, one.uri in forgotten, rescore)
-        counts[what] = counts.get(what, 0) + 1
-        if what not in ("hidden", "forgotten", "done"):
-            to_score.append(one)
-    size_bytes = sum(one.size_bytes or 0 for one in to_score)
+    counts: collections.Counter[str] = collections.Counter()
+    for uri, file in files.items():
+        decision = _decide(file, newest.get(uri), uri in attempted, uri in forgotten, rescore)
+        counts[decision] += 1
+        if decision not in ("hidden", "forgotten", "done"):
+            to_score.append(file)
     return to_score, ListingCounts(
-        listed=len(names) - counts.get("hidden", 0),
-        size_bytes=size_bytes,
-        uris_checksum=uri_set_checksum(one.uri for one in to_score),
+        listed=len(files) - counts["hidden"],
+        size_bytes=sum(file.size_bytes or 0 for file in to_score),
+        uris_checksum=uri_set_checksum(file.uri for file in to_score),
         **counts,
     )
 
 
-def _what(one: ListedFile, answer: Attempt | None, seen: bool, forgotten: bool, rescore: bool) -> str:
-    if one.kind == "hidden":
+def _decide(file: ListedFile, newest: Attempt | None, attempted: bool, forgotten: bool, rescore: bool) -> str:
+    if file.kind == "hidden":
         return "hidden"
     if forgotten:
         return "forgotten"
-    if answer is None:
-        return "changed" if seen else "new"
-    if answer.retryable:
+    if newest is None:
+        return "changed" if attempted else "new"
+    if newest.retryable:
         return "retried"
-    return "again" if rescore else "done"
+    return "rescored" if rescore else "done"
 
 
-def _fits(found: ListedFile, attempt: Attempt) -> bool:
-    if found.size_bytes != attempt.size_bytes:
+def _fits(file: ListedFile, attempt: Attempt) -> bool:
+    if file.size_bytes != attempt.size_bytes:
         return False
-    if found.etag is not None and attempt.etag is not None:
-        return found.etag == attempt.etag
-    return _modified_us(found) == attempt.modified_us
+    if file.etag is not None and attempt.etag is not None:
+        return file.etag == attempt.etag
+    return _modified_us(file) == attempt.modified_us
 
 
-def _modified_us(found: ListedFile) -> int | None:
-    if found.modified_at is None:
+def _modified_us(file: ListedFile) -> int | None:
+    if file.modified_at is None:
         return None
-    since = found.modified_at - _EPOCH
+    since = file.modified_at - _EPOCH
     return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 def largest_first(batches: Iterable[bytes]) -> list[ListedFile]:
-    """Return the recordings of batches in the order in which workers should take them up."""
-    return sorted(unpack(batches), key=lambda one: (-(one.size_bytes or 0), one.uri))
+    """Return the recordings of batches in the order in which workers should score them."""
+    return sorted(unpack(batches), key=lambda file: (-(file.size_bytes or 0), file.uri))

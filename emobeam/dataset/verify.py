@@ -1,35 +1,27 @@
 """``emobeam verify``: prove that an output is in order, part by part."""
 
-import argparse
-import collections
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from emobeam import storage
-from emobeam.dataset import transaction
-from emobeam.dataset.layout import RunParts, list_runs
-from emobeam.dataset.parts import COUNTED, Counts
-from emobeam.dataset.run_plan import Table
+from emobeam.dataset import parts, transaction
+from emobeam.dataset.counts import COUNTED, Counts
+from emobeam.dataset.layout import PAIR, STAGING, RunParts, list_runs
 from emobeam.schemas import tables
 from emobeam.schemas.labels import EMOTIONS
+from emobeam.schemas.tables import Table
 from emobeam.storage import ListedFile, StorageError
 
 _P = [f"p_{emotion}" for emotion in EMOTIONS]
 _TOLERANCE = 1e-3
 
-_RERUN = "the next `emobeam score` into this output settles it"
+_RERUN = "the next `emobeam score` into this output recovers it"
 _RESCORE = "remove this run's folders from all three tables, and score again"
 _COPY = "copy the output again from its source, or " + _RESCORE
-
-_PAIR: tuple[Table, ...] = ("files", "segments")
-
-_SCHEMAS: dict[Table, pa.Schema] = {"files": tables.FILES, "segments": tables.SEGMENTS, "runs": tables.RUNS}
 
 
 @dataclass(frozen=True)
@@ -45,8 +37,8 @@ class Problem:
 
 
 @dataclass
-class Seen:
-    """How much was looked at."""
+class Checked:
+    """How much was checked."""
 
     runs: int = 0
     parts: int = 0
@@ -54,15 +46,15 @@ class Seen:
     segment_rows: int = 0
 
 
-def verify(output: str, seen: Seen | None = None) -> Iterator[Problem]:
-    """Look through an output; memory grows with its largest part, and by 16 bytes a row with its largest run.
+def verify(output: str, checked: Checked | None = None) -> Iterator[Problem]:
+    """Check an output; memory grows with its largest part, and by 16 bytes a row with its largest run.
 
     Parameters
     ----------
     output : str
         Its uri.
-    seen : Seen, optional
-        Counts what was looked at.
+    checked : Checked, optional
+        Counts what was checked.
 
     Yields
     ------
@@ -73,7 +65,7 @@ def verify(output: str, seen: Seen | None = None) -> Iterator[Problem]:
     storage.StorageError
         If it cannot be read.
     """
-    seen = seen if seen is not None else Seen()
+    checked = checked if checked is not None else Checked()
     yield from _staged(output)
     runs = list_runs(output)
     replaced: dict[str, str] = {}
@@ -81,73 +73,82 @@ def verify(output: str, seen: Seen | None = None) -> Iterator[Problem]:
         if run.runs:
             replaced |= dict.fromkeys(_compacted(run), run.run_id)
     for run in runs:
-        yield from _run(run, replaced.get(run.run_id), seen)
+        yield from _run(run, replaced.get(run.run_id), checked)
 
 
 def _staged(output: str) -> Iterator[Problem]:
-    who = storage.lock_owner(transaction.lock_of(output))
+    owner = storage.lock_owner(transaction.lock_of(output))
     for change_id in transaction.staged(output):
-        where = storage.join("_staging", change_id)
-        if who is None:
+        where = storage.join(STAGING, change_id)
+        if owner is None:
             yield Problem(where, "staged by a process that died", _RERUN)
         else:
-            yield Problem(where, f"being written by {who}", "verify again when that has ended")
+            yield Problem(where, f"being written by {owner}", "verify again when that has ended")
 
 
 def _compacted(run: RunParts) -> list[str]:
     try:
-        return list(run.row().get("compacted") or ())
-    except (pa.ArrowException, OSError, StorageError, IndexError):
-        return []  # told when the run's turn comes
+        return list(run.record().compacted or ())
+    except (StorageError, IndexError, KeyError):
+        return []  # reported when the run's turn comes
 
 
-def _run(run: RunParts, replaced_by: str | None, seen: Seen) -> Iterator[Problem]:
+def _run(run: RunParts, replaced_by: str | None, checked: Checked) -> Iterator[Problem]:
     where = f"run_id={run.run_id}"
     if not run.runs:
         yield Problem(where, f"{len(run.files)} parts of a run that is not committed", _orphans(run))
         return
-    seen.runs += 1
+    checked.runs += 1
     if replaced_by is not None:
         if run.files or run.segments:
-            yield Problem(where, f"has rows, which stand in run {replaced_by} too", "run `emobeam compact` again")
+            yield Problem(where, f"has rows that are in run {replaced_by} too", "run `emobeam compact` again")
         return
     for table, other in (("files", "segments"), ("segments", "files")):
         for name in sorted(getattr(run, table).keys() - getattr(run, other).keys()):
             yield Problem(f"{table}/{where}/{name}", f"its part of the {other} table is missing", _COPY)
-    counts: list[Counts] = []
-    keys: list[np.ndarray] = []
-    whole = True
+    contents = _RunContents([], [])
+    complete = True
     for name in sorted(run.files.keys() & run.segments.keys()):
-        read: dict[Table, pa.Table] = {}
-        for table in _PAIR:
-            found: ListedFile = getattr(run, table)[name]
-            got = _read(found, table)
-            if isinstance(got, str):
-                yield Problem(f"{table}/{where}/{name}", got, _COPY)
-                whole = False
+        pair: dict[Table, pa.Table] = {}
+        for table in reversed(PAIR):
+            rows = _read(run.objects(table)[name], table)
+            if isinstance(rows, str):
+                yield Problem(f"{table}/{where}/{name}", rows, _COPY)
+                complete = False
             else:
-                read[table] = got
-        if len(read) < 2:
-            continue
-        seen.parts += 1
-        for table, rows in read.items():
-            for what in _rows(rows):
-                yield Problem(f"{table}/{where}/{name}", what, _RESCORE)
-        files, segments = read["files"], read["segments"]
-        owners = _keys(files)
-        keys.append(owners)
-        lost = int((~np.isin(_keys(segments), owners)).sum())
-        if lost:
-            yield Problem(f"segments/{where}/{name}", f"{lost} rows without their row in the files table", _RESCORE)
-        counts.append(Counts.of_rows(files.select(list(COUNTED)).to_pylist(), len(segments)))
-        seen.file_rows += len(files)
-        seen.segment_rows += len(segments)
-    every = np.concatenate([np.empty(0, np.uint64), *keys])
-    twice = len(every) - len(np.unique(every))
-    if twice:
-        yield Problem(where, f"{twice} rows of a recording and channel that the run has already", _RESCORE)
-    if whole:
-        yield from _reconcile(run, Counts.total(counts))
+                pair[table] = rows
+        if len(pair) == len(PAIR):
+            yield from _pair(pair, f"{where}/{name}", contents, checked)
+    keys = np.concatenate([np.empty(0, np.uint64), *contents.keys])
+    repeated = len(keys) - len(np.unique(keys))
+    if repeated:
+        yield Problem(where, f"{repeated} rows of a recording and channel that the run has already", _RESCORE)
+    if complete:
+        yield from _reconcile(run, Counts.total(contents.counts))
+
+
+@dataclass
+class _RunContents:
+    """What the parts of a run hold: their counts, and the keys of their rows."""
+
+    counts: list[Counts]
+    keys: list[np.ndarray]
+
+
+def _pair(pair: dict[Table, pa.Table], where: str, contents: _RunContents, checked: Checked) -> Iterator[Problem]:
+    for table, rows in pair.items():
+        for what in _rows(rows):
+            yield Problem(f"{table}/{where}", what, _RESCORE)
+    files, segments = pair["files"], pair["segments"]
+    owners = _keys(files)
+    contents.keys.append(owners)
+    lost = int((~np.isin(_keys(segments), owners)).sum())
+    if lost:
+        yield Problem(f"segments/{where}", f"{lost} rows without their row in the files table", _RESCORE)
+    contents.counts.append(Counts.of_rows(files.select(list(COUNTED)).to_pylist(), len(segments)))
+    checked.parts += 1
+    checked.file_rows += len(files)
+    checked.segment_rows += len(segments)
 
 
 def _orphans(run: RunParts) -> str:
@@ -156,14 +157,15 @@ def _orphans(run: RunParts) -> str:
     return f"run `emobeam score` into this output, which finishes a commit; if they are still there, remove {where}"
 
 
-def _read(found: ListedFile, table: Table) -> pa.Table | str:
+def _read(listed: ListedFile, table: Table) -> pa.Table | str:
     """Read an object; return the rows, or what is wrong with it."""
     try:
-        with storage.open_read(found.uri) as file:
-            rows = pq.ParquetFile(file).read()
-    except (pa.ArrowException, OSError, StorageError) as error:
+        rows = parts.read(listed.uri)
+    except parts.IncompletePartError as error:
+        return f"cannot be read: {error.what}"
+    except StorageError as error:
         return f"cannot be read: {str(error).splitlines()[0]}"
-    wanted = _SCHEMAS[table]
+    wanted = tables.SCHEMAS[table]
     # Columns are only ever added, at the end: an older table has the first of them.
     for index, field in enumerate(rows.schema):
         if index >= len(wanted) or not field.equals(wanted.field(index)):
@@ -174,7 +176,7 @@ def _read(found: ListedFile, table: Table) -> pa.Table | str:
 
 
 def _rows(rows: pa.Table) -> Iterator[str]:
-    """Tell what is wrong with the values of a part."""
+    """Return what is wrong with the values of a part."""
     for field in rows.schema:
         if not field.nullable and rows[field.name].null_count:
             yield f"{rows[field.name].null_count} nulls in {field.name}"
@@ -215,16 +217,16 @@ def _reconcile(run: RunParts, counts: Counts) -> Iterator[Problem]:
     if len(run.runs) != 1:
         yield Problem(where, f"has {len(run.runs)} objects in the runs table", "remove all but part-0.parquet")
         return
-    (found,) = run.runs.values()
-    got = _read(found, "runs")
-    if isinstance(got, str) or len(got) != 1:
-        yield Problem(f"runs/{where}", got if isinstance(got, str) else f"has {len(got)} rows", _COPY)
+    (listed,) = run.runs.values()
+    rows = _read(listed, "runs")
+    if isinstance(rows, str) or len(rows) != 1:
+        yield Problem(f"runs/{where}", rows if isinstance(rows, str) else f"has {len(rows)} rows", _COPY)
         return
-    (row,) = got.to_pylist()
+    (row,) = rows.to_pylist()
     if row["files_listed"] != row["files_processed"] + row["files_skipped"]:
         yield Problem(
             where,
-            f"listed {row['files_listed']}, but took up {row['files_processed']} and skipped {row['files_skipped']}",
+            f"listed {row['files_listed']}, but processed {row['files_processed']} and skipped {row['files_skipped']}",
             _RESCORE,
         )
     for name, value in counts.columns().items():
@@ -234,25 +236,3 @@ def _reconcile(run: RunParts, counts: Counts) -> Iterator[Problem]:
             continue
         if value != row[name]:
             yield Problem(where, f"its {name} is {row[name]}, and the tables have {value}", _RESCORE)
-
-
-def main(arguments: argparse.Namespace) -> int:
-    """Run ``emobeam verify`` and return its exit code: 1 where something is wrong."""
-    found: collections.Counter[str] = collections.Counter()
-    seen = Seen()
-    try:
-        output = storage.canonical(arguments.output)
-        for wrong in verify(output, seen):
-            found["wrong"] += 1
-            print(wrong)
-    except (StorageError, ValueError) as error:
-        print(f"emobeam verify: {error}", file=sys.stderr)
-        return 1
-    if not seen.runs and not found:
-        print(f"emobeam verify: no tables at {arguments.output}; give the --output of a run", file=sys.stderr)
-        return 1
-    print(
-        f"{seen.runs:,} runs, {seen.parts:,} parts, {seen.file_rows:,} rows of files, {seen.segment_rows:,} of "
-        f"segments: " + (f"{found['wrong']:,} things are wrong" if found else "all in order")
-    )
-    return 1 if found else 0

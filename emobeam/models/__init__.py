@@ -1,11 +1,11 @@
-"""The packaged models and their cards: data only."""
+"""The packaged models, their cards, and the ONNX Runtime sessions that run a model."""
 
 from pathlib import Path
 
 #: Names that ``--model`` takes besides a path.
 NAMES = ("default", "open")
 
-#: The network that tells speech from other sound.
+#: The network of voice activity detection.
 SPEECH = Path(__file__).with_name("speech.onnx")
 
 

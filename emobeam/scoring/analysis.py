@@ -1,11 +1,10 @@
-"""Hear one recording: decode it, cut it into segments, ask the model about each, and keep what is small."""
+"""Analyze one recording: decode it, cut it into segments, run the model on each window, and keep what is small."""
 
 import array
 import collections
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
@@ -14,15 +13,14 @@ from emobeam.audio.decode import Decoder
 from emobeam.audio.utterances import cut_utterances
 from emobeam.audio.vad import VoiceActivity
 from emobeam.audio.windows import Window, cut_windows, to_model_input
-from emobeam.schemas.contract import FrontEnd
 from emobeam.schemas.settings import ScoreSettings
-from emobeam.scoring.model import Model
-from emobeam.scoring.timing import StageTimer
+from emobeam.scoring.context import ScoringContext
 
+#: Samples from this magnitude on count as clipped.
 _CLIPPED = 0.999
 
-#: A recording is truncated when it decodes shorter than its header promises, by more than encoders' padding explains.
-_TRUNCATED_SHARE, _TRUNCATED_S = 0.98, 0.25
+#: A recording is truncated if it decodes shorter than its header promises, by more than encoders' padding explains.
+_TRUNCATED_FRACTION, _TRUNCATED_S = 0.98, 0.25
 
 
 @dataclass(frozen=True)
@@ -43,23 +41,23 @@ class Segment:
 
 @dataclass
 class ChannelAnalysis:
-    """What is gathered of one channel while its segments go by.
+    """What is collected of one channel, segment by segment.
 
     Attributes
     ----------
     voice_activity : VoiceActivity or None
-        None where energy alone tells speech.
+        None if energy decides what is speech.
     segments : array of int
-        For each its first frame, its frames and its windows. Flat arrays here and below, since objects would cost a
-        recording of many hours more than all else.
+        For each its first frame, its frames and its windows. Flat arrays here and below: objects would take more
+        memory than all else in a recording of many hours.
     windows : array of int
-        Of each its first frame and its frames.
+        For each its first frame and its frames.
     levels_db, active_fractions : array of float
-        Of every window, as `emobeam.audio.windows.Seen` gives them.
+        Of every window, from `emobeam.audio.windows.ModelInput`.
     probabilities : array of float
-        Of every window, of the emotions and then the genders; NaN where it is silent.
+        Of every window, of the emotions and then the genders; NaN if it is silent.
     spectrum : np.ndarray, shape (n_mels,), or None
-        Sum of the mel power of windows with sound.
+        Sum of the mel power of the windows that are not silent.
     """
 
     voice_activity: VoiceActivity | None
@@ -70,115 +68,147 @@ class ChannelAnalysis:
     probabilities: "array.array[float]" = field(default_factory=lambda: array.array("f"))
     spectrum: np.ndarray | None = None
 
-    def silent(self, settings: ScoreSettings) -> bool:
-        """Whether the voice detector analysis no sound at all."""
-        return self.voice_activity is not None and self.voice_activity.loudest_dbfs < settings.silence_dbfs
+    def is_silent(self, settings: ScoreSettings) -> bool:
+        """Whether the voice detector found the whole channel below the level of silence."""
+        return self.voice_activity is not None and self.voice_activity.max_level_dbfs < settings.silence_dbfs
 
-    def unspoken(self, settings: ScoreSettings) -> bool:
+    def has_no_utterance(self, settings: ScoreSettings) -> bool:
         """Whether there is sound, and no utterance in it."""
-        return not self.segments and not self.silent(settings)
+        return not self.segments and not self.is_silent(settings)
 
-    def add(self, segment: Segment, model: Model, settings: ScoreSettings, timer: StageTimer) -> None:
-        """Ask the model about a segment's windows, and keep what it answers."""
+    def add(self, segment: Segment, context: ScoringContext) -> None:
+        """Run the model on a segment's windows and keep the results."""
+        model, settings, timer = context.model, context.settings, context.timer
         self.segments.extend((segment.start_frame, segment.frames, len(segment.windows)))
         for window in segment.windows:
             with timer.stage("mel"):
-                view = to_model_input(window, model.contract.front_end, silence_dbfs=settings.silence_dbfs)
-            if view.log_mel is None:
-                answers = [math.nan] * (len(model.contract.emotions) + len(model.contract.genders))
+                model_input = to_model_input(window, context.front_end, silence_dbfs=settings.silence_dbfs)
+            if model_input.log_mel is None:
+                probabilities = [math.nan] * (len(model.contract.emotions) + len(model.contract.genders))
             else:
                 with timer.stage("network"):
-                    answers = np.concatenate(model.predict(view.log_mel[None]), axis=1)[0].tolist()
+                    probabilities = np.concatenate(model.predict(model_input.log_mel[None]), axis=1)[0].tolist()
                 power = window.power.sum(axis=0, dtype=np.float64)
                 self.spectrum = power if self.spectrum is None else self.spectrum + power
             self.windows.extend((window.start_frame, len(window.power)))
-            self.levels_db.append(view.level_db)
-            self.active_fractions.append(view.active_fraction)
-            self.probabilities.extend(answers)
+            self.levels_db.append(model_input.level_db)
+            self.active_fractions.append(model_input.active_fraction)
+            self.probabilities.extend(probabilities)
 
 
-@dataclass
-class RecordingAnalysis:
-    """A recording once it has gone by.
+@dataclass(frozen=True)
+class RecordingProperties:
+    """Columns of the files table that all channels of a recording share.
 
     Attributes
     ----------
-    columns : mapping
-        Columns of the files table that the channels share.
-    channels : list of ChannelAnalysis
-    split : bool
-        Whether each channel speaks for itself.
-    truncation : str or None
-        What is wrong with its end.
+    duration_s : float
+        Decoded length.
+    header_duration_s : float or None
+        As in `emobeam.audio.decode.AudioInfo`.
+    sample_rate : int
+        In Hz.
+    channels : int
+    format : str
+    clipped_fraction : float
+        Fraction of the samples at full scale.
     """
 
-    columns: Mapping[str, Any]
+    duration_s: float
+    header_duration_s: float | None
+    sample_rate: int
+    channels: int
+    format: str
+    clipped_fraction: float
+
+
+@dataclass(frozen=True)
+class RecordingAnalysis:
+    """A recording after its last block.
+
+    Attributes
+    ----------
+    properties : RecordingProperties
+    channels : list of ChannelAnalysis
+    split : bool
+        Whether channels are scored one by one.
+    truncation : str or None
+        What is wrong with the recording's end.
+    """
+
+    properties: RecordingProperties
     channels: list[ChannelAnalysis]
     split: bool
     truncation: str | None
 
 
-def analyze(
-    decoder: Decoder, model: Model, settings: ScoreSettings, on_progress: Callable[[float], None], timer: StageTimer
-) -> RecordingAnalysis:
-    """Hear an open recording; memory holds a window or an utterance, and some numbers for each.
+def analyze(decoder: Decoder, context: ScoringContext) -> RecordingAnalysis:
+    """Analyze an open recording.
+
+    Memory holds a window or an utterance of audio, and some numbers for each.
 
     Parameters
     ----------
     decoder : Decoder
-    model : Model
-    settings : ScoreSettings
-    on_progress : callable
-        Called with the seconds of sound of every block decoded.
-    timer : StageTimer
-        Told which stage is at work.
+    context : ScoringContext
+
+    Returns
+    -------
+    RecordingAnalysis
 
     Raises
     ------
     DecodeError
     """
-    info, front_end = decoder.info, model.contract.front_end
+    info, settings = decoder.info, context.settings
     split = settings.channels == "split" and info.channels > 1
     channels = [
-        ChannelAnalysis(VoiceActivity(front_end.sample_rate) if settings.vad == "silero" else None)
+        ChannelAnalysis(VoiceActivity(context.front_end.sample_rate) if settings.vad == "silero" else None)
         for _ in range(info.channels if split else 1)
     ]
-    counts = {"frames": 0, "clipped": 0}
-
-    def blocks() -> Iterator[np.ndarray]:
-        for block in timer.timed("decode", decoder.blocks()):
-            counts["frames"] += len(block)
-            if block.max() >= _CLIPPED or block.min() <= -_CLIPPED:
-                counts["clipped"] += int(np.count_nonzero(np.abs(block) >= _CLIPPED))
-            on_progress(len(block) / info.sample_rate)
-            yield block
-
-    sounds = _split(blocks(), info.channels) if split else [frontend.to_mono(blocks())]
-    # The channels' segments come in step, so that no more than a window of sound waits for the slowest.
+    counts = _SampleCounts()
+    blocks = _counted(decoder, counts, context)
+    signals = _split(blocks, info.channels) if split else [frontend.to_mono(blocks)]
+    # The channels' segments come in step, so that no more than a window of audio waits for the slowest.
     streams = [
-        _segments(sound, info.sample_rate, channel.voice_activity, front_end, settings, timer)
-        for sound, channel in zip(sounds, channels, strict=True)
+        _segments(signal, info.sample_rate, channel.voice_activity, context)
+        for signal, channel in zip(signals, channels, strict=True)
     ]
     for step in zip(*streams, strict=True):
         for channel, segments in zip(channels, step, strict=True):
             for segment in segments:
-                channel.add(segment, model, settings, timer)
+                channel.add(segment, context)
 
-    duration_s = counts["frames"] / info.sample_rate
-    columns = {
-        "duration_s": duration_s,
-        "header_duration_s": info.header_duration_s,
-        "sample_rate": info.sample_rate,
-        "channels": info.channels,
-        "format": info.format,
-        "clipped_fraction": counts["clipped"] / max(1, counts["frames"] * info.channels),
-    }
-    return RecordingAnalysis(columns, channels, split, _truncation(decoder, duration_s))
+    properties = RecordingProperties(
+        duration_s=counts.frames / info.sample_rate,
+        header_duration_s=info.header_duration_s,
+        sample_rate=info.sample_rate,
+        channels=info.channels,
+        format=info.format,
+        clipped_fraction=counts.clipped / max(1, counts.frames * info.channels),
+    )
+    return RecordingAnalysis(properties, channels, split, _truncation(decoder, properties.duration_s))
+
+
+@dataclass
+class _SampleCounts:
+    frames: int = 0
+    clipped: int = 0  # samples of all channels
+
+
+def _counted(decoder: Decoder, counts: _SampleCounts, context: ScoringContext) -> Iterator[np.ndarray]:
+    """Yield the decoder's blocks, and count their samples."""
+    for block in context.timer.timed("decode", decoder.blocks()):
+        counts.frames += len(block)
+        if block.max() >= _CLIPPED or block.min() <= -_CLIPPED:
+            counts.clipped += int(np.count_nonzero(np.abs(block) >= _CLIPPED))
+        context.on_progress(len(block) / decoder.info.sample_rate)
+        yield block
 
 
 def _split(blocks: Iterator[np.ndarray], channels: int) -> list[Iterator[np.ndarray]]:
     # Not itertools.tee: it keeps dozens of blocks alive behind the slowest.
-    waiting: list[collections.deque[np.ndarray]] = [collections.deque() for _ in range(channels)]
+    queues: list[collections.deque[np.ndarray]] = [collections.deque() for _ in range(channels)]
 
     def channel(own: collections.deque[np.ndarray]) -> Iterator[np.ndarray]:
         while True:
@@ -186,22 +216,18 @@ def _split(blocks: Iterator[np.ndarray], channels: int) -> list[Iterator[np.ndar
                 block = next(blocks, None)
                 if block is None:
                     return
-                for index, queue in enumerate(waiting):
+                for index, queue in enumerate(queues):
                     queue.append(block[:, index])
             yield own.popleft()
 
-    return [channel(own) for own in waiting]
+    return [channel(own) for own in queues]
 
 
 def _segments(
-    sound: Iterator[np.ndarray],
-    sample_rate: int,
-    voice_activity: VoiceActivity | None,
-    front_end: FrontEnd,
-    settings: ScoreSettings,
-    timer: StageTimer,
+    signal: Iterator[np.ndarray], sample_rate: int, voice_activity: VoiceActivity | None, context: ScoringContext
 ) -> Iterator[Sequence[Segment]]:
-    resampled = frontend.resample(sound, sample_rate=sample_rate, target_rate=front_end.sample_rate)
+    front_end, settings, timer = context.front_end, context.settings, context.timer
+    resampled = frontend.resample(signal, sample_rate=sample_rate, target_rate=front_end.sample_rate)
     samples = timer.timed("resample", resampled)
     if voice_activity is not None:
         samples = timer.timed("vad", voice_activity.feed(samples))
@@ -235,7 +261,7 @@ def _truncation(decoder: Decoder, duration_s: float) -> str | None:
     header_duration_s = decoder.info.header_duration_s
     if decoder.broken is not None:
         return f"the sound breaks off at {duration_s:.2f} s: {decoder.broken}; copy the file again from its source"
-    if header_duration_s is not None and duration_s < header_duration_s * _TRUNCATED_SHARE - _TRUNCATED_S:
+    if header_duration_s is not None and duration_s < header_duration_s * _TRUNCATED_FRACTION - _TRUNCATED_S:
         return (
             f"the header promises {header_duration_s:.2f} s of sound and {duration_s:.2f} s are there; "
             "copy the file again from its source"

@@ -1,4 +1,4 @@
-"""How many cores this process may use."""
+"""The number of CPUs that this process may use."""
 
 import math
 import os
@@ -7,12 +7,12 @@ from pathlib import Path
 
 
 def usable_cpus(root: Path = Path("/")) -> int:
-    """Return the number of workers that fit: processors that may be used, within the quota of a container.
+    """Return the number of workers that fit: CPUs that may be used, within the quota of a container.
 
     Parameters
     ----------
     root : Path
-        Where the system shows ``proc`` and ``sys``.
+        Folder of ``proc`` and ``sys``.
     """
     usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     limit = cpu_quota(root)
@@ -20,15 +20,15 @@ def usable_cpus(root: Path = Path("/")) -> int:
 
 
 def cpu_quota(root: Path = Path("/")) -> float | None:
-    """Return a container's share of processor time in cores, or None where there is no limit.
+    """Return a container's quota of processor time in CPUs, or None if there is no limit.
 
-    A process is in a control group, which lies in others: the tightest of them counts.
+    Control groups are nested: the smallest quota of all that the process is in counts.
     """
-    limits = [limit for folder in _groups(root) if (limit := _limit(folder)) is not None]
+    limits = [limit for folder in _control_groups(root) if (limit := _quota(folder)) is not None]
     return min(limits, default=None)
 
 
-def _groups(root: Path) -> Iterator[Path]:
+def _control_groups(root: Path) -> Iterator[Path]:
     top = root / "sys" / "fs" / "cgroup"
     yield from (top, top / "cpu")
     try:
@@ -45,12 +45,12 @@ def _groups(root: Path) -> Iterator[Path]:
             group = group.parent
 
 
-def _limit(group: Path) -> float | None:
+def _quota(group: Path) -> float | None:
     for names in (("cpu.max",), ("cpu.cfs_quota_us", "cpu.cfs_period_us")):
         try:
-            share, period = [word for name in names for word in (group / name).read_text().split()]
-            if share not in ("max", "-1"):
-                return int(share) / int(period)
+            quota, period = [word for name in names for word in (group / name).read_text().split()]
+            if quota not in ("max", "-1"):
+                return int(quota) / int(period)
         except (OSError, ValueError):
             continue
     return None

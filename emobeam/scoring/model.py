@@ -1,4 +1,4 @@
-"""A model ready to answer: an ONNX session and the contract that came with it."""
+"""A loaded model: an ONNX session and the contract in its file."""
 
 import hashlib
 import os
@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import onnxruntime
 
 from emobeam import models, storage
 from emobeam.errors import EmobeamError
+from emobeam.models.session import open_session
 from emobeam.schemas.contract import (
     EMOTION_OUTPUT,
     GENDER_OUTPUT,
@@ -21,12 +21,12 @@ from emobeam.schemas.contract import (
 
 
 class ModelError(EmobeamError):
-    """A model cannot be found, is not ONNX, or has no contract that fits it."""
+    """A model cannot be read, is not ONNX, or has no contract that fits it."""
 
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A model ready to answer. Made by `load_model`; it cannot be pickled, load it where it is used.
+    """A loaded model. `load_model` makes it. It cannot be pickled: load it in the process that uses it.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Model:
 
 
 def read_model(source: str | os.PathLike[str]) -> bytes:
-    """Return the bytes of a model: of a packaged one by its name, else of a file by its path or uri.
+    """Return the bytes of a packaged model by its name, or else of a file by its path or uri.
 
     Raises
     ------
@@ -70,7 +70,7 @@ def read_model(source: str | os.PathLike[str]) -> bytes:
         return models.path(text).read_bytes()
     try:
         return storage.read(storage.canonical(text))
-    except (storage.StorageError, ValueError) as error:
+    except (storage.StorageError, storage.UriError) as error:
         raise ModelError(
             f"no model at {text}: {error}. Give --model a .onnx file made by `emobeam export`, "
             f"or the name of a packaged one: {', '.join(models.NAMES)}"
@@ -85,7 +85,7 @@ def load_model(source: str | os.PathLike[str] | bytes = "default", *, name: str 
     source : str, path or bytes
         The name of a packaged model, the path or uri of an ``.onnx`` file, or such a file's bytes.
     name : str
-        What errors call a model that is given as bytes.
+        Name in errors of a model that is given as bytes.
 
     Raises
     ------
@@ -95,14 +95,8 @@ def load_model(source: str | os.PathLike[str] | bytes = "default", *, name: str 
     """
     data = source if isinstance(source, bytes) else read_model(source)
     shown = name if isinstance(source, bytes) else os.fspath(source)
-    options = onnxruntime.SessionOptions()
-    # One thread each: workers and their children fill the cores, and ONNX Runtime heeds neither OMP_NUM_THREADS nor
-    # the limits of a container.
-    options.intra_op_num_threads = 1
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3
     try:
-        session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        session = open_session(data)
     except Exception as error:
         # ONNX Runtime's errors share no base below Exception.
         raise ModelError(f"{shown} is not an ONNX model that ONNX Runtime can load: {error}") from error

@@ -1,26 +1,26 @@
-"""A child process that scores: native decoders may crash, hang or leak in it, and cost one recording.
+"""A process that scores: native decoders may crash, hang or leak in it, and cost one recording.
 
 Audio is untrusted input to native code. A Beam worker thread therefore owns one `ScoringProcess`, a pool of one
-process (pebble's), which takes recordings in batches, two batches ahead. When the process dies, makes no progress for
-a while or grows without bounds, the batch it was at is scored again one recording at a time, and a recording at which
-a process fresh from its start dies becomes a ``failed`` row: what an earlier one left behind is not held against it.
-The child also frees the work from the GIL of the thread that feeds it.
+process (pebble's), which takes recordings in batches, two batches ahead. When the process ends, makes no progress for
+a while or grows without bounds, its current batch is scored again one recording at a time. A recording at which a
+freshly started process fails becomes a ``failed`` row; what earlier recordings left behind in a process is not held
+against it. The process also frees the work from the GIL of the thread that feeds it.
 
-Progress is what the child decodes, counted in memory shared with the parent: a recording of twelve hours may take its
-time, one that stands still may not.
+Progress is the audio decoded, counted in memory that both processes share: a recording of twelve hours may take its
+time, one that makes no progress may not.
 
 Memory is watched from the parent, as resident size. A limit on the address space (RLIMIT_AS) would have to allow for
 all that is reserved and never used (glibc's arenas, the stacks of OpenBLAS's threads, mapped libraries: several times
-what is resident, and different on every machine), and where it is met, native code that does not expect it crashes in
-its own way. Between two looks a process may outgrow the limit by some hundred megabytes; the kernel is told to take
-the child first, should memory end before the next look.
+what is resident, and different on every machine), and native code that meets it unprepared crashes in its own way.
+Between two checks a process may outgrow the limit by some hundred megabytes. The kernel is asked to kill the scoring
+process first if memory ends before the next check.
 
-On Linux children are forked from multiprocessing's server, a process of one thread that has imported the libraries
-they need and nothing else happened in: `prepare` has it import them while the caller imports its own, and a child that
-replaces another is there in a fraction of a second. Elsewhere, where a fork is not safe, each is spawned.
+On Linux scoring processes are forked from multiprocessing's server, a process of one thread that only imports the
+libraries they need. `start_server` has it import them while the caller imports its own, and a replacement is ready in a
+fraction of a second. Elsewhere, where a fork is not safe, each is spawned.
 
-A pool whose process died is replaced whole: one that is killed while it holds pebble's locks would leave them to the
-next for ever.
+A pool whose process died is replaced whole: a process that is killed while it holds pebble's locks would leave them
+locked for the next.
 """
 
 import collections
@@ -47,37 +47,38 @@ import psutil
 from emobeam.errors import EmobeamError
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.scoring.model import Model, load_model
-from emobeam.scoring.recording import FileResult, failed, known, score_recording
+from emobeam.scoring.recording import score_recording
+from emobeam.scoring.result import FileResult, Provenance, failed_result
 from emobeam.storage import ListedFile, is_bucket, prefetching_opener
 
-#: Batches under way beside the one that is waited for: enough to hide the way to the child.
+#: Batches scheduled besides the one that is waited for: enough to hide the time that sending one takes.
 BATCHES_AHEAD = 2
 
-#: What the server of children imports: libraries that start no thread, which a fork would not take along.
-_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
-_FOR_CHILDREN = ["pebble", "psutil", "scipy.fft", "scipy.sparse", "soundfile", "soxr"]
+_START_METHOD = "forkserver" if sys.platform == "linux" else "spawn"
+#: What the server imports: libraries that start no thread, since a fork copies none.
+_PRELOADED = ["pebble", "psutil", "scipy.fft", "scipy.sparse", "soundfile", "soxr"]
 
-#: Seconds between two looks at a child that owes an answer.
-_LOOK_S = 0.2
+#: Seconds between two checks of a process that works.
+_CHECK_INTERVAL_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProcessOptions:
-    """How a child scores.
+    """How a process scores.
 
     Attributes
     ----------
     model : str
-        Name, path or uri of the model, readable where the child runs.
+        Name, path or uri of the model, readable where the process runs.
     settings : ScoreSettings
     stall_s : float
-        Seconds without progress after which the child is killed.
+        Seconds without progress after which the process is killed.
     start_s : float
-        Seconds that a child may take to start and load the model.
+        Seconds that the process may take to start and load the model.
     max_growth_mb : float
-        Megabytes of resident memory above those with the model loaded, beyond which the child is killed.
+        Megabytes of resident memory above those with the model loaded, beyond which the process is killed.
     score : callable
-        Called in the child as `score_recording` is, which it is unless a test puts a hostile one in its place.
+        Called in the process with the arguments of `score_recording`. Tests replace it.
     """
 
     model: str
@@ -88,13 +89,13 @@ class ProcessOptions:
     score: Callable[..., FileResult] = score_recording
 
 
-class _Shared(ctypes.Structure):
-    """What the child tells of itself; the parent may look at any time."""
+class _SharedState(ctypes.Structure):
+    """Memory in which the process reports its state to the parent."""
 
     _fields_ = (
         ("starts", ctypes.c_int64),
         ("pid", ctypes.c_int64),  # 0 until the model is loaded
-        ("loaded_bytes", ctypes.c_int64),  # resident then
+        ("loaded_bytes", ctypes.c_int64),  # resident with the model loaded
         ("recordings", ctypes.c_int64),
         ("audio_duration_s", ctypes.c_double),
     )
@@ -113,13 +114,13 @@ class ScoringProcess:
 
     def __init__(self, options: ProcessOptions) -> None:
         self._options = options
-        # Loaded here too: rows of recordings that kill the child name it, and a bad model is told before any work.
+        # Loaded here too: failure rows name it, and a bad model is reported before any work.
         self._model = load_model(options.model)
-        self._context = multiprocessing.get_context(_METHOD)
-        prepare()
-        self._shared = self._context.RawValue(_Shared)
-        self._under_way: collections.deque[tuple[list[ListedFile], Any]] = collections.deque()
-        self._fruitless_starts = 0
+        self._context = multiprocessing.get_context(_START_METHOD)
+        start_server()
+        self._shared = self._context.RawValue(_SharedState)
+        self._pending: collections.deque[tuple[list[ListedFile], Any]] = collections.deque()
+        self._failed_starts = 0
         self._pool = self._new_pool()
 
     def __enter__(self) -> "ScoringProcess":
@@ -131,101 +132,105 @@ class ScoringProcess:
     def _new_pool(self) -> Any:
         self._shared.starts = self._shared.pid = 0
         self._process: psutil.Process | None = None
-        self._answers = 0
-        # A forked child has the environment that its server began with, and credentials may have come since.
-        start = (self._options, self._shared, dict(os.environ))
-        return pebble.ProcessPool(max_workers=1, context=self._context, initializer=_start, initargs=start)
+        self._batches_done = 0
+        # A forked process has the environment that its server started with, and credentials may have come since.
+        arguments = (self._options, self._shared, dict(os.environ))
+        return pebble.ProcessPool(max_workers=1, context=self._context, initializer=_initialize, initargs=arguments)
 
     def close(self) -> None:
-        """Stop the process, whatever it is doing."""
+        """Stop the process at once."""
         self._kill()
         self._pool.stop()
         self._pool.join()
 
     @property
     def audio_duration_s(self) -> float:
-        """Seconds of sound decoded so far."""
+        """Seconds of audio decoded so far."""
         return float(self._shared.audio_duration_s)
 
     def submit(self, batch: list[ListedFile]) -> Iterator[FileResult]:
-        """Take up a batch of recordings; yield the results that are due, in the order of submission."""
-        self._under_way.append((batch, self._schedule(batch)))
-        while len(self._under_way) > BATCHES_AHEAD:
+        """Schedule a batch of recordings; yield the results that are due, in the order of submission."""
+        self._pending.append((batch, self._schedule(batch)))
+        while len(self._pending) > BATCHES_AHEAD:
             yield from self._collect()
 
     def finish(self) -> Iterator[FileResult]:
         """Yield the results of everything submitted and not yet yielded."""
-        while self._under_way:
+        while self._pending:
             yield from self._collect()
 
     def _schedule(self, batch: list[ListedFile]) -> Any:
-        # The child inherits the mask, as do the threads that start the next one: Ctrl-C is the parent's to answer,
-        # also while the child still imports what it needs.
-        held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        # The process inherits the mask, as do the threads that start the next one: the parent alone handles Ctrl-C,
+        # also while the process still imports.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return self._pool.schedule(_score_batch, args=(batch,))
-        except RuntimeError as error:  # pebble's word for a pool whose process ended meanwhile
+        except RuntimeError as error:  # raised by pebble if the pool's process ended meanwhile
             future: concurrent.futures.Future[Any] = concurrent.futures.Future()
             future.set_exception(concurrent.futures.BrokenExecutor(str(error)))
             return future
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _collect(self) -> Iterator[FileResult]:
-        batch, future = self._under_way[0]
+        batch, future = self._pending[0]
         try:
             results = self._wait(future)
-        except _ProcessGone as death:
-            self._restart(death, [batch])
-        except _ProcessFailed as death:
+        except _IdleProcessEnded as ended:
+            self._restart(ended, [batch])
+        except _ProcessFailed as failure:
             if len(batch) > 1:
-                # One of the batch did it; alone, it can cost only itself.
-                self._restart(death, [[found] for found in batch])
-            elif self._answers:
-                self._restart(death, [batch])
+                # One of the batch is the cause; alone, it can cost only itself.
+                self._restart(failure, [[file] for file in batch])
+            elif self._batches_done:
+                self._restart(failure, [batch])
             else:
-                self._restart(death, [])
-                yield self._failure_row(batch[0], death)
+                self._restart(failure, [])
+                yield self._failure_row(batch[0], failure)
         else:
-            self._answers += 1
-            self._fruitless_starts = 0
-            self._under_way.popleft()
+            self._batches_done += 1
+            self._failed_starts = 0
+            self._pending.popleft()
             yield from results
 
     def _wait(self, future: Any) -> Sequence[FileResult]:
-        seen, moved_at = None, time.monotonic()
+        last_state, progress_at = None, time.monotonic()
         while True:
             if not future.done():
                 self._check_memory()
             try:
-                results: Sequence[FileResult] = future.result(timeout=min(_LOOK_S, self._options.stall_s))
+                results: Sequence[FileResult] = future.result(timeout=min(_CHECK_INTERVAL_S, self._options.stall_s))
             except TimeoutError:
                 pass
             except pebble.ProcessExpired as error:
-                raise _crash(error.exitcode) from error
+                raise _failure_of_exit(error.exitcode) from error
             except concurrent.futures.BrokenExecutor as error:
-                raise _ProcessGone("the process ended between two batches, or as it started") from error
+                raise _IdleProcessEnded("the process ended between two batches, or as it started") from error
             else:
                 return results
-            process = self._look()
-            if (state := (self._shared.recordings, self._shared.audio_duration_s, process)) != seen:
-                seen, moved_at = state, time.monotonic()
+            process = self._running_process()
+            if (state := (self._shared.recordings, self._shared.audio_duration_s, process)) != last_state:
+                last_state, progress_at = state, time.monotonic()
                 continue
-            stood_s = time.monotonic() - moved_at
-            if process is None and stood_s > self._options.start_s:
-                raise ScoringProcessError(f"the scoring process did not start within {self._options.start_s:g} s")
-            if process is not None and stood_s > self._options.stall_s:
-                if not future.running():
-                    raise _ProcessGone("the process took up no work")
-                raise _ProcessFailed(
-                    "process_stalled", f"the decoder stood still for {self._options.stall_s:g} s and was stopped"
-                )
+            self._check_stall(process, time.monotonic() - progress_at, future)
 
-    def _look(self) -> psutil.Process | None:
+    def _check_stall(self, process: psutil.Process | None, stalled_s: float, future: Any) -> None:
+        if process is None:
+            if stalled_s > self._options.start_s:
+                raise ScoringProcessError(f"the scoring process did not start within {self._options.start_s:g} s")
+            return
+        if stalled_s > self._options.stall_s:
+            if not future.running():
+                raise _IdleProcessEnded("the process accepted no work")
+            raise _ProcessFailed(
+                "process_stalled", f"the decoder made no progress for {self._options.stall_s:g} s and was stopped"
+            )
+
+    def _running_process(self) -> psutil.Process | None:
         """Return the process, None while it starts."""
         if self._shared.starts > 1:
-            # pebble tells of every end but one with exit code 0, and has started another process by now.
-            raise _crash(0)
+            # pebble reports every end but one with exit code 0, and has started another process by now.
+            raise _failure_of_exit(0)
         if self._process is None and self._shared.pid:
             with contextlib.suppress(psutil.NoSuchProcess):
                 self._process = psutil.Process(self._shared.pid)
@@ -240,51 +245,51 @@ class ScoringProcess:
                 "and was stopped",
             )
 
-    def _restart(self, death: Exception, first: Sequence[list[ListedFile]]) -> None:
-        """Replace the process; all that is under way is sent again, with `first` in the place of the first batch."""
-        if isinstance(death, _ProcessGone):
-            self._fruitless_starts += not self._answers
-            if self._fruitless_starts > 2:
-                raise ScoringProcessError("the scoring process ends as it starts; its log above says why") from death
+    def _restart(self, cause: Exception, first: Sequence[list[ListedFile]]) -> None:
+        """Replace the process and schedule all batches again, with `first` in the place of the first one."""
+        if isinstance(cause, _IdleProcessEnded):
+            self._failed_starts += not self._batches_done
+            if self._failed_starts > 2:
+                raise ScoringProcessError("the scoring process ends as it starts; its log above says why") from cause
         self.close()
         self._pool = self._new_pool()
-        self._under_way.popleft()
-        batches = [*first, *(batch for batch, _ in self._under_way)]
-        self._under_way = collections.deque((batch, self._schedule(batch)) for batch in batches)
+        self._pending.popleft()
+        batches = [*first, *(batch for batch, _ in self._pending)]
+        self._pending = collections.deque((batch, self._schedule(batch)) for batch in batches)
 
     def _kill(self) -> None:
-        # pebble asks first, and waits three seconds for what a process that hangs or is stopped cannot do.
+        # pebble terminates first, and waits three seconds, in vain where a process hangs or is stopped.
         if self._process is not None:
             with contextlib.suppress(psutil.NoSuchProcess):
                 self._process.kill()
 
-    def _failure_row(self, found: ListedFile, death: "_ProcessFailed") -> FileResult:
-        cure, retryable = death.cure, death.retryable
-        if death.code == "process_stalled" and is_bucket(found.uri):
-            cure, retryable = "the bucket or the way to it may have stood still: score it again", True
-        common = known(found, self._model, self._options.settings)
-        return failed(common, "child", death.code, f"{death}; {cure}", retryable=retryable)
+    def _failure_row(self, file: ListedFile, failure: "_ProcessFailed") -> FileResult:
+        cure, retryable = failure.cure, failure.retryable
+        if failure.code == "process_stalled" and is_bucket(file.uri):
+            cure, retryable = "the bucket or the network may have stalled: score it again", True
+        provenance = Provenance.of(file, self._model, self._options.settings)
+        return failed_result(provenance, "process", failure.code, f"{failure}; {cure}", retryable=retryable)
 
 
-def prepare() -> None:
-    """Start what starts children, which need not be waited for; called again, it does nothing."""
-    # Threads and processes inherit the mask: Ctrl-C is the caller's to answer. When multiprocessing's own helper, which
-    # removes what processes leave behind, starts by itself, it unblocks SIGINT; and it warns of what it removes, which
-    # is nothing to tell a user who pressed Ctrl-C.
-    kept, threads = sys.warnoptions[:], os.environ.get("OPENBLAS_NUM_THREADS")
+def start_server() -> None:
+    """Start the server that scoring processes are forked from, without waiting for it; a second call does nothing."""
+    # Threads and processes inherit the mask: the caller alone handles Ctrl-C. When multiprocessing's resource tracker,
+    # which removes what processes leave behind, starts by itself, it unblocks SIGINT. It also warns of what it removes,
+    # which is noise for a user who pressed Ctrl-C.
+    warn_options, threads = sys.warnoptions[:], os.environ.get("OPENBLAS_NUM_THREADS")
     sys.warnoptions.append("ignore:resource_tracker:UserWarning")
     try:
         resource_tracker.ensure_running()
-        held = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
-            if _METHOD == "forkserver":
+            if _START_METHOD == "forkserver":
                 os.environ["OPENBLAS_NUM_THREADS"] = "1"
-                forkserver.set_forkserver_preload(_FOR_CHILDREN)
+                forkserver.set_forkserver_preload(_PRELOADED)
                 forkserver.ensure_running()
         finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, held)
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     finally:
-        sys.warnoptions[:] = kept
+        sys.warnoptions[:] = warn_options
         if threads is None:
             os.environ.pop("OPENBLAS_NUM_THREADS", None)
         else:
@@ -292,15 +297,15 @@ def prepare() -> None:
 
 
 class ScoringProcessError(EmobeamError):
-    """The scoring process cannot do its work, whatever the recording."""
+    """The scoring process cannot do its work; no recording is the cause."""
 
 
-class _ProcessGone(Exception):
-    """The process ended while it had nothing to do; no recording is to blame."""
+class _IdleProcessEnded(Exception):
+    """The process ended while it had no work: no recording is the cause."""
 
 
 class _ProcessFailed(Exception):
-    """The process ended, or has to be ended, over a batch."""
+    """The process ended while it scored a batch, or has to be ended."""
 
     cure = "the recording is broken or hostile: have another program decode it to WAV, or leave it out"
     retryable = False
@@ -311,13 +316,13 @@ class _ProcessFailed(Exception):
 
 
 class _ProcessKilled(_ProcessFailed):
-    """The process was ended by neither the recording nor its parent."""
+    """The process was killed, and not by its parent."""
 
     cure = "run again, with fewer workers or more memory if it was for want of that"
     retryable = True
 
 
-def _crash(exit_code: int) -> _ProcessFailed:
+def _failure_of_exit(exit_code: int) -> _ProcessFailed:
     if exit_code == -signal.SIGKILL:
         return _ProcessKilled(
             "process_killed", "the process was killed from outside, or by the kernel when memory ended"
@@ -330,40 +335,40 @@ def _resident_mb(process: psutil.Process | None) -> float:
     try:
         return process.memory_info().rss / 1e6 if process is not None else 0.0
     except psutil.NoSuchProcess:
-        return 0.0  # pebble will tell
+        return 0.0  # pebble reports it
 
 
-# What follows runs in the child.
+# What follows runs in the scoring process.
 
 _model: Model
 _options: ProcessOptions
-_shared: _Shared
+_shared: _SharedState
 
 
-def _start(options: ProcessOptions, shared: _Shared, environment: Mapping[str, str]) -> None:
+def _initialize(options: ProcessOptions, shared: _SharedState, environment: Mapping[str, str]) -> None:
     global _model, _options, _shared
     _die_with_parent()
     os.environ.update(environment)
-    with contextlib.suppress(OSError):  # where there is no such file, the kernel chooses by itself
+    with contextlib.suppress(OSError):  # only Linux has this file
         Path("/proc/self/oom_score_adj").write_text("1000")
     _model, _options, _shared = load_model(options.model), options, shared
-    # Decoders print what they think of a broken file, some to standard output, where the command promises one line of
-    # JSON and nothing else. The rows tell it better.
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    gc.freeze()  # all that is here stays: no search for garbage need go through it
+    # Decoders print messages about broken files, some to standard output, where the command promises one line of JSON.
+    # The rows have better ones.
+    null = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(null, 1)
+    os.dup2(null, 2)
+    gc.freeze()  # all objects so far stay: garbage collection need not visit them
     _shared.loaded_bytes = psutil.Process().memory_info().rss
     _shared.pid = os.getpid()
     _shared.starts += 1
 
 
 def _die_with_parent() -> None:
-    """Have the kernel kill this process when its parent ends, however the parent ends and whatever hangs here.
+    """Have the kernel kill this process when its parent ends, even if this process hangs.
 
-    multiprocessing hands every child a pipe of which its parent holds the other end. Linux sends a signal of one's
-    choice when that closes. (Its PR_SET_PDEATHSIG would kill when the parent's thread ends that started the child.) On
-    macOS a child that does not hang ends with its batch, when it cannot deliver the results.
+    multiprocessing gives every process a pipe whose other end its parent keeps open. Linux can send a signal when that
+    closes. (PR_SET_PDEATHSIG would also kill when the parent's thread ends that started the process.) On macOS a
+    process that does not hang ends with its batch, when it cannot deliver the results.
     """
     parent = multiprocessing.parent_process()
     if parent is None or not hasattr(fcntl, "F_SETSIG"):
@@ -373,17 +378,19 @@ def _die_with_parent() -> None:
     fcntl.fcntl(pipe, fcntl.F_SETSIG, signal.SIGKILL)
     fcntl.fcntl(pipe, fcntl.F_SETFL, fcntl.fcntl(pipe, fcntl.F_GETFL) | os.O_ASYNC)
     if select.select([pipe], [], [], 0)[0]:
-        os._exit(1)  # it ended before the signal was asked for
+        os._exit(1)  # the parent ended before the signal was set up
 
 
 def _score_batch(batch: Sequence[ListedFile]) -> list[FileResult]:
     results = []
-    open_read = prefetching_opener(found.uri for found in batch if found.error is None)
-    for found in batch:
-        results.append(_options.score(found, _model, _options.settings, on_progress=_count, open_read=open_read))
+    open_read = prefetching_opener(file.uri for file in batch if file.error is None)
+    for file in batch:
+        results.append(
+            _options.score(file, _model, _options.settings, on_progress=_count_progress, open_read=open_read)
+        )
         _shared.recordings += 1
     return results
 
 
-def _count(seconds: float) -> None:
+def _count_progress(seconds: float) -> None:
     _shared.audio_duration_s += seconds

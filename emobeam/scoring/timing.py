@@ -1,7 +1,7 @@
-"""Where a recording's time goes, by stage, each moment counted once.
+"""The time that a recording takes, by stage, each moment counted once.
 
-Stages are generators that pull from each other. What a stage spends in one that it pulls from is that one's, so the
-stages of a recording add up to all of its time. Two looks at the system's clock for each block of sound: some
+Stages are generators that pull from each other. Time in a generator counts for its own stage alone, so the stages of a
+recording add up to all of its time. The cost is two reads of the system's clock for each block of audio: some
 microseconds a recording (`benchmarks/stage_timer.py`).
 """
 
@@ -16,12 +16,12 @@ _Item = TypeVar("_Item")
 
 
 class StageTimer:
-    """A stopwatch that is always at one of the `STAGES`; at "other" to begin with.
+    """A stopwatch that is always in one of the `STAGES`; first in "other".
 
     Attributes
     ----------
     seconds : dict of str to float
-        Spent at each stage, up to the last change of stage.
+        Spent in each stage, up to the last switch.
     """
 
     def __init__(self) -> None:
@@ -30,7 +30,7 @@ class StageTimer:
         self._since = time.perf_counter()
 
     def switch(self, stage: str) -> str:
-        """Go to a stage; return the one before."""
+        """Switch to a stage; return the one before."""
         now = time.perf_counter()
         before = self._stage
         self.seconds[before] += now - self._since
@@ -39,7 +39,7 @@ class StageTimer:
 
     @contextlib.contextmanager
     def stage(self, stage: str) -> Iterator[None]:
-        """Be at a stage within the block."""
+        """Time the ``with`` block as a stage."""
         before = self.switch(stage)
         try:
             yield
@@ -47,12 +47,12 @@ class StageTimer:
             self.switch(before)
 
     def timed(self, stage: str, items: Iterable[_Item]) -> Iterator[_Item]:
-        """Yield items, and be at a stage while they are made."""
-        made = iter(items)
+        """Yield items, and time their making as a stage."""
+        iterator = iter(items)
         while True:
             before = self.switch(stage)
             try:
-                item = next(made)
+                item = next(iterator)
             except StopIteration:
                 return
             finally:

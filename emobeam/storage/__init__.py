@@ -1,24 +1,31 @@
-"""Folders and buckets with one face: list, read by ranges, write whole objects, move, remove, lock.
+"""One interface to folders and buckets: list, read by ranges, write whole objects, move, remove, lock.
 
 Everything is named by a uri. A file's is ``file://`` and its absolute path, the bytes percent-encoded, so that any
-name that a system allows is plain text. Folders go through the standard library, buckets (``s3://``, ``gs://``,
-``az://``) through obstore.
+name that a system allows is plain text. Each kind of storage implements `StorageBackend`: `local` folders, `buckets`
+(``s3://``, ``gs://``, ``az://``) through obstore, `memory` (``memory://``) for tests.
 """
 
 import io
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import BinaryIO
 
-from emobeam.storage import buckets, local, ranges
+from emobeam.storage import local
+from emobeam.storage.backend import Lock, StorageBackend
+from emobeam.storage.buckets import BucketBackend
 from emobeam.storage.entries import ListedFile, StorageError
-from emobeam.storage.locks import Lock, lock, lock_owner
-from emobeam.storage.uris import canonical, is_bucket, join, name_of, path_of
+from emobeam.storage.memory import MemoryBackend
+from emobeam.storage.prefetch import Prefetcher
+from emobeam.storage.uris import UriError, canonical, is_bucket, join, name_of, path_of, scheme_of
 
 __all__ = [
     "ListedFile",
     "Lock",
+    "StorageBackend",
     "StorageError",
+    "UriError",
+    "backend_of",
     "canonical",
     "exists",
     "for_each_concurrently",
@@ -42,8 +49,25 @@ __all__ = [
 ]
 
 
-#: Questions to a bucket that wait for their answers side by side.
+#: Requests to a bucket that wait for their answers at the same time.
 _MAX_CONCURRENT_REQUESTS = 16
+
+_BACKENDS: dict[str, StorageBackend] = {
+    "file": local,
+    **dict.fromkeys(("s3", "gs", "az"), BucketBackend()),
+    "memory": MemoryBackend(),
+}
+
+
+def backend_of(uri: str) -> StorageBackend:
+    """Return the backend of a uri or pattern, by its scheme.
+
+    Raises
+    ------
+    UriError
+        For an unknown scheme.
+    """
+    return _BACKENDS[scheme_of(uri)]
 
 
 def list_input(pattern: str, extensions: Collection[str]) -> Iterator[ListedFile]:
@@ -52,34 +76,34 @@ def list_input(pattern: str, extensions: Collection[str]) -> Iterator[ListedFile
     Parameters
     ----------
     pattern : str
-        A recording, a folder (searched through and through), a glob with ``*``, ``?``, ``[..]`` and ``**``, or a
-        ``.txt`` file with one path or uri a line (relative paths are relative to that file's folder). A name that
-        exists is taken as it is, even where it looks like a glob.
+        A recording, a folder (searched recursively), a glob with ``*``, ``?``, ``[..]`` and ``**``, or a ``.txt`` file
+        with one path or uri a line (relative paths are relative to that file's folder). A name that exists is taken
+        literally, even where it looks like a glob.
     extensions : collection of str
-        Endings, lower case with the dot, by which folders and open-ended globs choose. A file that is named, or
-        matched by a glob that spells its ending out, is taken whatever its ending.
+        In lower case with the dot. Folders, and globs without an extension, yield only files with one of these. A file
+        that is named, or matched by a glob that ends in an extension, is yielded whatever its extension.
 
     Yields
     ------
     ListedFile
-        Recordings, and what stands in their way: see `ListedFile.kind`. A uri may come twice where patterns overlap.
+        Recordings, hidden ones, and broken entries: see `ListedFile.kind`. A uri may come twice, from a ``.txt``
+        file or from a glob with several ``**``.
 
     Raises
     ------
     StorageError
-        ``not_found`` where nothing has that name.
+        ``not_found`` where nothing has that name, ``permission_denied`` or ``unreadable`` for a bucket.
     """
     if pattern.lower().endswith(".txt"):
         base = canonical(pattern).rpartition("/")[0]
         lines = (line.rstrip(b"\r").removeprefix(b"\xef\xbb\xbf") for line in read(canonical(pattern)).split(b"\n"))
         yield from _stats([canonical(line, base=base) for line in lines if line.strip()])
         return
-    lister = buckets if is_bucket(pattern) else local
-    yield from lister.list_input(pattern, extensions)
+    yield from backend_of(pattern).list_input(pattern, extensions)
 
 
 def _stats(uris: Sequence[str]) -> Iterator[ListedFile]:
-    if not any(map(is_bucket, uris)):
+    if not any(backend_of(uri).remote for uri in uris):
         yield from map(stat, uris)
         return
     with ThreadPoolExecutor(_MAX_CONCURRENT_REQUESTS) as pool:
@@ -88,43 +112,50 @@ def _stats(uris: Sequence[str]) -> Iterator[ListedFile]:
 
 
 def stat(uri: str) -> ListedFile:
-    """Look at one object; what cannot be looked at comes back as such, never as an error."""
-    return buckets.stat(uri) if is_bucket(uri) else local.stat(path_of(uri))
+    """Return size, time and etag of one object; where that fails, an entry of kind ``broken`` instead of an error."""
+    return backend_of(uri).stat(uri)
 
 
 def open_read(uri: str) -> BinaryIO:
-    """Open an object for reading by ranges: the file object seeks, and reads only what it is asked for.
+    """Open an object for reading by ranges: the file object seeks and fetches only the bytes that are read.
 
     Raises
     ------
     StorageError
-        ``not_found``, ``permission_denied``, ``not_a_file`` or ``unreadable``. Reading a bucket's file raises it, too,
-        and ``changed`` where the object is no longer the one that was opened.
+        ``not_found``, ``permission_denied``, ``not_a_file`` or ``unreadable``. Reading a bucket's file raises these
+        too, and ``changed`` once the object is another one than was opened.
     """
-    return ranges.open_read(uri) if is_bucket(uri) else local.open_read(path_of(uri))
+    return backend_of(uri).open_read(uri)
 
 
 def prefetching_opener(uris: Iterable[str]) -> Callable[[str], BinaryIO]:
-    """Return what opens these objects, in this order, as `open_read` does.
+    """Return a function that opens these objects, in this order, as `open_read` does.
 
-    From buckets the next ones are on their way while one is read; what is wrong with one is raised when it is opened.
+    While one object of a bucket is read, the beginnings of the next ones are fetched. An error in fetching an object is
+    raised when that object is opened.
     """
-    ahead = ranges.Prefetcher(uri for uri in uris if is_bucket(uri))
-    return lambda uri: ahead.open_read(uri) if is_bucket(uri) else open_read(uri)
+    return Prefetcher(uris, lambda uri: backend_of(uri).prefetch(uri)).open_read
 
 
-def refresh_stat(found: ListedFile, file: BinaryIO) -> ListedFile:
-    """Return what was found as its open file is now: a listing may be hours old.
+def refresh_stat(entry: ListedFile, file: BinaryIO) -> ListedFile:
+    """Return the entry with size, time and etag of its open file: a listing may be hours old.
 
-    A file of a folder may still grow. An object of a bucket is replaced whole: it is what it was when it was opened.
+    A file of a folder may still grow. An object of a bucket is replaced as a whole: it stays what it was when it was
+    opened.
     """
     if isinstance(file, io.BytesIO):
-        return found
-    return ranges.refresh_stat(found, file) if is_bucket(found.uri) else local.refresh_stat(found, file)
+        return entry
+    return backend_of(entry.uri).refresh_stat(entry, file)
 
 
 def read(uri: str) -> bytes:
-    """Read a whole object."""
+    """Read a whole object.
+
+    Raises
+    ------
+    StorageError
+        As `open_read`.
+    """
     with open_read(uri) as file:
         return file.read()
 
@@ -135,68 +166,96 @@ def write(uri: str, data: bytes, *, if_absent: bool = False) -> None:
     Raises
     ------
     StorageError
-        ``exists`` where `if_absent` and the object is there, ``unwritable`` otherwise.
+        ``exists`` where `if_absent` and the object exists, ``unwritable`` otherwise.
     """
-    if is_bucket(uri):
-        buckets.write(uri, data, if_absent=if_absent)
-    else:
-        local.write(path_of(uri), data, if_absent=if_absent)
+    backend_of(uri).write(uri, data, if_absent=if_absent)
 
 
 def exists(uri: str) -> bool:
-    """Tell whether an object is there.
+    """Return whether an object exists.
 
     Raises
     ------
     StorageError
-        Where that cannot be told.
+        Where a bucket does not answer that.
     """
-    return buckets.exists(uri) if is_bucket(uri) else local.exists(path_of(uri))
+    return backend_of(uri).exists(uri)
 
 
 def move(source: str, target: str) -> None:
-    """Move an object within one storage; done already counts as done, so that the step can be repeated."""
-    if is_bucket(source):
-        buckets.move(source, target)
-    else:
-        local.move(path_of(source), path_of(target))
-
-
-def for_each_concurrently(act: Callable[..., None], places: Sequence[Sequence[str]]) -> None:
-    """Do the same to several objects of one storage: `move` or `remove` them, in no order that could be relied on.
-
-    In a folder one after the other, in a bucket, whose every answer is waited for, all at once.
+    """Move an object within one storage. A move that is done already succeeds, so that the step can be repeated.
 
     Raises
     ------
     StorageError
-        The first; the others are done, or failed likewise.
+        ``not_found`` where neither source nor target exists, ``unwritable``.
     """
-    if len(places) < 2 or not is_bucket(places[0][0]):
+    backend_of(source).move(source, target)
+
+
+def for_each_concurrently(act: Callable[..., None], places: Sequence[Sequence[str]]) -> None:
+    """Apply `move` or `remove` to several objects of one storage, in no order to rely on.
+
+    One after the other in a folder, all at once in a bucket, where each call waits for an answer.
+
+    Raises
+    ------
+    StorageError
+        The first error; the other calls have succeeded or failed likewise.
+    """
+    if len(places) < 2 or not backend_of(places[0][0]).remote:
         for uris in places:
             act(*uris)
         return
     with ThreadPoolExecutor(len(places)) as pool:
-        for done in [pool.submit(act, *uris) for uris in places]:
-            done.result()
+        for future in [pool.submit(act, *uris) for uris in places]:
+            future.result()
 
 
 def names(prefix: str) -> list[str]:
-    """Return the names directly under a folder or prefix, sorted; none where it is absent."""
-    return buckets.names(prefix) if is_bucket(prefix) else local.names(path_of(prefix))
+    """Return the names directly under a folder or prefix, sorted; none where it is absent.
+
+    Raises
+    ------
+    StorageError
+        ``permission_denied`` or ``unreadable``.
+    """
+    return backend_of(prefix).names(prefix)
 
 
 def remove(uri: str) -> None:
-    """Remove an object; absent counts as removed."""
-    if is_bucket(uri):
-        buckets.remove(uri)
-    else:
-        local.remove(path_of(uri))
+    """Remove an object; an absent one counts as removed.
+
+    Raises
+    ------
+    StorageError
+        ``unwritable``.
+    """
+    backend_of(uri).remove(uri)
 
 
 def remove_tree(prefix: str) -> None:
-    """Remove a folder or prefix with everything under it; absent counts as removed."""
-    if is_bucket(prefix):
-        buckets.remove_tree(prefix)
-    else:
-        local.remove_tree(path_of(prefix))
+    """Remove a folder or prefix with everything under it; an absent one counts as removed.
+
+    Raises
+    ------
+    StorageError
+        ``unwritable``.
+    """
+    backend_of(prefix).remove_tree(prefix)
+
+
+def lock(uri: str) -> AbstractContextManager[Lock]:
+    """Hold the lock at a uri while the block runs.
+
+    Raises
+    ------
+    StorageError
+        ``busy`` where another process holds it; the message names the process and since when. ``unwritable``.
+    """
+    return backend_of(uri).lock(uri)
+
+
+def lock_owner(uri: str) -> str | None:
+    """Describe the process that holds the lock at a uri, or return None; changes nothing."""
+    return backend_of(uri).lock_owner(uri)

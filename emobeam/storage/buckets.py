@@ -1,9 +1,9 @@
-"""Buckets by obstore. A uri is ``scheme://bucket/key``; obstore reads credentials from the environment.
+"""Buckets through obstore, which reads credentials from the environment.
 
 A request that fails in a way that may pass (no connection, a reset, 408, 429, 5xx) is sent again, after 0.1 s at first
-and up to 5 s later, until `RETRY_S` have gone by since the first; no request lasts longer than `REQUEST_S`. Both
-together are less than the minute after which a scoring process is taken to stand still, so that the row says what
-the bucket said.
+and up to 5 s later, until `RETRY_S` have passed since the first; no request lasts longer than `REQUEST_S`. Both
+together are less than the minute after which a scoring process counts as stalled, so that the row holds what the bucket
+answered.
 """
 
 import datetime
@@ -11,62 +11,217 @@ import functools
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterator
-from typing import Any, Literal, cast
-from urllib.parse import quote, unquote
+from collections.abc import Callable, Iterator
+from typing import Any, cast
 
 from emobeam.storage import fault_points
-from emobeam.storage.entries import ListedFile, StorageError
+from emobeam.storage.entries import ListedFile, ObjectVersion, StorageError
+from emobeam.storage.objects import ObjectBackend, changed_error, not_found_error
+from emobeam.storage.uris import object_uri, split_uri
 
 REQUEST_S = 20
 RETRY_S = 35
 
-#: What tells one writing of an object from the next: S3 and Azure go by the etag, Google by the version.
-Version = dict[str, str]
+#: Prefixes of the environment's settings, by scheme.
+_ENV_PREFIXES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
 
-_MAGIC = re.compile(r"[*?[]")
+#: obstore reads these from the environment only where no such option is passed.
+_CLIENT_OPTIONS = ("allow_http", "allow_invalid_certificates", "proxy_url", "proxy_ca_certificate", "proxy_excludes")
 
-#: How the environment's names of settings begin, by scheme.
-_PREFIXES = {"s3": "AWS_", "gs": "GOOGLE_", "az": "AZURE_"}
+#: Services' answers to credentials that are wrong or expired. obstore has classes for some of these errors only.
+_CREDENTIALS_REJECTED = re.compile(
+    r"status code: 40[13] |<Code>(ExpiredToken|TokenRefreshRequired|InvalidToken|RequestExpired)<"
+)
 
-#: obstore takes these from the environment only where it is given no such option at all.
-_CLIENT = ("allow_http", "allow_invalid_certificates", "proxy_url", "proxy_ca_certificate", "proxy_excludes")
-
-#: What services say of credentials that are wrong, or no longer good. obstore has classes for some of these errors.
-_REFUSED = re.compile(r"status code: 40[13] |<Code>(ExpiredToken|TokenRefreshRequired|InvalidToken|RequestExpired)<")
-
-#: Times that an answer may break off before it counts as failed.
+#: Repetitions of a request whose answer breaks off.
 _MAX_RETRIES = 5
 
-#: Objects in the making side by side, where one is written in several pieces.
-_PIECES_AT_ONCE = 4
+#: Parts of one object that are uploaded at once.
+_MAX_CONCURRENT_PARTS = 4
+
+#: Objects in one page of a listing, and in one request that removes them.
+_PAGE = 1_000
 
 
-def _split(uri: str) -> tuple[Any, str, str]:
-    """Return the store, the key and the uri of the bucket."""
-    scheme, _, rest = uri.partition("://")
-    bucket, _, key = rest.partition("/")
-    root = f"{scheme}://{bucket}"
-    return _store(root), unquote(key), root
+class BucketBackend(ObjectBackend):
+    """Buckets of S3, Google Cloud Storage and Azure."""
+
+    def list_keys(self, uri: str) -> Iterator[tuple[str, ListedFile]]:
+        """Yield the objects under a prefix; see `ObjectBackend.list_keys`."""
+        store, prefix, root = _open_store(uri)
+        last, failures = None, 0
+        while True:
+            try:
+                for chunk in store.list(prefix.rstrip("/") or None, offset=last, chunk_size=_PAGE):
+                    for meta in chunk:
+                        yield meta["path"], _entry(object_uri(root, meta["path"]), meta)
+                    last, failures = chunk[-1]["path"], 0
+            except Exception as error:
+                failures += 1
+                if not _should_retry(error, failures):
+                    raise reading_error(uri, error) from error
+            else:
+                return
+
+    def stat(self, uri: str) -> ListedFile:
+        """Return size, time and etag of one object; see `storage.stat`."""
+        store, key, _ = _open_store(uri)
+        try:
+            meta = store.head(key)
+        except Exception as error:
+            return ListedFile(uri, "broken", error=reading_error(uri, error))
+        return _entry(uri, meta)
+
+    def fetch(self, uri: str, start: int, end: int, etag: str | None) -> tuple[bytes, ListedFile]:
+        """Fetch bytes of an object; see `ObjectBackend.fetch`."""
+        from obstore.exceptions import GenericError
+
+        store, key, _ = _open_store(uri)
+        options: dict[str, Any] = {"range": (start, end)}
+        if etag is not None:
+            options["if_match"] = etag
+        try:
+            try:
+                result = store.get(key, options=options)
+                data, meta = bytes(result.bytes()), result.meta
+            except GenericError as error:
+                # An object of no bytes has no range.
+                if start or "range" not in str(error).lower() or (meta := store.head(key))["size"]:
+                    raise
+                data = b""
+        except Exception as error:
+            raise reading_error(uri, error) from error
+        return data, _entry(uri, meta)
+
+    def get(self, uri: str) -> tuple[bytes, ObjectVersion] | None:
+        """Return an object and its version; see `ObjectBackend.get`."""
+        store, key, _ = _open_store(uri)
+        try:
+            result = store.get(key)
+            return bytes(result.bytes()), _version(result.meta)
+        except FileNotFoundError:
+            return None
+        except Exception as error:
+            raise reading_error(uri, error) from error
+
+    def exists(self, uri: str) -> bool:
+        """Return whether an object exists; see `storage.exists`."""
+        store, key, _ = _open_store(uri)
+        try:
+            store.head(key)
+        except FileNotFoundError:
+            return False
+        except Exception as error:
+            raise reading_error(uri, error) from error
+        return True
+
+    def write(self, uri: str, data: bytes, *, if_absent: bool) -> None:
+        """Put an object; see `storage.write`."""
+        if if_absent:
+            self.put_if(uri, data, None)
+            return
+        store, key, _ = _open_store(uri)
+        fault_points.watch("write", uri)
+        try:
+            _with_retries(store.put, key, data, max_concurrency=_MAX_CONCURRENT_PARTS)
+        except Exception as error:
+            raise _writing_error(f"cannot write {uri}", error) from error
+        fault_points.watch("written", uri)
+
+    def put_if(self, uri: str, data: bytes, version: ObjectVersion | None) -> ObjectVersion:
+        """Put an object on a condition; see `ObjectBackend.put_if`."""
+        from obstore.exceptions import AlreadyExistsError, PreconditionError
+
+        mode: Any = "create"
+        if version is not None:
+            fields = {"e_tag": version.etag, "version": version.generation}
+            mode = {name: value for name, value in fields.items() if value is not None}
+        store, key, _ = _open_store(uri)
+        fault_points.watch("write", uri)
+        try:
+            result = _with_retries(store.put, key, data, mode=mode)
+        except (AlreadyExistsError, PreconditionError) as error:
+            raise StorageError("exists", f"{uri} is there already", retryable=False) from error
+        except Exception as error:
+            raise _writing_error(f"cannot write {uri}", error) from error
+        fault_points.watch("written", uri)
+        return _version(result)
+
+    def move(self, source: str, target: str) -> None:
+        """Copy, then delete; see `storage.move`."""
+        store, source_key, _ = _open_store(source)
+        target_key = split_uri(target)[1]
+        fault_points.watch("copy", target)
+        try:
+            if source.startswith("az://"):
+                # Azure may finish a copy after it has answered, and the source is deleted at once.
+                data = store.get(source_key).bytes()
+                _with_retries(store.put, target_key, data, max_concurrency=_MAX_CONCURRENT_PARTS)
+            else:
+                _with_retries(store.copy, source_key, target_key)
+        except FileNotFoundError as error:
+            if not self.exists(target):
+                raise StorageError("not_found", f"{source} is gone, and {target} is not there") from error
+            return
+        except Exception as error:
+            raise _writing_error(f"cannot copy {source} to {target}", error) from error
+        self.remove(source)
+
+    def remove(self, uri: str) -> None:
+        """Delete an object; see `storage.remove`."""
+        store, key, _ = _open_store(uri)
+        fault_points.watch("remove", uri)
+        try:
+            _with_retries(store.delete, key)
+        except FileNotFoundError:
+            return
+        except Exception as error:
+            raise _writing_error(f"cannot remove {uri}", error) from error
+        fault_points.watch("removed", uri)
+
+    def names(self, prefix: str) -> list[str]:
+        """Return the names directly under a prefix; see `storage.names`."""
+        store, key, _ = _open_store(prefix)
+        try:
+            result = _with_retries(store.list_with_delimiter, key.rstrip("/") or None)
+        except Exception as error:
+            raise reading_error(prefix, error) from error
+        paths = [*result["common_prefixes"], *(meta["path"] for meta in result["objects"])]
+        return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
+
+    def remove_tree(self, prefix: str) -> None:
+        """Delete every object under a prefix; see `storage.remove_tree`."""
+        store, _, _ = _open_store(prefix)
+        keys = [key for key, _ in self.list_keys(prefix)]
+        for first in range(0, len(keys), _PAGE):
+            fault_points.watch("remove", prefix)
+            try:
+                _with_retries(store.delete, keys[first : first + _PAGE])
+            except Exception as error:
+                raise _writing_error(f"cannot remove {prefix}", error) from error
+
+
+def _open_store(uri: str) -> tuple[Any, str, str]:
+    """Return obstore's store, the key and the uri of the bucket."""
+    root, key = split_uri(uri)
+    return _store(root), key, root
 
 
 @functools.lru_cache(maxsize=16)
 def _store(root: str) -> Any:
-    from obstore.store import from_url  # 50 ms that a run on folders does not owe
+    from obstore.store import from_url  # 50 ms that a run over folders need not spend
 
-    scheme = root.partition("://")[0]
-    if scheme == "memory":
-        return from_url(root.replace("memory://", "memory:///", 1))
+    prefix = _ENV_PREFIXES[root.partition("://")[0]]
     client: dict[str, Any] = {"timeout": f"{REQUEST_S}s"}
-    for name in _CLIENT:
-        if value := os.environ.get(_PREFIXES[scheme] + name.upper()):
+    for name in _CLIENT_OPTIONS:
+        if value := os.environ.get(prefix + name.upper()):
             client[name] = value
     retry: Any = {
         "max_retries": 12,
         "retry_timeout": datetime.timedelta(seconds=RETRY_S),
         "backoff": {"max_backoff": datetime.timedelta(seconds=5)},
     }
-    for name in (f"{_PREFIXES[scheme]}ENDPOINT", f"{_PREFIXES[scheme]}ENDPOINT_URL"):
+    for name in (f"{prefix}ENDPOINT", f"{prefix}ENDPOINT_URL"):
         # obstore would panic over it at the first request.
         if not re.match("https?://.|$", os.environ.get(name, "")):
             raise StorageError(
@@ -79,279 +234,55 @@ def _store(root: str) -> Any:
         raise StorageError(
             "permission_denied",
             f"{root} cannot be reached with the settings in the environment: {_reason(error)}; see to the variables "
-            f"that begin with {_PREFIXES[scheme]}",
+            f"that begin with {prefix}",
         ) from error
 
 
-def _uri(root: str, key: str) -> str:
-    return f"{root}/{quote(key)}"
-
-
-def list_input(pattern: str, extensions: Collection[str]) -> Iterator[ListedFile]:
-    """List an object, a prefix or a glob; see `storage.list_input`."""
-    store, key, root = _split(pattern)
-    if key and not key.endswith("/"):
-        one = stat(pattern)
-        if one.kind == "recording":
-            yield one
-            return
-    magic = _MAGIC.search(key)
-    prefix = key[: magic.start()].rpartition("/")[0] if magic else key.rstrip("/")
-    matches = _glob_regex(key) if magic else re.compile(".*", re.DOTALL)
-    ending = re.search(r"\.[^./*?\[\]]+$", key) if magic else None
-    anything = False
-    for meta in _listed(store, prefix, pattern):
-        path = meta["path"]
-        if not matches.fullmatch(path):
-            continue
-        anything = True
-        name = path.rpartition("/")[2]
-        if ending or name[name.rfind(".") :].lower() in extensions:
-            yield _found(_uri(root, path), meta, "hidden" if name.startswith(".") else "recording")
-    if not anything and not magic:
-        raise StorageError("not_found", f"nothing is at {pattern}", retryable=False)
-
-
-def _listed(store: Any, prefix: str, place: str) -> Iterator[Any]:
-    last, broken_off = None, 0
-    while True:
-        try:
-            for chunk in store.list(prefix or None, offset=last, chunk_size=1_000):
-                yield from chunk
-                last, broken_off = chunk[-1]["path"], 0
-        except Exception as error:
-            broken_off += 1
-            if not _should_retry(error, broken_off):
-                raise reading_error(place, error) from error
-        else:
-            return
+def reset_stores() -> None:
+    """Drop the open stores, so that the next request reads the settings in the environment again."""
+    _store.cache_clear()
 
 
 def _with_retries(call: Callable[..., Any], *arguments: Any, **options: Any) -> Any:
-    """Ask a bucket for what may be done twice."""
-    times = 0
+    """Call a function of obstore that may safely be repeated."""
+    failures = 0
     while True:
         try:
             return call(*arguments, **options)
         except Exception as error:
-            times += 1
-            if not _should_retry(error, times):
+            failures += 1
+            if not _should_retry(error, failures):
                 raise
 
 
-def _should_retry(error: Exception, times: int) -> bool:
-    """Tell, after a wait, whether to ask again.
+def _should_retry(error: Exception, failures: int) -> bool:
+    """Return, after a wait, whether to send the request again.
 
-    obstore itself does, where a service answers that it cannot now. Where a connection ends before the answer does, it
-    goes on only with what it knows to be harmless; a deletion, a copy and a page of a listing are not among that.
+    obstore itself repeats a request where a service answers that it is busy. Where a connection ends before the answer,
+    it repeats only requests that it takes for harmless; deletions, copies and pages of a listing are not among them.
     """
     line = str(error).partition("\n")[0]
-    if "HTTP error: " not in line or ", after " in line or times > _MAX_RETRIES:
+    if "HTTP error: " not in line or ", after " in line or failures > _MAX_RETRIES:
         return False
-    time.sleep(0.1 * 2**times)
+    time.sleep(0.1 * 2**failures)
     return True
 
 
-def _found(uri: str, meta: Any, kind: Literal["recording", "hidden"] = "recording") -> ListedFile:
+def _entry(uri: str, meta: Any) -> ListedFile:
     etag = meta["e_tag"]
-    if etag is not None and not etag.endswith('"') and not uri.startswith("memory:"):
-        etag = f'"{etag}"'  # Azure's listings tell it without the quotes that its answers have
-    return ListedFile(uri, kind, meta["size"], meta["last_modified"], etag)
+    if etag is not None and not etag.endswith('"'):
+        etag = f'"{etag}"'  # Azure's listings omit the quotes that its other answers have
+    return ListedFile(uri, "recording", meta["size"], meta["last_modified"], etag)
 
 
-def _glob_regex(key: str) -> re.Pattern[str]:
-    """Translate a glob over keys: ``*`` and ``?`` stay within a part, ``**/`` spans any number of parts."""
-    out = ""
-    position = 0
-    while position < len(key):
-        if key.startswith("**/", position):
-            out, position = out + "(?:[^/]+/)*", position + 3
-        elif key.startswith("**", position):
-            out, position = out + ".*", position + 2
-        elif key[position] == "*":
-            out, position = out + "[^/]*", position + 1
-        elif key[position] == "?":
-            out, position = out + "[^/]", position + 1
-        elif key[position] == "[" and (end := key.find("]", position + 2)) > 0:
-            body = key[position + 1 : end].replace("\\", "\\\\")
-            out, position = out + f"[{'^' + body[1:] if body[0] == '!' else body}]", end + 1
-        else:
-            out, position = out + re.escape(key[position]), position + 1
-    return re.compile(out, re.DOTALL)
-
-
-def stat(uri: str) -> ListedFile:
-    """Look at one object; see `storage.stat`."""
-    store, key, _ = _split(uri)
-    try:
-        meta = store.head(key)
-    except Exception as error:
-        return ListedFile(uri, "broken", error=reading_error(uri, error))
-    return _found(uri, meta)
-
-
-def fetch(uri: str, start: int, end: int, etag: str | None) -> tuple[bytes, ListedFile]:
-    """Fetch bytes of an object, and what it is; fewer where it ends before `end`.
-
-    Parameters
-    ----------
-    uri : str
-    start, end : int
-        The first byte, and the one after the last.
-    etag : str or None
-        The version that it must be.
-
-    Raises
-    ------
-    StorageError
-        ``changed`` where it is another version; else as `storage.open_read`.
-    """
-    from obstore.exceptions import GenericError
-
-    store, key, _ = _split(uri)
-    options: dict[str, Any] = {"range": (start, end)}
-    if etag is not None:
-        options["if_match"] = etag
-    try:
-        try:
-            got = store.get(key, options=options)
-            data, meta = bytes(got.bytes()), got.meta
-        except GenericError as error:
-            # No range of an object of no bytes can be had.
-            if start or "range" not in str(error).lower() or (meta := store.head(key))["size"]:
-                raise
-            data = b""
-    except Exception as error:
-        raise reading_error(uri, error) from error
-    return data, _found(uri, meta)
-
-
-def exists(uri: str) -> bool:
-    """Tell whether an object is there; see `storage.exists`."""
-    store, key, _ = _split(uri)
-    try:
-        store.head(key)
-    except FileNotFoundError:
-        return False
-    except Exception as error:
-        raise reading_error(uri, error) from error
-    return True
-
-
-def write(uri: str, data: bytes, *, if_absent: bool) -> None:
-    """Put an object; see `storage.write`."""
-    if if_absent:
-        put_if(uri, data, None)
-        return
-    store, key, _ = _split(uri)
-    fault_points.watch("write", uri)
-    try:
-        _with_retries(store.put, key, data, max_concurrency=_PIECES_AT_ONCE)
-    except Exception as error:
-        raise _writing_error(f"cannot write {uri}", error) from error
-    fault_points.watch("written", uri)
-
-
-def put_if(uri: str, data: bytes, version: Version | None) -> Version:
-    """Put an object where the one there is of this version, or where there is none; return the new version.
-
-    One that was put, and whose answer was lost, is put again and found to be there: who needs to know must look at it.
-
-    Raises
-    ------
-    StorageError
-        ``exists`` where another object is there, ``unwritable`` otherwise.
-    """
-    from obstore.exceptions import AlreadyExistsError, PreconditionError
-
-    store, key, _ = _split(uri)
-    fault_points.watch("write", uri)
-    try:
-        put = _with_retries(store.put, key, data, mode="create" if version is None else version)
-    except (AlreadyExistsError, PreconditionError) as error:
-        raise StorageError("exists", f"{uri} is there already", retryable=False) from error
-    except Exception as error:
-        raise _writing_error(f"cannot write {uri}", error) from error
-    fault_points.watch("written", uri)
-    return _version(put)
-
-
-def _version(told: Any) -> Version:
-    return {name: told[name] for name in ("e_tag", "version") if told[name] is not None}
-
-
-def get(uri: str) -> tuple[bytes, Version] | None:
-    """Return an object and its version, of one moment; None where there is none."""
-    store, key, _ = _split(uri)
-    try:
-        got = store.get(key)
-        return bytes(got.bytes()), _version(got.meta)
-    except FileNotFoundError:
-        return None
-    except Exception as error:
-        raise reading_error(uri, error) from error
-
-
-def move(source: str, target: str) -> None:
-    """Copy, then delete; see `storage.move`."""
-    store, source_key, _ = _split(source)
-    target_key = _split(target)[1]
-    fault_points.watch("copy", target)
-    try:
-        if source.startswith("az://"):
-            # Azure may copy later than it answers, and the source goes at once.
-            _with_retries(store.put, target_key, store.get(source_key).bytes(), max_concurrency=_PIECES_AT_ONCE)
-        else:
-            _with_retries(store.copy, source_key, target_key)
-    except FileNotFoundError as error:
-        if not exists(target):
-            raise StorageError("not_found", f"{source} is gone, and {target} is not there") from error
-        return
-    except Exception as error:
-        raise _writing_error(f"cannot copy {source} to {target}", error) from error
-    remove(source)
-
-
-def remove(uri: str) -> None:
-    """Delete an object; see `storage.remove`."""
-    store, key, _ = _split(uri)
-    fault_points.watch("remove", uri)
-    try:
-        _with_retries(store.delete, key)
-    except FileNotFoundError:
-        return
-    except Exception as error:
-        raise _writing_error(f"cannot remove {uri}", error) from error
-    fault_points.watch("removed", uri)
-
-
-def names(prefix: str) -> list[str]:
-    """Return the names directly under a prefix; see `storage.names`."""
-    store, key, _ = _split(prefix)
-    try:
-        result = _with_retries(store.list_with_delimiter, key.rstrip("/") or None)
-    except Exception as error:
-        raise reading_error(prefix, error) from error
-    paths = [*result["common_prefixes"], *(meta["path"] for meta in result["objects"])]
-    return sorted(path.rstrip("/").rpartition("/")[2] for path in paths)
-
-
-def remove_tree(prefix: str) -> None:
-    """Delete every object under a prefix; see `storage.remove_tree`."""
-    store, key, _ = _split(prefix)
-    paths = [meta["path"] for meta in _listed(store, key.rstrip("/"), prefix)]
-    for first in range(0, len(paths), 1_000):
-        fault_points.watch("remove", prefix)
-        try:
-            _with_retries(store.delete, paths[first : first + 1_000])
-        except Exception as error:
-            raise _writing_error(f"cannot remove {prefix}", error) from error
+def _version(result: Any) -> ObjectVersion:
+    return ObjectVersion(result["e_tag"], result["version"])
 
 
 def _reason(error: Exception) -> str:
-    """Return what obstore says without the pages below it, and without what may hold a signature.
+    """Return obstore's message without the pages below it, and without what may hold a signature.
 
-    Azure's shared access signatures stand in the query, and some services repeat the key in their answer.
+    Azure's shared access signatures are in the query, and some services repeat the key in their answer.
     """
     answer = str(error).partition("Debug source:")[0]
     line = answer.partition("\n")[0].partition(": <")[0]
@@ -361,14 +292,14 @@ def _reason(error: Exception) -> str:
 
 
 def reading_error(uri: str, error: Exception) -> StorageError:
-    """Return what an error of obstore's in reading an object is to everyone else."""
+    """Convert an error of obstore's in reading an object."""
     from obstore.exceptions import PreconditionError
 
     if isinstance(error, FileNotFoundError):
-        return StorageError("not_found", f"{uri} is not there (any more); it was named or listed")
+        return not_found_error(uri)
     if isinstance(error, PreconditionError):
-        return StorageError("changed", f"{uri} changed while it was read; score it again when it is complete")
-    if _REFUSED.search(str(error)):
+        return changed_error(uri)
+    if _CREDENTIALS_REJECTED.search(str(error)):
         return StorageError(
             "permission_denied", f"{uri} may not be read with these credentials: {_reason(error)}; renew or change them"
         )
@@ -378,5 +309,5 @@ def reading_error(uri: str, error: Exception) -> StorageError:
 
 
 def _writing_error(what: str, error: Exception) -> StorageError:
-    cure = "renew or change the credentials" if _REFUSED.search(str(error)) else "see to the bucket"
+    cure = "renew or change the credentials" if _CREDENTIALS_REJECTED.search(str(error)) else "see to the bucket"
     return StorageError("unwritable", f"{what}: {_reason(error)}; {cure}, then run the same command again")

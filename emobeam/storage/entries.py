@@ -1,4 +1,4 @@
-"""What listing finds, and what storage raises."""
+"""Entries of listings, versions of objects, and the error that storage raises."""
 
 import datetime
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from emobeam.errors import EmobeamError
 
 
 class StorageError(EmobeamError):
-    """Storage does not do what it was asked.
+    """A storage operation failed.
 
     Attributes
     ----------
@@ -16,7 +16,7 @@ class StorageError(EmobeamError):
         A stable name of the cause: ``not_found``, ``permission_denied``, ``not_a_file``, ``unreadable``, ``changed``,
         ``exists``, ``unwritable``, ``busy``, ``lock_lost``.
     retryable : bool
-        Whether the same call may go through later.
+        Whether the same call may succeed later.
     """
 
     def __init__(self, code: str, message: str, *, retryable: bool = True) -> None:
@@ -25,7 +25,7 @@ class StorageError(EmobeamError):
         self.retryable = retryable
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Survive the way from a child process."""
+        """Keep code and `retryable` when the scoring process sends the error."""
         return _rebuild, (self.code, str(self), self.retryable)
 
 
@@ -35,20 +35,22 @@ def _rebuild(code: str, message: str, retryable: bool) -> StorageError:
 
 @dataclass(frozen=True, slots=True)
 class ListedFile:
-    """One name that listing came across.
+    """One entry of a listing.
 
     Attributes
     ----------
     uri : str
     kind : {"recording", "hidden", "broken"}
-        ``recording``: to be scored. ``hidden``: a recording by its ending, in a name that starts with a dot: counted,
-        not scored. ``broken``: cannot be reached (a dangling link, an unreadable folder, a device): `error` tells.
+        ``recording``: to be scored. ``hidden``: a recording by its extension, whose name, or that of a folder above it
+        in the folder that is listed, starts with a dot: counted, not scored. ``broken``: cannot be reached (a dangling
+        link, an unreadable folder, a device); `error` says why.
     size_bytes : int or None
     modified_at : datetime or None
         In UTC.
     etag : str or None
-        The bucket's version of the object.
+        The bucket's version of the object; None in folders.
     error : StorageError or None
+        Set where `kind` is ``broken``.
     """
 
     uri: str
@@ -57,3 +59,19 @@ class ListedFile:
     modified_at: datetime.datetime | None = None
     etag: str | None = None
     error: StorageError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectVersion:
+    """What distinguishes one write of an object from the next.
+
+    Attributes
+    ----------
+    etag : str or None
+        S3 and Azure compare by it.
+    generation : str or None
+        Google compares by it.
+    """
+
+    etag: str | None
+    generation: str | None = None

@@ -1,4 +1,4 @@
-"""The seam through which every change of storage passes, so that a test can end the process at any one of them."""
+"""The hook that every change of storage calls, so that a test can end the process at any change."""
 
 from collections.abc import Callable
 
@@ -7,5 +7,5 @@ def _nothing(step: str, place: str) -> None:
     del step, place
 
 
-#: Called before, within and after every change, with the step's name and the path or uri; does nothing.
+#: Called before, within and after every change, with the step's name and the path or uri. Does nothing by default.
 watch: Callable[[str, str], None] = _nothing

@@ -1,27 +1,32 @@
-"""Folders by the standard library. Paths are strings in which surrogates stand for bytes that are no text."""
+"""Folders through the standard library. This module is a `StorageBackend`.
+
+Uris are ``file://``; paths are strings in which surrogates represent bytes that are no UTF-8.
+"""
 
 import contextlib
 import dataclasses
 import datetime
 import errno
 import fnmatch
+import functools
 import os
-import re
 import stat as modes
 import tempfile
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
 from typing import BinaryIO
 
-from emobeam.storage import fault_points
+from emobeam.storage import fault_points, locks
+from emobeam.storage.backend import Lock
 from emobeam.storage.entries import ListedFile, StorageError
-from emobeam.storage.uris import canonical, path_of
+from emobeam.storage.uris import GLOB_CHARACTER, canonical, extension_of, path_of
 
-_MAGIC = re.compile(r"[*?[]")
+remote = False
 
 #: libsndfile reads in steps of some kilobytes: fewer system calls this way.
 _READ_BUFFER = 1 << 18
 
-# The only way to read it is to set it, for all threads: once, while there is but one.
+# Reading the umask means to set it for all threads: once, while there is only one.
 _UMASK = os.umask(0o022)
 os.umask(_UMASK)
 
@@ -32,17 +37,21 @@ def list_input(pattern: str, extensions: Collection[str]) -> Iterator[ListedFile
     """List a file, a folder or a glob; see `storage.list_input`."""
     path = path_of(canonical(pattern))
     if os.path.lexists(path):
-        yield from _walk(path, extensions, ancestors=()) if os.path.isdir(path) else [stat(path)]
+        yield from _walk(path, extensions, ancestors=()) if os.path.isdir(path) else [_stat_path(path)]
         return
-    if not _MAGIC.search(path):
+    if not GLOB_CHARACTER.search(path):
         raise StorageError("not_found", f"nothing is at {path}", retryable=False)
-    ending = os.path.splitext(path)[1]
-    wanted = None if ending and not _MAGIC.search(ending) else extensions
-    yield from _glob("/", path.split("/")[1:], wanted, extensions, ancestors=())
+    extension = os.path.splitext(path)[1]
+    accepted = None if extension and not GLOB_CHARACTER.search(extension) else extensions
+    yield from _glob("/", path.split("/")[1:], accepted, extensions, ancestors=())
 
 
-def stat(path: str) -> ListedFile:
-    """Look at one path that is taken up whatever its name; see `storage.stat`."""
+def stat(uri: str) -> ListedFile:
+    """Return size and time of one file, whatever its name; see `storage.stat`."""
+    return _stat_path(path_of(uri))
+
+
+def _stat_path(path: str) -> ListedFile:
     uri = canonical(path)
     try:
         status = os.stat(path)
@@ -57,101 +66,104 @@ def _modified_at(status: os.stat_result) -> datetime.datetime:
     return _EPOCH + datetime.timedelta(microseconds=status.st_mtime_ns // 1000)
 
 
-def refresh_stat(found: ListedFile, file: BinaryIO) -> ListedFile:
-    """Return what was found with the size and time of the open file; see `storage.refresh_stat`."""
+def refresh_stat(entry: ListedFile, file: BinaryIO) -> ListedFile:
+    """Return the entry with the size and time of the open file; see `storage.refresh_stat`."""
     status = os.fstat(file.fileno())
-    return dataclasses.replace(found, size_bytes=status.st_size, modified_at=_modified_at(status))
+    return dataclasses.replace(entry, size_bytes=status.st_size, modified_at=_modified_at(status))
+
+
+#: The device and inode of a folder and of those above it, by which a link that leads back up is recognised.
+_Ancestors = tuple[tuple[int, int], ...]
 
 
 def _walk(
-    folder: str, extensions: Collection[str], ancestors: tuple[tuple[int, int], ...], hidden: bool = False
+    folder: str, extensions: Collection[str], ancestors: _Ancestors, hidden: bool = False
 ) -> Iterator[ListedFile]:
-    for entry, here in _scan(folder, ancestors):
-        if isinstance(entry, ListedFile):
-            yield entry
+    for item, chain in _scan(folder, ancestors):
+        if isinstance(item, ListedFile):
+            yield item
             continue
-        hides = hidden or entry.name.startswith(".")
-        if _is_folder(entry):
-            yield from _walk(entry.path, extensions, here, hides)
-        elif _ending(entry.name) in extensions:
-            yield ListedFile(canonical(entry.path), "hidden") if hides else stat(entry.path)
+        is_hidden = hidden or item.name.startswith(".")
+        if _is_folder(item):
+            yield from _walk(item.path, extensions, chain, is_hidden)
+        elif extension_of(item.name) in extensions:
+            yield ListedFile(canonical(item.path), "hidden") if is_hidden else _stat_path(item.path)
 
 
+# By hand, since no library's glob reports unreadable folders and loops of links.
 def _glob(
     folder: str,
     parts: list[str],
-    wanted: Collection[str] | None,
+    accepted: Collection[str] | None,
     extensions: Collection[str],
-    ancestors: tuple[tuple[int, int], ...],
+    ancestors: _Ancestors,
 ) -> Iterator[ListedFile]:
+    """List what the parts of a glob match in a folder.
+
+    Files that the last part matches need an extension in `accepted`, unless that is None; files in folders that it
+    matches need one in `extensions`.
+    """
     head, rest = parts[0], parts[1:]
     if head == "**":
         if not rest:
             yield from _walk(folder, extensions, ancestors)
             return
-        yield from _glob(folder, rest, wanted, extensions, ancestors)
-        for entry, here in _scan(folder, ancestors):
-            if isinstance(entry, ListedFile):
-                yield entry
-            elif _is_folder(entry) and not entry.name.startswith("."):
-                yield from _glob(entry.path, parts, wanted, extensions, here)
+        yield from _glob(folder, rest, accepted, extensions, ancestors)
+        for item, chain in _scan(folder, ancestors):
+            if isinstance(item, ListedFile):
+                yield item
+            elif _is_folder(item) and not item.name.startswith("."):
+                yield from _glob(item.path, parts, accepted, extensions, chain)
         return
-    if not _MAGIC.search(head):
+    if not GLOB_CHARACTER.search(head):
         path = os.path.join(folder, head)
         if rest and os.path.isdir(path):
-            yield from _glob(path, rest, wanted, extensions, ancestors)
+            yield from _glob(path, rest, accepted, extensions, ancestors)
         elif not rest and os.path.lexists(path):
-            yield from _walk(path, extensions, ancestors) if os.path.isdir(path) else [stat(path)]
+            yield from _walk(path, extensions, ancestors) if os.path.isdir(path) else [_stat_path(path)]
         return
-    for entry, here in _scan(folder, ancestors):
-        if isinstance(entry, ListedFile):
-            yield entry
-        elif fnmatch.fnmatchcase(entry.name, head):
-            hidden = entry.name.startswith(".") and not head.startswith(".")
-            if _is_folder(entry):
-                if not hidden:
-                    yield from (
-                        _glob(entry.path, rest, wanted, extensions, here)
-                        if rest
-                        else _walk(entry.path, extensions, here)
-                    )
-            elif not rest and (wanted is None or _ending(entry.name) in wanted):
-                yield ListedFile(canonical(entry.path), "hidden") if hidden else stat(entry.path)
+    for item, chain in _scan(folder, ancestors):
+        if isinstance(item, ListedFile):
+            yield item
+            continue
+        if not fnmatch.fnmatchcase(item.name, head):
+            continue
+        hidden = item.name.startswith(".") and not head.startswith(".")
+        if _is_folder(item):
+            if not hidden and rest:
+                yield from _glob(item.path, rest, accepted, extensions, chain)
+            elif not hidden:
+                yield from _walk(item.path, extensions, chain)
+        elif not rest and (accepted is None or extension_of(item.name) in accepted):
+            yield ListedFile(canonical(item.path), "hidden") if hidden else _stat_path(item.path)
 
 
-def _scan(
-    folder: str, ancestors: tuple[tuple[int, int], ...]
-) -> Iterator[tuple[os.DirEntry[str] | ListedFile, tuple[tuple[int, int], ...]]]:
-    """Yield a folder's entries, or what keeps from it, each with the chain of folders that a link may lead back to."""
+def _scan(folder: str, ancestors: _Ancestors) -> Iterator[tuple[os.DirEntry[str] | ListedFile, _Ancestors]]:
+    """Yield a folder's items, or a broken entry for the folder, each with the folder's own chain of ancestors."""
     try:
         status = os.stat(folder)
         identity = (status.st_dev, status.st_ino)
         if identity in ancestors:
-            return  # a link back up: all of it is listed already
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                yield entry, (*ancestors, identity)
+            return  # a link back up: everything in it is listed already
+        with os.scandir(folder) as items:
+            for item in items:
+                yield item, (*ancestors, identity)
     except OSError as error:
         yield ListedFile(canonical(folder), "broken", error=_reading_error(folder, error)), ancestors
 
 
-def _is_folder(entry: os.DirEntry[str]) -> bool:
+def _is_folder(item: os.DirEntry[str]) -> bool:
     try:
-        return entry.is_dir()
+        return item.is_dir()
     except OSError:
-        return False  # a loop of links: `stat` tells
+        return False  # a loop of links: `_stat_path` reports it
 
 
-def _ending(name: str) -> str:
-    # Not splitext: for it ".wav" is a name without an ending.
-    dot = name.rfind(".")
-    return name[dot:].lower() if dot >= 0 else ""
-
-
-def open_read(path: str) -> BinaryIO:
+def open_read(uri: str) -> BinaryIO:
     """Open a regular file; see `storage.open_read`."""
+    path = path_of(uri)
     try:
-        # Without O_NONBLOCK the opening of a FIFO would wait for a writer for ever.
+        # Without O_NONBLOCK, opening a FIFO would wait for a writer without end.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError as error:
         raise _reading_error(path, error) from error
@@ -162,13 +174,19 @@ def open_read(path: str) -> BinaryIO:
     return open(descriptor, "rb", buffering=_READ_BUFFER)
 
 
-def exists(path: str) -> bool:
-    """Tell whether something is there; see `storage.exists`."""
-    return os.path.exists(path)
+def prefetch(uri: str) -> Callable[[], BinaryIO]:
+    """Return what opens a file, which nothing needs to fetch before; see `StorageBackend.prefetch`."""
+    return functools.partial(open_read, uri)
 
 
-def write(path: str, data: bytes, *, if_absent: bool) -> None:
-    """Write by a temporary file, fsync and rename; see `storage.write`."""
+def exists(uri: str) -> bool:
+    """Return whether a file or folder exists; see `storage.exists`."""
+    return os.path.exists(path_of(uri))
+
+
+def write(uri: str, data: bytes, *, if_absent: bool) -> None:
+    """Write to a temporary file, sync and rename it; see `storage.write`."""
+    path = path_of(uri)
     folder = os.path.dirname(path)
     fault_points.watch("write", path)
     try:
@@ -197,22 +215,27 @@ def write(path: str, data: bytes, *, if_absent: bool) -> None:
 
 
 def move(source: str, target: str) -> None:
-    """Rename; see `storage.move`."""
-    fault_points.watch("move", target)
+    """Rename a file; see `storage.move`."""
+    source_path, target_path = path_of(source), path_of(target)
+    fault_points.watch("move", target_path)
     try:
-        os.makedirs(os.path.dirname(target), exist_ok=True)
-        os.replace(source, target)
-        _sync(os.path.dirname(target))
+        os.makedirs(os.path.dirname(target_path), exist_ok=True)
+        os.replace(source_path, target_path)
+        _sync(os.path.dirname(target_path))
     except FileNotFoundError as error:
-        if not os.path.exists(target):
-            raise StorageError("not_found", f"{source} is gone, and {target} is not there") from error
+        if not os.path.exists(target_path):
+            raise StorageError("not_found", f"{source_path} is gone, and {target_path} is not there") from error
     except OSError as error:
-        raise StorageError("unwritable", f"cannot move {source} to {target}: {_reason(error)}") from error
-    fault_points.watch("moved", target)
+        raise StorageError("unwritable", f"cannot move {source_path} to {target_path}: {_reason(error)}") from error
+    fault_points.watch("moved", target_path)
 
 
-def remove(path: str) -> None:
-    """Remove a file; see `storage.remove`. A partition that it leaves empty goes too: two folders up."""
+def remove(uri: str) -> None:
+    """Remove a file, and the two folders above it if they are empty then; see `storage.remove`."""
+    _remove_path(path_of(uri))
+
+
+def _remove_path(path: str) -> None:
     fault_points.watch("remove", path)
     try:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
@@ -226,7 +249,7 @@ def remove(path: str) -> None:
 
 
 def _sync(folder: str) -> None:
-    """Make names in a folder outlast a loss of power, where its file system can."""
+    """Make the names in a folder survive a loss of power, if its file system can."""
     with contextlib.suppress(OSError):
         descriptor = os.open(folder, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -241,8 +264,9 @@ def _reason(error: OSError) -> str:
     return str(error.strerror)
 
 
-def names(path: str) -> list[str]:
+def names(prefix: str) -> list[str]:
     """Return the names in a folder; see `storage.names`."""
+    path = path_of(prefix)
     try:
         return sorted(os.listdir(path))
     except FileNotFoundError:
@@ -251,10 +275,11 @@ def names(path: str) -> list[str]:
         raise _reading_error(path, error) from error
 
 
-def remove_tree(path: str) -> None:
-    """Remove a folder and all in it; see `storage.remove_tree`. The folder above goes too, once it is empty."""
+def remove_tree(prefix: str) -> None:
+    """Remove a folder, and the one above it if that is empty then; see `storage.remove_tree`."""
+    path = path_of(prefix)
     if not os.path.isdir(path):
-        remove(path)
+        _remove_path(path)
         return
     try:
         for folder, _, files in os.walk(path, topdown=False):
@@ -268,18 +293,30 @@ def remove_tree(path: str) -> None:
         raise StorageError("unwritable", f"cannot remove {path}: {_reason(error)}") from error
 
 
+def lock(uri: str) -> AbstractContextManager[Lock]:
+    """Hold a flock on a file; see `storage.lock`."""
+    return locks.lock_file(path_of(uri))
+
+
+def lock_owner(uri: str) -> str | None:
+    """Describe the owner of a flock; see `storage.lock_owner`."""
+    return locks.lock_file_owner(path_of(uri))
+
+
 def _reading_error(path: str, error: OSError) -> StorageError:
     if isinstance(error, FileNotFoundError):
         if os.path.islink(path):
             return StorageError(
-                "not_found", f"{_shown(path)} is a link to {_shown(os.readlink(path))}, which is not there"
+                "not_found", f"{_printable(path)} is a link to {_printable(os.readlink(path))}, which is not there"
             )
-        return StorageError("not_found", f"{_shown(path)} is not there (any more); it was named or listed")
+        return StorageError("not_found", f"{_printable(path)} is not there (any more); it was named or listed")
     if isinstance(error, PermissionError):
-        return StorageError("permission_denied", f"{_shown(path)} may not be read by this user; change its permissions")
+        return StorageError(
+            "permission_denied", f"{_printable(path)} may not be read by this user; change its permissions"
+        )
     if error.errno == errno.ELOOP:
-        return StorageError("not_found", f"{_shown(path)} is a link that leads back to itself", retryable=False)
-    return StorageError("unreadable", f"{_shown(path)} cannot be read: {error.strerror}")
+        return StorageError("not_found", f"{_printable(path)} is a link that leads back to itself", retryable=False)
+    return StorageError("unreadable", f"{_printable(path)} cannot be read: {error.strerror}")
 
 
 def _not_a_file(path: str, mode: int) -> StorageError:
@@ -291,8 +328,8 @@ def _not_a_file(path: str, mode: int) -> StorageError:
         modes.S_IFBLK: "a device",
     }
     kind = kinds.get(modes.S_IFMT(mode), "no regular file")
-    return StorageError("not_a_file", f"{_shown(path)} is {kind}, not a recording", retryable=False)
+    return StorageError("not_a_file", f"{_printable(path)} is {kind}, not a recording", retryable=False)
 
 
-def _shown(path: str) -> str:
+def _printable(path: str) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")

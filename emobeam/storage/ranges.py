@@ -1,43 +1,54 @@
-"""Objects of buckets as files: read by blocks, all of one version, the next ones on their way while one is read.
+"""Files over object stores: one version of an object, read by blocks, the next blocks fetched in advance.
 
-A recording that fits a block costs one request. Of a longer one few blocks lie in memory at any time. What comes next
-is fetched by threads of this process, beside the work on what is there: within an object that is read from front to
-back, and from one object to the next where `Prefetcher` is told what will be opened.
+A recording that fits one block costs one request. Few blocks of a longer one are in memory at any time. Threads of this
+process fetch the next blocks of an object that is read from front to back, and the first blocks of the objects that
+are opened next (see `prefetch`).
 """
 
 import collections
 import functools
 import io
-from collections.abc import Iterable
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, BinaryIO, cast
 
-from emobeam.storage import buckets
 from emobeam.storage.entries import ListedFile, StorageError
 
 #: Bytes of a request: half a minute of sound at 16 kHz, and some milliseconds of a network.
 BLOCK = 1 << 20
 
-#: Blocks on their way, of an object that is read from front to back, and blocks kept.
+#: Blocks that are fetched in advance while an object is read from front to back, and blocks kept in memory.
 _BLOCKS_AHEAD = 2
 _BLOCKS_KEPT = 6
 
-#: Objects whose first block is on its way.
-_OBJECTS_AHEAD = 8
+_MAX_FETCHES = 10
 
-_First = tuple[bytes, ListedFile]
+#: Some bytes of an object, and its entry.
+Block = tuple[bytes, ListedFile]
+
+#: Fetches bytes of an object: uri, first byte, byte after the last, and the etag that the object must have (or None).
+Fetch = Callable[[str, int, int, str | None], Block]
 
 
 class _RangedFile(io.RawIOBase):
-    """An object, as it was when its first block came: another version of it fails the read."""
+    """An object as it was when its first block was fetched; reading raises ``changed`` once another version exists.
 
-    def __init__(self, uri: str, first: _First) -> None:
-        data, self.found = first
+    Parameters
+    ----------
+    fetch : Fetch
+    uri : str
+    first : Block
+        The first block.
+    """
+
+    def __init__(self, fetch: Fetch, uri: str, first: Block) -> None:
+        data, self.entry = first
+        self._fetch = fetch
         self._uri = uri
-        self._size = self.found.size_bytes or 0
+        self._size = self.entry.size_bytes or 0
         self._position = 0
-        self._newest = 0
-        self._blocks: collections.OrderedDict[int, bytes | Future[_First]] = collections.OrderedDict({0: data})
+        self._last_block = 0
+        self._blocks: collections.OrderedDict[int, bytes | Future[Block]] = collections.OrderedDict({0: data})
 
     def close(self) -> None:
         for block in self._blocks.values():
@@ -74,14 +85,14 @@ class _RangedFile(io.RawIOBase):
         return len(data)
 
     def _block(self, number: int) -> bytes:
-        if number == self._newest + 1:
-            for after in range(number, number + 1 + _BLOCKS_AHEAD):
-                if after not in self._blocks and after * BLOCK < self._size:
-                    self._blocks[after] = _pool().submit(self._fetch, after)
-        self._newest = number
+        if number == self._last_block + 1:
+            for ahead in range(number, number + 1 + _BLOCKS_AHEAD):
+                if ahead not in self._blocks and ahead * BLOCK < self._size:
+                    self._blocks[ahead] = _pool().submit(self._fetch_block, ahead)
+        self._last_block = number
         block = self._blocks.pop(number, None)
         if block is None:
-            block = self._fetch(number)[0]
+            block = self._fetch_block(number)[0]
         elif isinstance(block, Future):
             block = block.result()[0]
         self._blocks[number] = block
@@ -89,56 +100,33 @@ class _RangedFile(io.RawIOBase):
             self._blocks.popitem(last=False)
         return block
 
-    def _fetch(self, number: int) -> _First:
-        return buckets.fetch(self._uri, number * BLOCK, (number + 1) * BLOCK, self.found.etag)
+    def _fetch_block(self, number: int) -> Block:
+        return self._fetch(self._uri, number * BLOCK, (number + 1) * BLOCK, self.entry.etag)
 
 
-def open_read(uri: str) -> BinaryIO:
+def open_read(fetch: Fetch, uri: str) -> BinaryIO:
     """Open an object; see `storage.open_read`."""
-    return _file(uri, _first(uri))
+    return _buffered(_RangedFile(fetch, uri, fetch(uri, 0, BLOCK, None)))
 
 
-def refresh_stat(found: ListedFile, file: BinaryIO) -> ListedFile:
-    """Return what was found with size, time and etag of what was opened; see `storage.refresh_stat`."""
-    opened: ListedFile = cast(Any, file).raw.found
-    if found.etag is not None and found.etag == opened.etag:
-        return found  # a listing tells the time more closely than an answer's header does
+def prefetch(fetch: Fetch, uri: str) -> Callable[[], BinaryIO]:
+    """Start to fetch the first block of an object; return the function that opens it."""
+    first = _pool().submit(fetch, uri, 0, BLOCK, None)
+    return lambda: _buffered(_RangedFile(fetch, uri, first.result()))
+
+
+def refresh_stat(entry: ListedFile, file: BinaryIO) -> ListedFile:
+    """Return the entry with size, time and etag of the open file; see `storage.refresh_stat`."""
+    opened: ListedFile = cast(Any, file).raw.entry
+    if entry.etag is not None and entry.etag == opened.etag:
+        return entry  # a listing's time is more precise than that of an answer's header
     return opened
 
 
-class Prefetcher:
-    """Opens objects, of which it knows beforehand, and fetches the beginnings of the next ones meanwhile.
-
-    Parameters
-    ----------
-    uris : iterable of str
-        In the order in which they will be opened.
-    """
-
-    def __init__(self, uris: Iterable[str]) -> None:
-        self._later = collections.deque(uris)
-        self._coming: dict[str, Future[_First]] = {}
-
-    def open_read(self, uri: str) -> BinaryIO:
-        """Open one of them; see `storage.open_read`."""
-        coming = self._coming.pop(uri, None)
-        if coming is None and uri in self._later:
-            self._later.remove(uri)
-            coming = _pool().submit(_first, uri)
-        while self._later and len(self._coming) < _OBJECTS_AHEAD:
-            later = self._later.popleft()
-            self._coming[later] = _pool().submit(_first, later)
-        return _file(uri, _first(uri) if coming is None else coming.result())
-
-
-def _first(uri: str) -> _First:
-    return buckets.fetch(uri, 0, BLOCK, None)
-
-
-def _file(uri: str, first: _First) -> BinaryIO:
-    return cast(BinaryIO, io.BufferedReader(_RangedFile(uri, first), buffer_size=1 << 16))
+def _buffered(file: _RangedFile) -> BinaryIO:
+    return cast(BinaryIO, io.BufferedReader(file, buffer_size=1 << 16))
 
 
 @functools.cache
 def _pool() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(_OBJECTS_AHEAD + _BLOCKS_AHEAD, "ranges")
+    return ThreadPoolExecutor(_MAX_FETCHES, "ranges")

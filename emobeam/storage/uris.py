@@ -1,46 +1,74 @@
-"""Names of things: paths, uris, and the way between them."""
+"""Paths, uris and globs as text, and the conversions between them."""
 
 import os
 import re
-from urllib.parse import quote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes
 
+from emobeam.errors import EmobeamError
+
+#: Schemes of object stores. ``memory`` is for tests and stays out of messages.
 BUCKET_SCHEMES = ("s3", "gs", "az", "memory")
+
+#: The first character that makes a name a glob.
+GLOB_CHARACTER = re.compile(r"[*?[]")
 
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://")
 
 
-def is_bucket(text: str) -> bool:
-    """Tell whether a uri or pattern names a place in a bucket.
+class UriError(EmobeamError, ValueError):
+    """A uri has a scheme that is neither a bucket's nor ``file``."""
+
+
+def scheme_of(text: str) -> str:
+    """Return the scheme of a uri or pattern; ``file`` for a plain path.
 
     Raises
     ------
-    ValueError
+    UriError
         For a scheme that is neither a bucket's nor ``file``.
     """
     match = _SCHEME.match(text)
     if match is None or match[1] == "file":
-        return False
+        return "file"
     if match[1] not in BUCKET_SCHEMES:
-        known = ", ".join(f"{scheme}://" for scheme in (*BUCKET_SCHEMES[:-1], "file"))
-        raise ValueError(f"{text!r} has the scheme {match[1]!r}; known are {known} and plain paths")
-    return True
+        supported = ", ".join(f"{scheme}://" for scheme in (*BUCKET_SCHEMES[:-1], "file"))
+        raise UriError(f"{text!r} has the scheme {match[1]!r}; supported are {supported} and plain paths")
+    return match[1]
+
+
+def is_bucket(text: str) -> bool:
+    """Return whether a uri or pattern names a place in a bucket.
+
+    Raises
+    ------
+    UriError
+        For a scheme that is neither a bucket's nor ``file``.
+    """
+    return scheme_of(text) != "file"
 
 
 def canonical(name: str | bytes | os.PathLike[str], *, base: str | None = None) -> str:
-    """Return the uri of a path or uri: absolute, percent-encoded, without ``.`` and ``..``.
+    """Return the one uri of a path or uri: percent-encoded, and for a file absolute, without ``.`` and ``..``.
 
-    Symbolic links are left as they are: a recording is named as its user names it.
+    Symbolic links are not resolved: a recording keeps the name that its user gives it. A key has the same uri whether
+    its spaces and other characters are given as they are or percent-encoded.
 
     Parameters
     ----------
     name : str, bytes or path
     base : str, optional
         The uri of a folder, to which a relative path is relative instead of the working directory.
+
+    Raises
+    ------
+    UriError
+        For a scheme that is neither a bucket's nor ``file``.
     """
     raw = os.fsencode(name)
     text = os.fsdecode(name)
     if is_bucket(text):
-        return text
+        root, key = split_uri(text)
+        return object_uri(root, key) if key else text
     if text.startswith("file://"):
         raw = unquote_to_bytes(text.removeprefix("file://"))
     if base is not None and not raw.startswith(b"/"):
@@ -51,10 +79,28 @@ def canonical(name: str | bytes | os.PathLike[str], *, base: str | None = None) 
 
 
 def path_of(uri: str) -> str:
-    """Return the path of a ``file://`` uri, as Python's file functions take it (surrogates stand for odd bytes)."""
+    """Return the path of a ``file://`` uri, with surrogates for bytes that are no UTF-8, as Python's `os` takes it.
+
+    Raises
+    ------
+    ValueError
+        For any other uri.
+    """
     if not uri.startswith("file://"):
         raise ValueError(f"{uri!r} is not a file:// uri")
     return os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))
+
+
+def split_uri(uri: str) -> tuple[str, str]:
+    """Return the uri of the bucket and the decoded key of an object's uri, ``scheme://bucket/key``."""
+    scheme, _, rest = uri.partition("://")
+    bucket, _, key = rest.partition("/")
+    return f"{scheme}://{bucket}", unquote(key)
+
+
+def object_uri(root: str, key: str) -> str:
+    """Return the uri of a key in a bucket."""
+    return f"{root}/{quote(key)}"
 
 
 def join(base: str, *parts: str) -> str:
@@ -63,5 +109,12 @@ def join(base: str, *parts: str) -> str:
 
 
 def name_of(uri: str) -> str:
-    """Return the last part of a uri as people read it; bytes that are no UTF-8 come as backslash escapes."""
+    """Return the last part of a uri, decoded for people; bytes that are no UTF-8 become backslash escapes."""
     return unquote_to_bytes(uri.rstrip("/").rpartition("/")[2]).decode("utf-8", "backslashreplace")
+
+
+def extension_of(name: str) -> str:
+    """Return the extension of a name in lower case, with its dot; empty where there is none."""
+    # Not splitext: it takes ".wav" for a name without an extension.
+    dot = name.rfind(".")
+    return name[dot:].lower() if dot >= 0 else ""

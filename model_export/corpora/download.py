@@ -1,472 +1,349 @@
-"""Download a corpus and unpack it: ``emobeam fetch``.
+"""Download a corpus: ``emobeam fetch``.
 
-What stands in the folder: the archive's own files, and ``.emobeam-fetch-NAME.json``, a receipt that lists them.
+Layout of the folder: the corpus's own files, and ``.emobeam-fetch-NAME.json``, a receipt that lists them.
 
-- All work is done in ``.emobeam-fetch-NAME.partial`` inside the folder. However the work ends, that is removed; what a
-  killed run left of it, the next one removes.
-- Nothing is unpacked before the checksum is right and every member of the archive has been judged by its name, kind
-  and size. Files move to their places only when all are unpacked.
+- Downloads go to ``.emobeam-fetch-NAME.partial`` inside the folder. Files move to their places when all are there.
+- An archive is unpacked after its checksum and all its members are checked. If that fails, nothing is kept.
+- A corpus published file by file keeps finished files in ``.partial`` if a fetch fails; the next fetch goes on.
 - The receipt is written last. A folder without one, or with a file missing or of another size, is fetched again.
 """
 
 import argparse
 import contextlib
 import fcntl
+import gzip
 import http.client
 import json
 import os
-import re
 import shlex
 import shutil
-import stat
 import struct
 import sys
-import time
-import unicodedata
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any, BinaryIO
 from urllib.parse import urlsplit
 
+from emobeam.model_export.corpora.sources import SOURCES, Source
+from emobeam.model_export.corpora.zip_members import checked_members
+from emobeam.model_export.errors import DownloadError
+
+# pooch is imported inside: with requests it takes 0.2 s, which `--help` should not.
+
 _PREFIX = ".emobeam-fetch-"
-_CHUNK = 1 << 18
-
-#: Space asked for before the download, in archive sizes: the archive itself and sound unpacked to three times that.
-_FORECAST = 4
-#: Deflate can blow one byte up to a thousand. Recorded sound comes to two or three, near-silent sound to some more.
-_MOST_EXPANSION = 20
-_MOST_MEMBERS = 100_000
-
-
-class FetchError(Exception):
-    """An archive cannot be fetched; the message is one line that says what to do."""
-
-
-@dataclass(frozen=True)
-class Archive:
-    """A published archive of recordings.
-
-    Attributes
-    ----------
-    name : str
-        As on the command line.
-    url : str
-        The official address of the zip file.
-    size_bytes : int
-        Of the zip file.
-    md5 : str
-        Of the zip file, in hexadecimal.
-    licence : str
-        What may be done with the recordings, and whom to cite.
-    """
-
-    name: str
-    url: str
-    size_bytes: int
-    md5: str
-    licence: str
-
-
-#: The archives that `fetch` knows, by name.
-ARCHIVES = {
-    "ravdess": Archive(
-        name="ravdess",
-        url="https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip",
-        size_bytes=208_468_073,
-        md5="bc696df654c87fed845eb13823edef8a",
-        licence=(
-            "CC BY-NC-SA 4.0: non-commercial use only; cite Livingstone and Russo (2018), "
-            "PLoS ONE 13(5): e0196391, https://doi.org/10.1371/journal.pone.0196391"
-        ),
-    ),
-}
+_CHUNK_BYTES = 1 << 14
+_CONCURRENT_DOWNLOADS = 8
+#: Further attempts at each file of a corpus that is published file by file.
+RETRIES = 2
 
 
 @dataclass(frozen=True)
 class FetchReport:
-    """What `fetch` did.
+    """What `fetch` did: the absolute folder, its files and their total size, and whether any was downloaded."""
 
-    Attributes
-    ----------
-    archive : Archive
-    folder : Path
-        Where the files are, absolute.
-    files : int
-    size_bytes : int
-        Of all files together.
-    downloaded : bool
-        False if the files, or the archive itself, were there already.
-    """
-
-    archive: Archive
     folder: Path
     files: int
     size_bytes: int
     downloaded: bool
 
 
-def fetch(archive: Archive, folder: str | Path, *, url: str | None = None, progress: bool = False) -> FetchReport:
-    """Download an archive and unpack it into a folder; do nothing if its files are there.
+def fetch(source: Source, folder: str | Path, *, url: str | None = None, progress: bool = False) -> FetchReport:
+    """Download a corpus into a folder; do nothing if its files are there.
 
-    A zip file of the archive's own name and checksum that already lies in the folder is used in place of a download,
-    and kept.
+    Files in the folder that are the corpus's own by checksum, or its zip file, are not downloaded again.
 
     Parameters
     ----------
-    archive : Archive
+    source : Source
     folder : path
-        Made where it does not exist. Files in it that have the name of one in the archive are replaced; no others are
-        touched.
+        Made if absent. Files in it that have the name of one of the corpus are replaced; no others are touched.
     url : str, optional
-        A mirror to download from. Size and checksum stay those of `archive`.
+        A mirror to download from. Sizes and checksums stay those of `source`.
     progress : bool
         Whether to show the progress on stderr, as a line that rewrites itself.
 
     Raises
     ------
-    FetchError
-        If the server cannot be reached or sends something else, if the archive has members that do not belong in the
-        folder, if there is no room or no permission to write. Nothing of the archive is left in the folder then,
-        unless the disk failed while finished files moved to their places.
+    DownloadError
+        If the server cannot be reached or sends something else, an archive is refused, or there is no room or no
+        permission to write.
     """
     folder = Path(folder).absolute()
-    source = url or archive.url
-    _require_web_address(source)
-    if (there := _read_receipt(archive, folder)) is not None:
-        return FetchReport(archive, folder, len(there), sum(there.values()), downloaded=False)
+    _require_web_address(url or source.url)
+    if (there := _read_receipt(source, folder)) is not None:
+        return FetchReport(folder, len(there), sum(there.values()), downloaded=False)
     made_here = False
     try:
-        _require_space(folder, archive.size_bytes * _FORECAST)
+        if source.registry is None:  # the archive, and its files at three times its size
+            _require_space(folder, 4 * source.size_bytes)
         made_here = not folder.exists()
         folder.mkdir(parents=True, exist_ok=True)
-        with _only_one(folder), _work_folder(archive, folder) as work:
-            zip_path = _given_by_hand(archive, folder)
-            downloaded = zip_path is None
-            if zip_path is None:
-                zip_path = _download(archive, source, work, progress)
-            if progress:
-                print(f"{archive.name}: unpacking", file=sys.stderr)
-            files = _unpack(archive, zip_path, work / "unpacked", folder)
-            _move(work / "unpacked", folder)
-            _write_receipt(archive, files, work, folder)
+        with _locked(folder), _work_folder(source, folder) as work:
+            fetch_to = _fetch_archive if source.registry is None else _fetch_files
+            files, downloaded = fetch_to(source, url, folder, work, progress)
+            for name in files:
+                if (work / "files" / name).exists():
+                    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                    (work / "files" / name).replace(folder / name)
+            _write_receipt(source, files, work, folder)
     except OSError as error:
-        raise FetchError(
+        raise DownloadError(
             f"cannot write to {folder}: {error.strerror or error}; make room or give another folder"
         ) from error
     finally:
-        if made_here:
-            # A folder that was made for files that did not come: rmdir leaves it where anything is in it.
+        if made_here:  # rmdir leaves a folder that is not empty
             with contextlib.suppress(OSError):
                 folder.rmdir()
-    return FetchReport(archive, folder, len(files), sum(files.values()), downloaded=downloaded)
+    return FetchReport(folder, len(files), sum(files.values()), downloaded=downloaded)
 
 
-def _require_web_address(source: str) -> None:
+def _fetch_archive(
+    source: Source, url: str | None, folder: Path, work: Path, progress: bool
+) -> tuple[dict[str, int], bool]:
+    """Download a zip file and unpack it; return the sizes of its files, and whether it was downloaded."""
+    import pooch
+
+    path = folder / PurePosixPath(urlsplit(source.url).path).name
+    given = path.is_file() and path.stat().st_size == source.size_bytes and _has_hash(path, f"md5:{source.md5}")
+    if not given:
+        remedy = f"try again later, give a mirror with --url, or put {path.name} into the folder yourself"
+        address = url or source.url
+        with _one_line_errors(address, f"MD5 {source.md5}", remedy):
+            downloader = _downloader(source.name, source.size_bytes, show=progress)
+            path = Path(pooch.retrieve(address, f"md5:{source.md5}", "archive.zip", work, downloader=downloader))
+    if progress:
+        print(f"{source.name}: unpacking", file=sys.stderr)
     try:
-        parts = urlsplit(source)
-        good = parts.scheme in ("http", "https") and bool(parts.hostname)
-    except ValueError:
-        good = False
-    if not good:
-        raise FetchError(f"{source!r} is no address to download from; give one that starts with https:// or http://")
+        with zipfile.ZipFile(path) as zipped:
+            sizes = checked_members(source.name, zipped, size_bytes=source.size_bytes, reserved=_PREFIX)
+        _require_clear_way(sizes, folder)
+        _require_space(folder, sum(sizes.values()))
+        pooch.Unzip(extract_dir=str(work / "files"))(str(path), "download", None)
+        short = [name for name, size in sizes.items() if (work / "files" / name).stat().st_size != size]
+        damage: object = f"{short[0]!r} is shorter than it says" if short else None
+    # All that zipfile and zlib raise on bytes that are no sound zip file.
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError) as error:
+        damage = error
+    if damage is not None:
+        raise DownloadError(f"the archive of {source.name} is no sound zip file ({damage}); fetch it again")
+    return sizes, not given
+
+
+def _fetch_files(
+    source: Source, url: str | None, folder: Path, work: Path, progress: bool
+) -> tuple[dict[str, int], bool]:
+    """Download the files of a registry, several at once; return their sizes, and whether any was missing."""
+    import pooch
+
+    assert source.registry is not None
+    lines = [line.split() for line in gzip.decompress(source.registry.read_bytes()).decode("ascii").splitlines()]
+    hashes = {name: sha256 for name, sha256, *_ in lines}
+    sizes = {name: int(size) for name, _, size, *_ in lines}
+    _require_clear_way(sizes, folder)
+    missing = [name for name in sizes if not ((folder / name).is_file() and _has_hash(folder / name, hashes[name]))]
+    _require_space(folder, sum(sizes[name] for name in missing))
+    files = pooch.create(
+        work / "files",
+        f"{(url or source.url).rstrip('/')}/",
+        registry=hashes,
+        urls={} if url else {name: rest[0] for name, _, _, *rest in lines if rest},
+        retry_if_failed=RETRIES,
+    )
+    for name in missing:  # pooch makes folders too, but fails if two threads make one at once
+        (work / "files" / name).parent.mkdir(parents=True, exist_ok=True)
+    remedy = "run it again, which keeps the finished files, or give a mirror with --url"
+
+    def fetch_one(name: str) -> None:
+        with _one_line_errors(files.get_url(name), f"SHA-256 {hashes[name]}", remedy):
+            files.fetch(name, downloader=_downloader(source.name, sizes[name], show=False))
+
+    with ThreadPoolExecutor(_CONCURRENT_DOWNLOADS) as pool:
+        try:
+            for done, _ in enumerate(pool.map(fetch_one, missing), start=1):
+                if progress:
+                    print(f"\r{source.name}: {done} of {len(missing)} files", end="", file=sys.stderr, flush=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            if progress:
+                print(file=sys.stderr)
+    return sizes, bool(missing)
+
+
+class _Progress:
+    """What pooch reports a download to: shows its progress, and ends it where there is more than was published."""
+
+    def __init__(self, name: str, size_bytes: int, *, show: bool) -> None:
+        self.total = 0  # pooch sets it to the server's claim
+        self._name, self._size_bytes, self._show, self._done = name, size_bytes, show, 0
+
+    def update(self, count: int) -> None:
+        """Add a chunk; pooch counts each as a full one."""
+        self._done += count
+        if self._done >= self._size_bytes + 2 * _CHUNK_BYTES:
+            raise DownloadError(
+                f"the server sends more than the {self._size_bytes} bytes that {self._name} has: it is not the "
+                "official corpus; leave --url out or give a true mirror"
+            )
+        if self._show:
+            done = min(self._done, self._size_bytes)
+            line = (
+                f"{self._name}: {done / 1e6:,.1f} of {self._size_bytes / 1e6:,.1f} MB, "
+                f"{100 * done // self._size_bytes} %"
+            )
+            print(f"\r{line}", end="", file=sys.stderr, flush=True)
+
+    def reset(self) -> None:
+        """Prepare for pooch's last update, which adds `total`: the download is then complete."""
+        self._done = self._size_bytes - self.total
+
+    def close(self) -> None:
+        """End the line."""
+        if self._show:
+            print(file=sys.stderr)
+
+
+def _downloader(name: str, size_bytes: int, *, show: bool) -> object:
+    import pooch
+
+    pooch.get_logger().setLevel("WARNING")  # it logs every download to stderr
+    # Audio does not shrink, and a server that compresses it would send another number of bytes.
+    return pooch.HTTPDownloader(
+        progressbar=_Progress(name, size_bytes, show=show),
+        chunk_size=_CHUNK_BYTES,
+        timeout=(15, 60),
+        headers={"Accept-Encoding": "identity"},
+    )
+
+
+def _has_hash(path: Path, known_hash: str) -> bool:
+    import pooch
+
+    algorithm, _, value = known_hash.rpartition(":")
+    return bool(pooch.file_hash(str(path), alg=algorithm or "sha256") == value)
+
+
+@contextlib.contextmanager
+def _one_line_errors(url: str, checksum: str, remedy: str) -> Iterator[None]:
+    """Turn what pooch and requests raise into a `DownloadError`."""
+    import requests
+
+    server = urlsplit(url).netloc.rpartition("@")[2]
+    try:
+        yield
+    except requests.HTTPError as error:
+        code = error.response.status_code if error.response is not None else 0
+        status = f"{code} {http.client.responses.get(code, '')}".strip()
+        raise DownloadError(f"{server} answered {status} for {url}; {remedy}") from error
+    except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
+        raise DownloadError(f"the download from {server} broke off before its end; {remedy}") from error
+    except requests.RequestException as error:
+        raise DownloadError(f"no connection to {server} ({type(error).__name__}); {remedy}") from error
+    except ValueError as error:
+        raise DownloadError(
+            f"what {server} sent for {url} has the wrong checksum ({checksum} is right): it is damaged or not the "
+            f"official corpus; {remedy}"
+        ) from error
+
+
+def _require_web_address(address: str) -> None:
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(address)
+        if parts.scheme in ("http", "https") and parts.hostname:
+            return
+    raise DownloadError(f"{address!r} is no address to download from; give one that starts with https:// or http://")
 
 
 def _require_space(folder: Path, needed: int) -> None:
     existing = next(path for path in (folder, *folder.parents) if path.exists())
     free = shutil.disk_usage(existing).free
     if free < needed:
-        raise FetchError(
-            f"{folder} needs {_megabytes(needed)} MB of free space and has {_megabytes(free)} MB; make room or give "
+        raise DownloadError(
+            f"{folder} needs {needed / 1e6:,.1f} MB of free space and has {free / 1e6:,.1f} MB; make room or give "
             "another folder"
         )
 
 
-def _megabytes(size: float) -> str:
-    return f"{size / 1e6:,.1f}"
+def _require_clear_way(names: Mapping[str, int], folder: Path) -> None:
+    """Refuse to write through links out of the folder, and to put a file where a folder is, or the reverse."""
+    parents = {folder / parent for name in names for parent in PurePosixPath(name).parents if parent.parts}
+    blocked = [path for path in sorted(parents) if path.is_symlink() or (path.exists() and not path.is_dir())]
+    blocked += [path for path in map(folder.joinpath, names) if path.is_dir() and not path.is_symlink()]
+    if blocked:
+        raise DownloadError(f"{blocked[0]} is in the way of the corpus; move it away or give another folder")
 
 
 @contextlib.contextmanager
-def _only_one(folder: Path) -> Iterator[None]:
-    """Keep a second fetch away from the folder; the lock dies with the process."""
+def _locked(folder: Path) -> Iterator[None]:
+    """Keep a second fetch away from the folder; the lock ends with the process."""
     handle = os.open(folder, os.O_RDONLY)
     try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise FetchError(f"another fetch is writing to {folder}; wait until it is done") from None
-        except OSError:
-            pass  # some network file systems lock no folders, and a fetch is worth having there too
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        raise DownloadError(f"another fetch is writing to {folder}; wait until it is done") from None
+    except OSError:
+        pass  # some network file systems lock no folders, and a fetch is worth having there too
+    try:
         yield
     finally:
         os.close(handle)
 
 
 @contextlib.contextmanager
-def _work_folder(archive: Archive, folder: Path) -> Iterator[Path]:
+def _work_folder(source: Source, folder: Path) -> Iterator[Path]:
     # Inside the folder, so that moving finished files is a rename and never a copy.
-    work = folder / f"{_PREFIX}{archive.name}.partial"
-    if work.exists():
+    work = folder / f"{_PREFIX}{source.name}.partial"
+    if source.registry is None and work.exists():
         shutil.rmtree(work)
+    kept = source.registry is not None
     try:
-        work.mkdir()
+        work.mkdir(exist_ok=True)
         yield work
+        kept = False
     finally:
-        shutil.rmtree(work, ignore_errors=True)
+        if not kept or not any(path.is_file() for path in work.rglob("*")):
+            shutil.rmtree(work, ignore_errors=True)
 
 
-# The download
+def _write_receipt(source: Source, files: Mapping[str, int], work: Path, folder: Path) -> None:
+    receipt = {"corpus": source.name, "md5": source.md5, "licence": source.licence, "files": files}
+    (work / "receipt.json").write_text(json.dumps(receipt, indent=1), encoding="utf-8")
+    (work / "receipt.json").replace(folder / f"{_PREFIX}{source.name}.json")
 
 
-class _Sink:
-    """The file that a download is written to: takes no more than the archive has, and shows how far it is."""
-
-    def __init__(self, file: BinaryIO, archive: Archive, *, show: bool) -> None:
-        self._file = file
-        self._archive = archive
-        self._show = show
-        self._written = 0
-        self._started = time.monotonic()
-        self._shown = float("-inf")
-
-    def write(self, chunk: bytes) -> None:
-        self._written += len(chunk)
-        size = self._archive.size_bytes
-        if self._written > size:
-            raise FetchError(
-                f"the server sends more than the {size} bytes that {self._archive.name} has: it is not the official "
-                "archive; leave --url out or give a true mirror"
-            )
-        self._file.write(chunk)
-        now = time.monotonic()
-        if self._show and (now - self._shown > 0.2 or self._written == size):
-            self._shown = now
-            rate = self._written / max(now - self._started, 1e-3)
-            line = (
-                f"{self._archive.name}: {_megabytes(self._written)} of {_megabytes(size)} MB, "
-                f"{100 * self._written // size} %, {_megabytes(rate)} MB/s, {(size - self._written) / rate:.0f} s left"
-            )
-            print(f"\r{line:<72}", end="", file=sys.stderr, flush=True)
-
-    def flush(self) -> None:
-        """Leave flushing to the file's own buffer, though pooch asks for it after every chunk."""
-
-    def close(self) -> None:
-        if self._shown > 0:
-            print(file=sys.stderr)
-
-
-def _given_by_hand(archive: Archive, folder: Path) -> Path | None:
-    """Return the archive if it lies in the folder, for those whose machine cannot reach the server."""
-    import pooch  # with requests, 0.2 s that `--help` need not pay
-
-    path = folder / _zip_name(archive)
-    if not path.is_file() or path.stat().st_size != archive.size_bytes:
-        return None
-    return path if pooch.file_hash(str(path), alg="md5") == archive.md5 else None
-
-
-def _zip_name(archive: Archive) -> str:
-    return PurePosixPath(urlsplit(archive.url).path).name
-
-
-def _download(archive: Archive, source: str, work: Path, progress: bool) -> Path:
-    import pooch
-    import requests
-
-    # The archive is compressed itself, and a server that compresses it again would upset the count of bytes.
-    over_http = pooch.HTTPDownloader(chunk_size=_CHUNK, timeout=(15, 60), headers={"Accept-Encoding": "identity"})
-
-    def to_sink(url: str, output_file: str, _: Any) -> None:
-        with Path(output_file).open("wb") as file, contextlib.closing(_Sink(file, archive, show=progress)) as sink:
-            over_http(url, sink, None)
-
-    otherwise = f"try again later, give a mirror with --url, or put {_zip_name(archive)} into the folder yourself"
-    server = urlsplit(source).netloc.rpartition("@")[2]
-    logger = pooch.get_logger()
-    level = logger.level
-    logger.setLevel("WARNING")  # it tells every download on stderr
+def _read_receipt(source: Source, folder: Path) -> dict[str, int] | None:
+    """Return the names and sizes of the corpus's files if every one of them is in the folder."""
     try:
-        known_hash = f"md5:{archive.md5}"
-        return Path(pooch.retrieve(source, known_hash, fname="archive.zip", path=work, downloader=to_sink))
-    except requests.HTTPError as error:
-        code = error.response.status_code if error.response is not None else 0
-        said = f"{code} {http.client.responses.get(code, '')}".strip()
-        raise FetchError(f"{server} answered {said} for {source}; {otherwise}") from error
-    except (requests.exceptions.ChunkedEncodingError, requests.exceptions.ContentDecodingError) as error:
-        raise FetchError(f"the download from {server} broke off before its end; {otherwise}") from error
-    except requests.RequestException as error:
-        raise FetchError(f"no connection to {server} ({type(error).__name__}); {otherwise}") from error
-    except ValueError as error:
-        raise FetchError(
-            f"what {server} sent has the wrong checksum (MD5 {archive.md5} is right): it is damaged or not the "
-            f"official archive; {otherwise}"
-        ) from error
-    finally:
-        logger.setLevel(level)
-
-
-# The unpacking
-
-
-def _unpack(archive: Archive, zip_path: Path, target: Path, folder: Path) -> dict[str, int]:
-    """Unpack all members below `target`, which is new, and return their names and sizes."""
-    try:
-        with zipfile.ZipFile(zip_path) as zipped:
-            members = _checked_members(archive, zipped)
-            sizes = {info.filename: info.file_size for info in members}
-            _require_way(sizes, folder)
-            _require_space(folder, sum(sizes.values()))
-            for info in members:
-                _unpack_member(zipped, info, target / info.filename)
-    # All that zipfile and zlib raise on bytes that are no sound zip file.
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError) as error:
-        raise FetchError(f"the archive of {archive.name} is no sound zip file ({error}); fetch it again") from error
-    return sizes
-
-
-def _unpack_member(zipped: zipfile.ZipFile, info: zipfile.ZipInfo, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # "x": a name that is a second one for a file there, by rules of the file system, is an error.
-    with zipped.open(info) as member, path.open("xb") as file:
-        shutil.copyfileobj(member, file, _CHUNK)
-        if file.tell() != info.file_size:
-            raise zipfile.BadZipFile(f"{info.filename!r} is shorter than it says")
-
-
-def _checked_members(archive: Archive, zipped: zipfile.ZipFile) -> list[zipfile.ZipInfo]:
-    """Return the members that are files, once it is clear that all members belong into the folder."""
-    members = zipped.infolist()
-    if len(members) > _MOST_MEMBERS:
-        raise _refusal(archive, f"it has {len(members)} members, more than the {_MOST_MEMBERS} allowed")
-    for info in members:
-        if (objection := _objection(info)) is not None:
-            raise _refusal(archive, f"its member {info.orig_filename!r} {objection}")
-    files = [info for info in members if not info.filename.endswith("/")]
-    if not files:
-        raise _refusal(archive, "it holds no files")
-    size = sum(info.file_size for info in files)
-    if size > archive.size_bytes * _MOST_EXPANSION:
-        raise _refusal(
-            archive,
-            f"it would unpack to {_megabytes(size)} MB, over {_MOST_EXPANSION} times its size, as no recordings do",
-        )
-    # File systems differ in which names they take for the same one: refuse what any of them would.
-    names = [unicodedata.normalize("NFC", info.filename).casefold() for info in files]
-    folders = {str(parent) for name in names for parent in PurePosixPath(name).parents}
-    taken: set[str] = set()
-    for info, name in zip(files, names, strict=True):
-        if name in taken or name in folders:
-            raise _refusal(archive, f"its member {info.orig_filename!r} has the name of another")
-        taken.add(name)
-    return files
-
-
-def _objection(info: zipfile.ZipInfo) -> str | None:
-    """Return why a member may not be unpacked, or None."""
-    # The name can be told twice, and zipfile mends what it finds: neither form may be bad.
-    for name in (info.orig_filename, info.filename):
-        parts = name.removesuffix("/").split("/")
-        if name.startswith("/") or re.match("[A-Za-z]:", name):
-            return "has an absolute path"
-        if ".." in parts:
-            return "leads out of the folder"
-        if "\\" in name:
-            return "has a backslash in its name"
-        if "" in parts or "." in parts or any(ord(letter) < 32 or ord(letter) == 127 for letter in name):
-            return "has a name that is none"
-        if parts[0].casefold().startswith(_PREFIX):
-            return "has a name that is kept for the fetch itself"
-    kind = stat.S_IFMT(info.external_attr >> 16)
-    if kind == stat.S_IFLNK:
-        return "is a symbolic link"
-    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "is neither a file nor a folder"
-    if info.flag_bits & 1:
-        return "is encrypted"
-    if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        return "is compressed in an unusual way"
-    return None
-
-
-def _refusal(archive: Archive, reason: str) -> FetchError:
-    return FetchError(
-        f"the archive of {archive.name} is refused: {reason}; nothing was unpacked, do not trust its source"
-    )
-
-
-def _require_way(names: dict[str, int], folder: Path) -> None:
-    """Refuse to write through links out of the folder, and to put a file where a folder is, or the reverse."""
-    parents = {parent for name in names for parent in PurePosixPath(name).parents}
-    for path in (folder / parent for parent in sorted(parents) if parent.parts):
-        if path.is_symlink() or (path.exists() and not path.is_dir()):
-            raise FetchError(f"{path} is in the way: a folder must stand there; move it away or give another folder")
-    for path in (folder / name for name in names):
-        if path.is_dir() and not path.is_symlink():
-            raise FetchError(f"{path} is in the way: a file must stand there; move it away or give another folder")
-
-
-def _move(source: Path, target: Path) -> None:
-    """Move a tree to its place: whole where nothing is there, else file by file, replacing."""
-    if source.is_dir() and target.is_dir():
-        for child in sorted(source.iterdir()):
-            _move(child, target / child.name)
-    else:
-        source.replace(target)
-
-
-# The receipt
-
-
-def _receipt_path(archive: Archive, folder: Path) -> Path:
-    return folder / f"{_PREFIX}{archive.name}.json"
-
-
-def _write_receipt(archive: Archive, files: dict[str, int], work: Path, folder: Path) -> None:
-    receipt = {"archive": archive.name, "md5": archive.md5, "licence": archive.licence, "files": files}
-    written = work / "receipt.json"
-    written.write_text(json.dumps(receipt, indent=1), encoding="utf-8")
-    written.replace(_receipt_path(archive, folder))
-
-
-def _read_receipt(archive: Archive, folder: Path) -> dict[str, int] | None:
-    """Return the names and sizes of the archive's files if every one of them is in the folder."""
-    try:
-        receipt = json.loads(_receipt_path(archive, folder).read_text(encoding="utf-8"))
+        receipt = json.loads((folder / f"{_PREFIX}{source.name}.json").read_text(encoding="utf-8"))
         files: dict[str, int] = receipt["files"]
-        same = receipt["md5"] == archive.md5 and all(
-            (folder / name).stat().st_size == size for name, size in files.items()
-        )
+        whole = receipt["md5"] == source.md5 and all((folder / n).stat().st_size == size for n, size in files.items())
     except (OSError, ValueError, LookupError, TypeError, AttributeError):
         return None
-    return files if same and files else None
-
-
-# The command
+    return files if whole and files else None
 
 
 def add_fetch_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of ``emobeam fetch`` to its parser."""
-    parser.add_argument("corpus", choices=sorted(ARCHIVES), help="which archive")
-    parser.add_argument("dir", type=Path, metavar="DIR", help="the folder to unpack it into; made if it is not there")
-    parser.add_argument("--url", help="a mirror to download from; the checksum stays that of the official archive")
+    parser.add_argument("corpus", choices=sorted(SOURCES), help="which corpus")
+    parser.add_argument("dir", type=Path, metavar="DIR", help="the folder to put it into; made if it is not there")
+    parser.add_argument(
+        "--url", help="a mirror: of the zip file, or of the folder with AudioWAV; the official checksums stay required"
+    )
 
 
 def run_fetch(args: argparse.Namespace) -> int:
     """Run ``emobeam fetch`` and return its exit code."""
-    archive = ARCHIVES[args.corpus]
-    print(f"{archive.name}: {archive.licence}", flush=True)
+    source = SOURCES[args.corpus]
+    print(f"{source.name}: {source.licence}", flush=True)
     try:
-        report = fetch(archive, args.dir, url=args.url, progress=sys.stderr.isatty())
-    except FetchError as error:
+        report = fetch(source, args.dir, url=args.url, progress=sys.stderr.isatty())
+    except DownloadError as error:
         print(f"emobeam fetch: {error}", file=sys.stderr)
         return 1
-    amount = f"{report.files} files, {_megabytes(report.size_bytes)} MB"
-    if report.downloaded:
-        print(f"{archive.name}: {amount} in {report.folder}")
-    else:
-        print(f"{archive.name}: {amount} in {report.folder}; nothing was downloaded, it was there already")
-    print(f"next: emobeam train --corpus {shlex.quote(f'{archive.name}={args.dir}')} --out runs/first")
+    amount = f"{report.files} files, {report.size_bytes / 1e6:,.1f} MB in {report.folder}"
+    print(f"{source.name}: {amount}" + ("" if report.downloaded else "; nothing was downloaded, it was there already"))
+    print(f"next: emobeam train --corpus {shlex.quote(f'{source.name}={args.dir}')} --out runs/first")
     return 0

@@ -1,6 +1,6 @@
-"""Who is tested, who validates and who trains: actors, unless a protocol says otherwise (`protocols`).
+"""Splits of corpora into training, validation and test parts: by actor, unless a protocol (`protocols`) splits clips.
 
-A clip's neighbours are the other clips of its actor, sung ones too, so an actor stands on one side alone.
+Clips of one actor are alike, sung ones too, so an actor is in one part only.
 """
 
 import json
@@ -17,7 +17,7 @@ from emobeam.schemas.labels import GENDERS
 
 _FOLDS = Path(__file__).with_name("ravdess_emobox.json")
 
-#: Corpora whose actors validate, the first that is there: the nearer to what the model is judged on the better.
+#: Corpora whose actors validate, in order of preference: the first that is given is used.
 _VALIDATING = ("ravdess", "crema_d", "ravdess_song")
 
 
@@ -67,7 +67,7 @@ def fold_actors(fold: int) -> tuple[str, ...]:
 def split_actors(clips: pd.DataFrame, *, fold: int, seed: int, validation: int = 2) -> Split:
     """Split the actors of a table of clips by an EmoBox fold.
 
-    The fold's actors are tested, whichever corpus a clip of theirs is in. Validation actors are drawn by the seed
+    The fold's actors are tested with their clips of every corpus. Validation actors are drawn by the seed
     from the others of RAVDESS (of CREMA-D where RAVDESS is absent), as many women as men.
 
     Parameters
@@ -89,7 +89,7 @@ def split_actors(clips: pd.DataFrame, *, fold: int, seed: int, validation: int =
 
 
 def no_holdout(clips: pd.DataFrame) -> Split:
-    """Return the split of a network that is to be used: every actor trains it, and nobody can tell what it is worth."""
+    """Return the split of a network for use: every actor trains it, so none can measure it."""
     return Split(train=tuple(sorted(set(clips["actor"]))), validation=(), test=())
 
 

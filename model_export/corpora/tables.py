@@ -1,13 +1,13 @@
 """The corpora as tables, read from file names: one row a clip.
 
 `read_corpora` takes the layout of the official downloads and any other that keeps the file names: folders are
-searched through and through, and the kind of audio file does not matter.
+searched with all folders below them, and the kind of audio file does not matter.
 """
 
 import csv
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -27,17 +27,49 @@ _AUDIO_ONLY = "03"
 _RAVDESS_FIELDS = ("modality", "channel", "emotion", "intensity", "statement", "repetition", "actor")
 _DEMOGRAPHICS = "VideoDemographics.csv"
 
-#: Columns of a corpus's table.
-COLUMNS = (
-    "path", "clip", "corpus", "actor", "gender", "emotion", "intensity", "statement", "repetition", "age", "channel",
-)  # fmt: skip
-
 #: Emotions that a corpus can hold. A clip is no evidence against those that its corpus never asked for.
 CORPUS_EMOTIONS: Mapping[str, tuple[str, ...]] = {
     "ravdess": EMOTIONS,
     "ravdess_song": EMOTIONS[:6],
     "crema_d": tuple(emotion for emotion in EMOTIONS if emotion in CREMA_D_EMOTIONS.values()),
 }
+
+
+@dataclass(frozen=True)
+class Clip:
+    """A row of a corpus's table.
+
+    Attributes
+    ----------
+    path : str
+    clip : str
+        The file's name without its ending, unique over all corpora.
+    corpus : str
+    actor : str
+        Unique over all corpora, and the same for one person's speech and song, as in ``ravdess_07``.
+    gender, emotion, intensity, statement : str
+    repetition : int
+    age : int or None
+        In years; None if the corpus does not state it.
+    channel : str
+        ``speech`` or ``song``.
+    """
+
+    path: str
+    clip: str
+    corpus: str
+    actor: str
+    gender: str
+    emotion: str
+    intensity: str
+    statement: str
+    repetition: int
+    age: int | None
+    channel: str
+
+
+#: Columns of a corpus's table.
+COLUMNS = tuple(field.name for field in fields(Clip))
 
 
 def read_corpora(folders: Iterable[tuple[str, Path]]) -> pd.DataFrame:
@@ -71,15 +103,13 @@ def read_corpus(name: str, folder: Path | str) -> pd.DataFrame:
     ----------
     name : {"ravdess", "ravdess_song", "crema_d"}
     folder : path
-        Searched through and through. Hidden files are passed over. Two files of one name (RAVDESS is often unpacked
-        with a second copy of itself inside) are one clip: the first by path is taken.
+        Searched with all folders below it. Hidden files and folders are skipped. Two files of one name (RAVDESS is
+        often unpacked with a second copy of itself inside) are one clip: the first by path is taken.
 
     Returns
     -------
     pandas.DataFrame
-        One row a clip, sorted by path, with the columns `COLUMNS`. ``clip`` is the file's name without its ending,
-        unique over all corpora. ``actor`` is unique over all corpora and the same
-        for one person's speech and song (``ravdess_07``); ``age`` is in years and null where the corpus tells none.
+        One row a clip, sorted by path, with the fields of `Clip` as columns.
 
     Raises
     ------
@@ -94,7 +124,8 @@ def read_corpus(name: str, folder: Path | str) -> pd.DataFrame:
         raise CorpusError(f"the folder of corpus {name}, {root}, does not exist; check the path after --corpus {name}=")
     files: dict[str, Path] = {}
     for path in sorted(root.rglob("*")):
-        if path.suffix.lower() in _ENDINGS and not path.name.startswith(".") and path.is_file():
+        hidden = any(part.startswith(".") for part in path.relative_to(root).parts)
+        if path.suffix.lower() in _ENDINGS and not hidden and path.is_file():
             files.setdefault(path.stem, path)
     rows = _READERS[name](name, root, list(files.values()))
     if not rows:
@@ -105,27 +136,27 @@ def read_corpus(name: str, folder: Path | str) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=list(COLUMNS))
 
 
-def _read_ravdess(name: str, _root: Path, paths: list[Path]) -> list[dict[str, Any]]:
+def _read_ravdess(name: str, _root: Path, paths: list[Path]) -> list[Clip]:
     wanted = "song" if name == "ravdess_song" else "speech"
     rows = []
     for path in paths:
-        fields = _ravdess_fields(path)
-        if fields["modality"] != _AUDIO_ONLY or RAVDESS_CHANNELS[fields["channel"]] != wanted:
+        codes = _ravdess_fields(path)
+        if codes["modality"] != _AUDIO_ONLY or RAVDESS_CHANNELS[codes["channel"]] != wanted:
             continue
         rows.append(
-            {
-                "path": str(path),
-                "clip": path.stem,
-                "corpus": name,
-                "actor": f"ravdess_{fields['actor']}",
-                "gender": "male" if int(fields["actor"]) % 2 else "female",
-                "emotion": RAVDESS_EMOTIONS[fields["emotion"]],
-                "intensity": RAVDESS_INTENSITIES[fields["intensity"]],
-                "statement": fields["statement"],
-                "repetition": int(fields["repetition"]),
-                "age": None,
-                "channel": wanted,
-            }
+            Clip(
+                path=str(path),
+                clip=path.stem,
+                corpus=name,
+                actor=f"ravdess_{codes['actor']}",
+                gender="male" if int(codes["actor"]) % 2 else "female",
+                emotion=RAVDESS_EMOTIONS[codes["emotion"]],
+                intensity=RAVDESS_INTENSITIES[codes["intensity"]],
+                statement=codes["statement"],
+                repetition=int(codes["repetition"]),
+                age=None,
+                channel=wanted,
+            )
         )
     return rows
 
@@ -134,7 +165,7 @@ def _ravdess_fields(path: Path) -> dict[str, str]:
     parts = path.stem.split("-")
     if len(parts) != len(_RAVDESS_FIELDS):
         raise _bad_name(path, f"it has {len(parts)} fields", f"7 numbers, {'-'.join(_RAVDESS_FIELDS)}")
-    fields = dict(zip(_RAVDESS_FIELDS, parts, strict=True))
+    codes = dict(zip(_RAVDESS_FIELDS, parts, strict=True))
     allowed = {
         "modality": {"01", "02", "03"},
         "channel": set(RAVDESS_CHANNELS),
@@ -144,14 +175,14 @@ def _ravdess_fields(path: Path) -> dict[str, str]:
         "repetition": {"01", "02"},
         "actor": {f"{number:02d}" for number in range(1, 25)},
     }
-    for field, value in fields.items():
+    for field, value in codes.items():
         if value not in allowed[field]:
             choices = sorted(allowed[field])
             raise _bad_name(path, f"its {field} is {value!r}", f"{choices[0]} to {choices[-1]} there")
-    return fields
+    return codes
 
 
-def _read_crema_d(name: str, root: Path, paths: list[Path]) -> list[dict[str, Any]]:
+def _read_crema_d(name: str, root: Path, paths: list[Path]) -> list[Clip]:
     if not paths:
         return []
     speakers = _crema_d_speakers(root)
@@ -171,30 +202,29 @@ def _read_crema_d(name: str, root: Path, paths: list[Path]) -> list[dict[str, An
             raise CorpusError(f"{path} is by actor {actor!r}, whom {_DEMOGRAPHICS} does not list; download both again")
         gender, age = speakers[actor]
         rows.append(
-            {
-                "path": str(path),
-                "clip": path.stem,
-                "corpus": name,
-                "actor": f"crema_d_{actor}",
-                "gender": gender,
-                "emotion": CREMA_D_EMOTIONS[emotion],
-                "intensity": CREMA_D_INTENSITIES[level],
-                "statement": sentence,
-                "repetition": 1,
-                "age": age,
-                "channel": "speech",
-            }
+            Clip(
+                path=str(path),
+                clip=path.stem,
+                corpus=name,
+                actor=f"crema_d_{actor}",
+                gender=gender,
+                emotion=CREMA_D_EMOTIONS[emotion],
+                intensity=CREMA_D_INTENSITIES[level],
+                statement=sentence,
+                repetition=1,
+                age=age,
+                channel="speech",
+            )
         )
     return rows
 
 
 def _crema_d_speakers(root: Path) -> dict[str, tuple[str, int]]:
     # The official download keeps the table beside AudioWAV, which may be the folder that was named.
-    found = [*sorted(root.rglob(_DEMOGRAPHICS)), root.parent / _DEMOGRAPHICS]
-    table = found[0]
+    table = [*sorted(root.rglob(_DEMOGRAPHICS)), root.parent / _DEMOGRAPHICS][0]
     if not table.is_file():
         raise CorpusError(
-            f"{_DEMOGRAPHICS} is neither in {root} nor beside it; copy it there from the CREMA-D download: it tells "
+            f"{_DEMOGRAPHICS} is neither in {root} nor beside it; copy it there from the CREMA-D download: it states "
             "each actor's sex and age"
         )
     speakers = {}
@@ -214,7 +244,7 @@ def _bad_name(path: Path, wrong: str, right: str) -> CorpusError:
     )
 
 
-_READERS: Mapping[str, Callable[[str, Path, list[Path]], list[dict[str, Any]]]] = {
+_READERS: Mapping[str, Callable[[str, Path, list[Path]], list[Clip]]] = {
     "ravdess": _read_ravdess,
     "ravdess_song": _read_ravdess,
     "crema_d": _read_crema_d,

@@ -12,14 +12,15 @@ import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import scipy.signal
 import soundfile
 
-from emobeam.audio.decode import EXTENSIONS, DecodeError, open_audio
-from emobeam.audio.frontend import active_level, resample, to_mono
+from emobeam.audio.decode import EXTENSIONS, DecodeError
+from emobeam.audio.frontend import active_level
+from emobeam.audio.load import load_mono, resample_array
 from emobeam.model_export.errors import CorpusError, ModelExportError
 
 _TELEPHONE_HZ = 8_000
@@ -99,7 +100,8 @@ def add_noise(samples: np.ndarray, rate: int, *, noise: Path, snr_db: float, see
     rng = np.random.default_rng(seed)
     files = _recordings(noise)
     file = files[int(rng.integers(len(files)))]
-    recording = _at_rate(*read_mono(file), rate)
+    recording, recording_rate = read_mono(file)
+    recording = resample_array(recording, sample_rate=recording_rate, target_rate=rate)
     start = round(rng.random() * len(recording))
     stretch = np.take(recording, np.arange(start, start + len(samples)), mode="wrap")
     rms = float(np.sqrt(np.mean(stretch**2, dtype=np.float64)))
@@ -247,16 +249,9 @@ def read_mono(path: Path) -> Sound:
         If it cannot be decoded.
     """
     try:
-        with path.open("rb") as file:
-            return _decoded(file)
+        return load_mono(path)
     except (DecodeError, OSError) as error:
         raise CorpusError(f"{path} cannot be read: {error}") from error
-
-
-def _decoded(file: BinaryIO) -> Sound:
-    with open_audio(file) as decoder:
-        blocks = [np.zeros(0, dtype=np.float32), *to_mono(decoder.blocks())]
-        return np.concatenate(blocks), decoder.info.sample_rate
 
 
 @functools.cache
@@ -267,13 +262,9 @@ def _recordings(folder: Path) -> Sequence[Path]:
     return recordings
 
 
-def _at_rate(samples: np.ndarray, rate: int, target_rate: int) -> np.ndarray:
-    return np.concatenate(list(resample([samples], sample_rate=rate, target_rate=target_rate)))
-
-
 def _pcm(samples: np.ndarray, rate: int, coded_hz: int) -> np.ndarray:
     """Return 16-bit samples at a codec's rate: what every encoder here is given."""
-    scaled = np.rint(_at_rate(samples, rate, coded_hz) * 32768.0)
+    scaled = np.rint(resample_array(samples, sample_rate=rate, target_rate=coded_hz) * 32768.0)
     return np.clip(scaled, -32768, 32767).astype(np.int16)
 
 
@@ -281,7 +272,7 @@ def _through_libsndfile(samples: np.ndarray, rate: int, subtype: str) -> Sound:
     file = io.BytesIO()
     pcm = _pcm(samples, rate, _TELEPHONE_HZ)
     soundfile.write(file, pcm, _TELEPHONE_HZ, format="WAV", subtype=subtype)
-    return _decoded(file)
+    return load_mono(file)
 
 
 def _through_ffmpeg(
@@ -302,4 +293,4 @@ def _through_ffmpeg(
             ) from error
         for packets in (stream.encode(frame), stream.encode(None)):
             output.mux(packets)
-    return _decoded(file)
+    return load_mono(file)

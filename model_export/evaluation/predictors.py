@@ -70,7 +70,8 @@ def exported(run_folder: Path) -> Graph | None:
     run = read_run(run_folder)
     if run.network_name in BASELINES:
         return None
-    from emobeam.model_export.export.graph import open_session, to_onnx, window_ms
+    from emobeam.model_export.export.graph import to_onnx, window_ms
+    from emobeam.models.session import open_session
 
     session = open_session(to_onnx(run_folder, run.temperature).SerializeToString())
 

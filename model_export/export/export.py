@@ -20,11 +20,12 @@ from emobeam.model_export.corpora.tables import read_corpora
 from emobeam.model_export.errors import ExportError
 from emobeam.model_export.evaluation.predictions import Predict, clip_windows
 from emobeam.model_export.evaluation.predictors import predictor
-from emobeam.model_export.export.graph import open_session, to_onnx, window_ms
+from emobeam.model_export.export.graph import to_onnx, window_ms
 from emobeam.model_export.export.quantize import calibration_windows, check_likeness, to_int8
 from emobeam.model_export.reports.result_tables import protocol_temperature, read_protocols
 from emobeam.model_export.training.features import clip_power
 from emobeam.model_export.training.runs import TrainingRun, corpora_of, read_evaluation, read_run, replacing
+from emobeam.models.session import open_session
 from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, METADATA_KEY, FrontEnd, ModelContract
 
 #: Most that a probability may differ between Keras and ONNX Runtime.

@@ -1,4 +1,4 @@
-"""A run's network as an ONNX graph, and a session that runs it."""
+"""A run's network as an ONNX graph, and how long it takes a window."""
 
 import time
 from pathlib import Path
@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from emobeam.model_export.errors import RunError
 from emobeam.model_export.training.runs import load_network
@@ -44,13 +43,6 @@ def to_onnx(run_folder: Path, temperature: float) -> onnx.ModelProto:
         value.type.tensor_type.shape.dim[0].Clear()
         value.type.tensor_type.shape.dim[0].dim_param = "batch"
     return graph
-
-
-def open_session(content: bytes) -> Any:
-    """Return a session on one thread, as a scoring process has it."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    return onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
 
 
 def window_ms(session: Any, front_end: FrontEnd, *, repeats: int = 50) -> float:

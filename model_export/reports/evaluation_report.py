@@ -1,7 +1,9 @@
-"""What an evaluation found, as a page of tables and figures: `emobeam evaluate RUN --report DIR`."""
+"""The results of an evaluation as a page of tables and figures: `emobeam evaluate RUN --report DIR`."""
 
+import functools
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +26,8 @@ from emobeam.model_export.reports import figures, html
 from emobeam.schemas.labels import EMOTIONS, GENDERS, JOINT_CLASSES
 
 _COLUMNS = ("clip", "corpus", "actor", "gender", "emotion", "protocol", "network", "seed", "fold", "p_female")
-_CURVES = (
+#: Figures of each epoch that are drawn, with their titles.
+CURVES = (
     ("loss", "training loss"),
     ("val_nll", "validation log loss (nats)"),
     ("val_ua", "validation UA"),
@@ -32,11 +35,44 @@ _CURVES = (
 )
 
 
+@dataclass(frozen=True)
+class Section:
+    """What the page shows of one protocol, network and corpus.
+
+    Attributes
+    ----------
+    title, summary : str
+    untrained_answers : int
+        Answers to clips of emotions that the model lacks.
+    untrained_emotions : tuple of str
+    headline, emotions, joint_classes : pandas.DataFrame
+        Tables: of figures with intervals, of the emotions, of the 16 joint classes.
+    confusion, joint_confusion, reliability, risk_coverage : Picture
+    """
+
+    title: str
+    summary: str
+    untrained_answers: int
+    untrained_emotions: tuple[str, ...]
+    headline: pd.DataFrame
+    emotions: pd.DataFrame
+    joint_classes: pd.DataFrame
+    confusion: html.Picture
+    joint_confusion: html.Picture
+    reliability: html.Picture
+    risk_coverage: html.Picture
+
+    @property
+    def pictures(self) -> tuple[html.Picture, ...]:
+        """Return all pictures."""
+        return self.confusion, self.joint_confusion, self.reliability, self.risk_coverage
+
+
 def write_report(folder: Path, answers: pd.DataFrame, histories: Mapping[str, Sequence[Mapping[str, Any]]]) -> Path:
     """Write an evaluation as ``index.html`` with its figures beside it.
 
-    Every protocol, network and corpus among the answers has its own section. Clips whose emotion the model was never
-    taught are in the figures of gender alone.
+    Every protocol, network and corpus among the answers has its own section. Clips whose emotion the model lacks are
+    in the figures of gender alone.
 
     Parameters
     ----------
@@ -44,8 +80,8 @@ def write_report(folder: Path, answers: pd.DataFrame, histories: Mapping[str, Se
         Of the page, made if absent; an earlier report there is written over.
     answers : pandas.DataFrame
         One row a test clip and seed: ``clip``, ``corpus``, ``actor``, ``gender``, ``emotion``, ``protocol``,
-        ``network``, ``seed``, ``fold``, ``p_<emotion>`` for each of `emobeam.schemas.labels.EMOTIONS` (null where the model
-        lacks it) and ``p_female``.
+        ``network``, ``seed``, ``fold``, ``p_<emotion>`` for each of `emobeam.schemas.labels.EMOTIONS` (null where the
+        model lacks it) and ``p_female``.
     histories : mapping of run name to rows
         Each row has its ``epoch``, and any of ``loss``, ``val_nll``, ``val_ua`` and ``val_gender``.
 
@@ -57,91 +93,102 @@ def write_report(folder: Path, answers: pd.DataFrame, histories: Mapping[str, Se
     Raises
     ------
     PageError
-        If there are no answers, a column is missing, or the folder cannot be made.
+        If there are no answers, a column is missing, a model has none of the emotions in its clips, or the folder
+        cannot be made.
     """
     if answers.empty:
         raise PageError(f"there are no answers to report in {folder}; evaluate on clips of held-out actors that sound")
     missing = [name for name in (*_COLUMNS, *P_EMOTIONS) if name not in answers.columns]
     if missing:
         raise PageError(f"the answers to report in {folder} lack the columns {', '.join(missing)}; evaluate again")
+    shown = sections(answers)
     html.make_folder(folder)
-    groups = [
-        (" ".join(map(str, dict.fromkeys(key))), rows)
+    curves = None
+    if (figure := figures.training_curves(histories, CURVES)) is not None:
+        caption = "Loss and figures of the validation actors after each epoch, a line a run."
+        curves = html.Picture("curves.png", caption, lambda: figure)
+    pictures = [picture for section in shown for picture in section.pictures]
+    html.save_pictures(folder, [*pictures, *([curves] if curves else [])])
+    return html.write_page(folder / "index.html", "evaluation_report.html.j2", sections=shown, curves=curves)
+
+
+def sections(answers: pd.DataFrame) -> list[Section]:
+    """Return the sections of a report.
+
+    Parameters
+    ----------
+    answers : pandas.DataFrame
+        As `write_report` takes them.
+
+    Raises
+    ------
+    PageError
+        If a model has none of the emotions in its clips.
+    """
+    return [
+        _section(" ".join(map(str, dict.fromkeys(key))), rows.reset_index(drop=True))
         for key, rows in answers.groupby(["protocol", "network", "corpus"], sort=False, dropna=False)
     ]
-    parts = [html.contents([title for title, _ in groups])] if len(groups) > 1 else []
-    for title, rows in groups:
-        parts += _section(title, rows.reset_index(drop=True), folder)
-    curves = figures.training_curves(histories, _CURVES)
-    if curves:
-        figures.save(curves, folder / "curves.png")
-        caption = "Loss and figures of the validation actors after each epoch, a line a run."
-        parts += [html.section("Training"), html.picture("curves.png", caption)]
-    return html.write_page(folder / "index.html", "Evaluation", parts)
 
 
-def _section(title: str, answers: pd.DataFrame, folder: Path) -> Iterator[str]:
-    slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+def _section(title: str, answers: pd.DataFrame) -> Section:
     emotion, gender = emotion_answers(answers)
     true = _index(answers["emotion"], EMOTIONS)
     true_gender = _index(answers["gender"], GENDERS)
-    taught = answers[list(P_EMOTIONS)].notna().to_numpy()[np.arange(len(answers)), true]
-    if not taught.any():
+    trained = answers[list(P_EMOTIONS)].notna().to_numpy()[np.arange(len(answers)), true]
+    if not trained.any():
         raise PageError(f"the model of {title} was taught none of the emotions in the clips; evaluate it on others")
-    yield html.section(title)
-    yield html.paragraph(_told(answers))
-    if not taught.all():
-        left = sorted(set(answers.loc[~taught, "emotion"]), key=EMOTIONS.index)
-        yield html.paragraph(
-            f"{(~taught).sum()} answers are to clips of an emotion that the model was never taught "
-            f"({', '.join(left)}): they are in the figures of gender alone."
-        )
-    yield html.table(headline(answers))
-    yield html.paragraph(
-        "UA is the mean of the emotions' recalls. Intervals are a bootstrap over actors: clips of one actor are alike."
-    )
-    size = _size(answers[taught])
-
-    counts = confusion(true[taught], emotion[taught].argmax(axis=1), len(EMOTIONS))
-    yield html.heading("Emotions")
-    yield html.table(class_table(counts, EMOTIONS))
-    figures.save(figures.confusion_matrix(counts, EMOTIONS), folder / f"{slug}-confusion-8.png")
-    yield html.picture(
-        f"{slug}-confusion-8.png",
-        f"What was said and what was answered, 8 emotions; {size}. Counts, and their share of the row; empty cells "
-        "are 0.",
-    )
-
+    counts = confusion(true[trained], emotion[trained].argmax(axis=1), len(EMOTIONS))
     joint = confusion(
-        (true_gender * len(EMOTIONS) + true)[taught],
-        (gender.argmax(axis=1) * len(EMOTIONS) + emotion.argmax(axis=1))[taught],
+        (true_gender * len(EMOTIONS) + true)[trained],
+        (gender.argmax(axis=1) * len(EMOTIONS) + emotion.argmax(axis=1))[trained],
         len(JOINT_CLASSES),
     )
-    yield html.heading("Gender and emotion together")
-    yield html.table(class_table(joint, JOINT_CLASSES))
-    figures.save(figures.confusion_matrix(joint, JOINT_CLASSES), folder / f"{slug}-confusion-16.png")
-    yield html.picture(
-        f"{slug}-confusion-16.png",
-        f"The 16 joint classes, {accuracy(joint):.3f} of them right; {size}. Counts, and their share of the row.",
+    pictures = _pictures(title, _size(answers[trained]), (counts, joint), (emotion[trained], true[trained]))
+    return Section(
+        title=title,
+        summary=_summary(answers),
+        untrained_answers=int((~trained).sum()),
+        untrained_emotions=tuple(sorted(set(answers.loc[~trained, "emotion"]), key=EMOTIONS.index)),
+        headline=headline(answers),
+        emotions=class_table(counts, EMOTIONS),
+        joint_classes=class_table(joint, JOINT_CLASSES),
+        **pictures,
     )
 
-    yield html.heading("Confidence")
-    bins = reliability(emotion[taught], true[taught])
-    figures.save(figures.reliability_diagram(bins), folder / f"{slug}-reliability.png")
-    yield html.picture(
-        f"{slug}-reliability.png",
-        f"Reliability of the emotion's probability, {CALIBRATION_BINS} bins with the clips in each below; {size}. "
-        f"Expected calibration error {calibration_error(emotion[taught], true[taught]):.3f}. "
-        "Bins of few clips scatter by chance.",
-    )
-    curve = risk_coverage(emotion[taught], true[taught])
-    figures.save(
-        figures.risk_coverage_curve(np.array(curve.coverage), np.array(curve.accuracy)),
-        folder / f"{slug}-risk-coverage.png",
-    )
-    yield html.picture(
-        f"{slug}-risk-coverage.png", f"Accuracy of the emotion if the least confident files go unanswered; {size}."
-    )
+
+def _pictures(
+    title: str, size: str, counts: tuple[np.ndarray, np.ndarray], emotion: tuple[np.ndarray, np.ndarray]
+) -> dict[str, html.Picture]:
+    """Return the pictures of a section, from confusion counts (8 and 16 classes) and emotion answers with the truth."""
+    slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
+    curve = risk_coverage(*emotion)
+    coverage, accuracies = np.array(curve.coverage), np.array(curve.accuracy)
+    return {
+        "confusion": html.Picture(
+            f"{slug}-confusion-8.png",
+            f"What was said and what was answered, 8 emotions; {size}. Counts, and their share of the row; empty cells "
+            "are 0.",
+            functools.partial(figures.confusion_matrix, counts[0], EMOTIONS),
+        ),
+        "joint_confusion": html.Picture(
+            f"{slug}-confusion-16.png",
+            f"The 16 joint classes, {accuracy(counts[1]):.3f} of them right; {size}. Counts, and their share of the "
+            "row.",
+            functools.partial(figures.confusion_matrix, counts[1], JOINT_CLASSES),
+        ),
+        "reliability": html.Picture(
+            f"{slug}-reliability.png",
+            f"Reliability of the emotion's probability, {CALIBRATION_BINS} bins with the clips in each below; {size}. "
+            f"Expected calibration error {calibration_error(*emotion):.3f}. Bins of few clips scatter by chance.",
+            functools.partial(figures.reliability_diagram, reliability(*emotion)),
+        ),
+        "risk_coverage": html.Picture(
+            f"{slug}-risk-coverage.png",
+            f"Accuracy of the emotion if the least confident files go unanswered; {size}.",
+            functools.partial(figures.risk_coverage_curve, coverage, accuracies),
+        ),
+    }
 
 
 def emotion_answers(answers: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
@@ -160,15 +207,15 @@ def emotion_answers(answers: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 def headline(answers: pd.DataFrame) -> pd.DataFrame:
     """Return the figures of answers with their intervals over actors, a row a figure: `evaluation.figures`."""
-    taught = [emotion for emotion, column in zip(EMOTIONS, P_EMOTIONS, strict=True) if answers[column].notna().any()]
-    found = figures_of(answers, taught)
+    emotions = [emotion for emotion, column in zip(EMOTIONS, P_EMOTIONS, strict=True) if answers[column].notna().any()]
+    measured = figures_of(answers, emotions)
     rows = [
         {
             "figure": title,
-            "value": found.intervals[key].mean,
+            "value": measured.intervals[key].mean,
             "95 % interval": "-"
-            if found.intervals[key].low is None
-            else f"{found.intervals[key].low:.3f} to {found.intervals[key].high:.3f}",
+            if measured.intervals[key].low is None
+            else f"{measured.intervals[key].low:.3f} to {measured.intervals[key].high:.3f}",
         }
         for key, title in FIGURE_TITLES.items()
     ]
@@ -229,15 +276,15 @@ def reliability(probabilities: np.ndarray, true: np.ndarray) -> pd.DataFrame:
         )
 
 
-def _told(answers: pd.DataFrame) -> str:
+def _summary(answers: pd.DataFrame) -> str:
     folds = ", ".join(map(str, sorted(answers["fold"].unique())))
     genders = answers.drop_duplicates("actor")["gender"].value_counts()
     actors = ", ".join(f"{genders.get(gender, 0)} {gender}" for gender in GENDERS)
     seeds = ", ".join(map(str, sorted(answers["seed"].unique())))
-    told = f"{_size(answers)}, of {answers['actor'].nunique()} actors ({actors}). Folds: {folds}. Seeds: {seeds}."
+    text = f"{_size(answers)}, of {answers['actor'].nunique()} actors ({actors}). Folds: {folds}. Seeds: {seeds}."
     if answers["seed"].nunique() > 1:
-        told += " Tables and figures count a clip once for each seed that answered it."
-    return told
+        text += " Tables and figures count a clip once for each seed that answered it."
+    return text
 
 
 def _size(answers: pd.DataFrame) -> str:

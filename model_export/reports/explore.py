@@ -1,24 +1,31 @@
-"""What is in the corpora, as a page of tables, figures and sounds: `emobeam explore`."""
+"""The content of corpora as a page of tables, figures and sounds: `emobeam explore`."""
 
 import dataclasses
+import functools
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import audiomentations
 import librosa
 import numpy as np
 import pandas as pd
 import soundfile
 
-from emobeam.audio.decode import DecodeError, open_audio
-from emobeam.audio.frontend import active_level, level_dbfs, mel_power, resample, to_mono
+from emobeam.audio.decode import DecodeError
+from emobeam.audio.frontend import active_level, level_dbfs, mel_power
+from emobeam.audio.load import load_mono, resample_array
 from emobeam.model_export.corpora.tables import read_corpora
 from emobeam.model_export.errors import CorpusError
 from emobeam.model_export.reports import figures, html
-from emobeam.model_export.training.augment import UNCHANGED, Augmentation, Augmenter
+from emobeam.model_export.reports.augmentation_examples import (
+    DRAWS,
+    TRAINING_AUGMENTATIONS,
+    WAVEFORM_TITLES,
+    augmented,
+    strongest_draw,
+)
 from emobeam.schemas.contract import FrontEnd
 from emobeam.schemas.labels import CREMA_D_INTENSITIES, EMOTIONS, GENDERS, RAVDESS_INTENSITIES
 
@@ -28,35 +35,59 @@ Clip = Mapping[Any, Any]
 _TOP_DB = 80.0
 _MFCCS = 13
 
-#: The usual ones, made on samples by audiomentations, each with one strength so that it can be told.
-_CLASSIC: Mapping[str, audiomentations.core.transforms_interface.BaseWaveformTransform] = {
-    "noise": audiomentations.AddGaussianSNR(min_snr_db=10, max_snr_db=10, p=1),
-    "stretch": audiomentations.TimeStretch(min_rate=0.8, max_rate=0.8, leave_length_unchanged=False, p=1),
-    "shift": audiomentations.Shift(min_shift=0.2, max_shift=0.2, rollover=False, p=1),
-    "pitch": audiomentations.PitchShift(min_semitones=4, max_semitones=4, p=1),
-}
-_SPEED = 1.07
-_TITLES = {
-    "original": "original",
-    "noise": "noise: white, 10 dB below the clip",
-    "stretch": "stretch: 1 / 0.8 as long, same pitch",
-    "shift": "shift: later by a fifth of its length",
-    "pitch": "pitch: 4 semitones up, same length",
-    "speed": "speed: 7 % faster and higher, which training uses too",
-}
 
-#: Training's own, each alone and at the recipe's strength.
-_RECIPE = Augmentation()
-_TRAINING: Mapping[str, Augmentation] = {
-    "nothing: as scoring hears it": UNCHANGED,
-    "tilt and colour": dataclasses.replace(UNCHANGED, tilt_db=_RECIPE.tilt_db, colour_db=_RECIPE.colour_db),
-    "low cut": dataclasses.replace(UNCHANGED, low_cut_share=1),
-    "telephone": dataclasses.replace(UNCHANGED, telephone_share=1),
-    "noise": dataclasses.replace(UNCHANGED, noise_share=1, noise_snr_db=_RECIPE.noise_snr_db),
-    "masks": dataclasses.replace(UNCHANGED, time_masks=_RECIPE.time_masks, band_masks=_RECIPE.band_masks),
-    "the whole recipe": _RECIPE,
-}
-_DRAWS = 8
+@dataclasses.dataclass(frozen=True)
+class Sound:
+    """A sound of the page: its file's path from the page, and its caption."""
+
+    source: str
+    caption: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Example:
+    """A picture of clips, and the sounds that it shows."""
+
+    picture: html.Picture
+    sounds: tuple[Sound, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusSection:
+    """What the page shows of one corpus.
+
+    Attributes
+    ----------
+    name : str
+    silent : tuple of str
+        File names of clips that are digital silence.
+    missing_gender : str or None
+        A gender without clips; there are then no `gender_examples`.
+    emotions, actors : pandas.DataFrame
+        As `emotion_table` and `actor_table` give them.
+    counts, durations_and_levels, training_augmentations : Picture
+    emotion_examples, gender_examples : tuple of Example
+    waveform_augmentations : Example
+    """
+
+    name: str
+    silent: tuple[str, ...]
+    missing_gender: str | None
+    emotions: pd.DataFrame
+    actors: pd.DataFrame
+    counts: html.Picture
+    durations_and_levels: html.Picture
+    emotion_examples: tuple[Example, ...]
+    gender_examples: tuple[Example, ...]
+    waveform_augmentations: Example
+    training_augmentations: html.Picture
+
+    @property
+    def pictures(self) -> tuple[html.Picture, ...]:
+        """Return all pictures."""
+        examples = (*self.emotion_examples, *self.gender_examples, self.waveform_augmentations)
+        shown = (example.picture for example in examples)
+        return self.counts, self.durations_and_levels, *shown, self.training_augmentations
 
 
 def explore(
@@ -95,22 +126,28 @@ def explore(
     clips = read_corpora(corpora)
     html.make_folder(out)
     measured = measure(clips, front_end, report=report)
-    names = list(dict.fromkeys(clips["corpus"]))
-    parts = [
-        html.paragraph(
-            f"{len(clips)} clips, read from {', '.join(names)}. All channels are mixed to one and everything is shown "
-            f"at {front_end.sample_rate} Hz, as the model hears it. The sounds beside this page are the corpora's and "
-            "keep their terms."
-        ),
-        html.table(overview(measured), digits=1),
-        html.contents(names),
-    ]
-    for name in names:
-        parts += _corpus(name, measured[measured["corpus"] == name], out, front_end)
+    sections = []
+    for name in dict.fromkeys(clips["corpus"]):
+        section = corpus_section(name, measured[measured["corpus"] == name], out, front_end)
+        html.save_pictures(out, section.pictures)
+        sections.append(section)
         report(f"{name}: figures and sounds are in {out / name}")
-    written = html.write_page(out / "index.html", "What is in the corpora", parts)
-    report(f"{written}: the page")
-    return written
+    page = write_page(out, measured, sections, front_end)
+    report(f"{page}: the page")
+    return page
+
+
+def write_page(out: Path, clips: pd.DataFrame, sections: Sequence[CorpusSection], front_end: FrontEnd) -> Path:
+    """Write ``index.html`` from the sections of the corpora and all their clips, as `measure` gives them."""
+    return html.write_page(
+        out / "index.html",
+        "explore.html.j2",
+        clips=len(clips),
+        sections=sections,
+        overview=overview(clips),
+        front_end=front_end,
+        last_mfcc=_MFCCS - 1,
+    )
 
 
 def measure(clips: pd.DataFrame, front_end: FrontEnd, *, report: Callable[[str], None] = print) -> pd.DataFrame:
@@ -158,12 +195,11 @@ def read_clip(path: str, front_end: FrontEnd) -> tuple[float, np.ndarray]:
         If the clip cannot be decoded.
     """
     try:
-        with Path(path).open("rb") as file, open_audio(file) as decoder:
-            rate, blocks = decoder.info.sample_rate, list(to_mono(decoder.blocks()))
+        samples, rate = load_mono(path)
     except (DecodeError, OSError) as error:
         raise CorpusError(f"{path} cannot be read: {error}; copy it again from its source") from error
-    sound = list(resample(blocks, sample_rate=rate, target_rate=front_end.sample_rate))
-    return sum(map(len, blocks)) / rate, np.concatenate(sound) if sound else np.zeros(0, dtype=np.float32)
+    sound = resample_array(samples, sample_rate=rate, target_rate=front_end.sample_rate)
+    return len(samples) / rate, sound
 
 
 def overview(clips: pd.DataFrame) -> pd.DataFrame:
@@ -212,7 +248,7 @@ def emotion_table(clips: pd.DataFrame) -> pd.DataFrame:
 
 
 def actor_table(clips: pd.DataFrame) -> pd.DataFrame:
-    """Return a row an actor: gender, age where known, clips, duration and level; `clips` as `measure` gives it."""
+    """Return a row an actor: gender, age if stated, clips, duration and level; `clips` as `measure` gives it."""
     table = clips.groupby("actor").agg(
         gender=("gender", "first"), age=("age", "first"), clips=("path", "size"), minutes=("duration_s", "sum"),
         level=("level_dbfs", "median"),
@@ -237,8 +273,8 @@ def _emotions(clips: pd.DataFrame) -> list[str]:
 
 def _intensities(clips: pd.DataFrame) -> list[str]:
     present = set(clips["intensity"])
-    known = (*RAVDESS_INTENSITIES.values(), *CREMA_D_INTENSITIES.values())
-    return [intensity for intensity in known if intensity in present]
+    ordered = (*RAVDESS_INTENSITIES.values(), *CREMA_D_INTENSITIES.values())
+    return [intensity for intensity in ordered if intensity in present]
 
 
 def choose_clips(clips: pd.DataFrame, *, statement: str | None = None) -> list[Clip]:
@@ -250,7 +286,7 @@ def choose_clips(clips: pd.DataFrame, *, statement: str | None = None) -> list[C
     Parameters
     ----------
     clips : pandas.DataFrame
-        Of one corpus, as `measure` gives it; silent ones are passed over.
+        Of one corpus, as `measure` gives it; silent ones are skipped.
     statement : str or None
         Is preferred where it is there.
 
@@ -270,123 +306,133 @@ def choose_clips(clips: pd.DataFrame, *, statement: str | None = None) -> list[C
     return sorted(first, key=lambda clip: EMOTIONS.index(clip["emotion"]))
 
 
-def _corpus(name: str, clips: pd.DataFrame, out: Path, front_end: FrontEnd) -> Iterator[str]:
-    """Write the figures and sounds of a corpus and yield its part of the page."""
-    if clips["level_dbfs"].isna().all():
+def corpus_section(name: str, clips: pd.DataFrame, out: Path, front_end: FrontEnd) -> CorpusSection:
+    """Write the sounds of a corpus into a folder of its name, and return its section of the page.
+
+    Parameters
+    ----------
+    name : str
+    clips : pandas.DataFrame
+        Of the corpus, as `measure` gives it.
+    out : Path
+        Folder of the page.
+    front_end : FrontEnd
+
+    Raises
+    ------
+    CorpusError
+        If a clip cannot be read, or the corpus has no sound at all.
+    PageError
+        If the folder cannot be made.
+    """
+    silent = clips["level_dbfs"].isna()
+    if silent.all():
         raise CorpusError(f"every clip of corpus {name} is digital silence; copy the corpus again from its source")
     html.make_folder(out / name)
     emotions = _emotions(clips)
-    yield html.section(name)
-    yield html.table(emotion_table(clips))
-    silent = [Path(path).name for path in clips.loc[clips["level_dbfs"].isna(), "path"]]
-    if silent:
-        yield html.paragraph(f"Digitally silent, in no figure of levels: {', '.join(silent)}.")
-    figures.save(figures.clip_counts(clips, emotions, _intensities(clips)), out / name / "counts.png")
-    yield html.picture(f"{name}/counts.png", f"Clips of {name} per emotion, intensity, gender and actor.")
-    yield html.folded("Every actor", html.table(actor_table(clips), digits=1))
-    figures.save(figures.durations_and_levels(clips, emotions), out / name / "durations-levels.png")
-    yield html.picture(
-        f"{name}/durations-levels.png",
-        "Durations and levels. Above, their distribution; below, median, quartiles and the span from 5 % to 95 % of "
-        "each emotion's clips. The level is the mean over frames that carry sound, relative to white noise of RMS 1.",
-    )
     chosen = choose_clips(clips)
-    yield from _chosen(name, chosen, out, front_end)
-    yield from _genders(name, clips, chosen, out, front_end)
     loudest = max(chosen, key=lambda clip: clip["level_dbfs"])
-    yield from _classic(name, loudest, out, front_end)
-    yield from _training(name, loudest, out, front_end)
-
-
-def _chosen(name: str, chosen: list[Clip], out: Path, front_end: FrontEnd) -> Iterator[str]:
-    yield html.heading("One clip of each emotion")
-    yield html.paragraph(
-        "Of one actor and one statement as far as the corpus has them; the first by name. MFCC from the first "
-        f"coefficient to number {_MFCCS - 1}; the zeroth is the loudness. All time axes are alike."
+    missing = [gender for gender in GENDERS if not (~silent & (clips["gender"] == gender)).any()]
+    return CorpusSection(
+        name=name,
+        silent=tuple(Path(path).name for path in clips.loc[silent, "path"]),
+        missing_gender=missing[0] if missing else None,
+        emotions=emotion_table(clips),
+        actors=actor_table(clips),
+        counts=html.Picture(
+            f"{name}/counts.png",
+            f"Clips of {name} per emotion, intensity, gender and actor.",
+            functools.partial(figures.clip_counts, clips, emotions, _intensities(clips)),
+        ),
+        durations_and_levels=html.Picture(
+            f"{name}/durations-levels.png",
+            "Durations and levels. Above, their distribution; below, median, quartiles and the span from 5 % to 95 % "
+            "of each emotion's clips. The level is the mean over frames that carry sound, relative to white noise of "
+            "RMS 1.",
+            functools.partial(figures.durations_and_levels, clips, emotions),
+        ),
+        emotion_examples=_emotion_examples(name, chosen, out, front_end),
+        gender_examples=() if missing else _gender_examples(name, clips, chosen, out, front_end),
+        waveform_augmentations=_waveform_example(name, loudest, out, front_end),
+        training_augmentations=_training_picture(name, loudest, front_end),
     )
+
+
+def _emotion_examples(name: str, chosen: Sequence[Clip], out: Path, front_end: FrontEnd) -> tuple[Example, ...]:
     seconds = max(clip["duration_s"] for clip in chosen)
+    examples = []
     for clip in chosen:
         _, sound = read_clip(clip["path"], front_end)
         mel = _mel(sound, front_end)
         mfcc = librosa.feature.mfcc(S=librosa.power_to_db(mel, top_db=_TOP_DB), n_mfcc=_MFCCS)[1:]
         emotion = clip["emotion"]
-        picture = f"{name}/clip-{emotion}.png"
-        figures.save(figures.clip_views(sound, _mel_db(mel), mfcc, front_end, seconds), out / picture)
-        yield html.picture(picture, f"{emotion.capitalize()}: {_told(clip)}.")
-        yield html.sounds([(_write(sound, out, f"{name}/clip-{emotion}.wav", front_end), emotion)])
-
-
-def _genders(name: str, clips: pd.DataFrame, chosen: list[Clip], out: Path, front_end: FrontEnd) -> Iterator[str]:
-    yield html.heading("Female beside male")
-    both = {g: clips[(clips["gender"] == g) & clips["level_dbfs"].notna()] for g in GENDERS}
-    missing = [gender for gender, of_gender in both.items() if of_gender.empty]
-    if missing:
-        yield html.paragraph(f"There is no {missing[0]} voice in this corpus.")
-        return
-    pair = {gender: choose_clips(rows, statement=chosen[0]["statement"]) for gender, rows in both.items()}
-    for emotion in (clip["emotion"] for clip in chosen):
-        there = {gender: clip for gender, of_gender in pair.items() for clip in of_gender if clip["emotion"] == emotion}
-        read = {gender: read_clip(clip["path"], front_end)[1] for gender, clip in there.items()}
-        panels = {f"{emotion}, {gender}": _mel_db(_mel(sound, front_end)) for gender, sound in read.items()}
-        picture = f"{name}/gender-{emotion}.png"
-        label = "dB relative to the\nclip's loudest"
-        figures.save(figures.mel_grid(panels, front_end, columns=2, label=label), out / picture)
-        told = "; ".join(f"{gender}, {_told(clip)}" for gender, clip in there.items())
-        yield html.picture(picture, f"{emotion.capitalize()}: {told}.")
-        yield html.sounds(
-            (_write(sound, out, f"{name}/gender-{emotion}-{gender}.wav", front_end), f"{emotion}, {gender}")
-            for gender, sound in read.items()
+        picture = html.Picture(
+            f"{name}/clip-{emotion}.png",
+            f"{emotion.capitalize()}: {_description(clip)}.",
+            functools.partial(figures.clip_views, sound, _mel_db(mel), mfcc, front_end, seconds),
         )
+        source = _write(sound, out, f"{name}/clip-{emotion}.wav", front_end)
+        examples.append(Example(picture, (Sound(source, emotion),)))
+    return tuple(examples)
 
 
-def _classic(name: str, clip: Clip, out: Path, front_end: FrontEnd) -> Iterator[str]:
-    yield html.heading("Classic augmentations, on samples")
-    made = augmented(read_clip(clip["path"], front_end)[1], front_end)
-    panels = {_TITLES[key]: _mel_db(_mel(changed, front_end)) for key, changed in made.items()}
-    picture = f"{name}/augmentation-classic.png"
-    label = "dB relative to the clip's loudest"
-    figures.save(figures.mel_grid(panels, front_end, columns=2, label=label), out / picture)
-    yield html.picture(picture, f"What the usual augmentations make of a clip ({_told(clip)}). Grey: the clip is over.")
-    yield html.sounds(
-        (_write(changed, out, f"{name}/augmentation-{key}.wav", front_end), _TITLES[key])
-        for key, changed in made.items()
+def _gender_examples(
+    name: str, clips: pd.DataFrame, chosen: Sequence[Clip], out: Path, front_end: FrontEnd
+) -> tuple[Example, ...]:
+    pairs: dict[str, dict[str, Clip]] = {clip["emotion"]: {} for clip in chosen}
+    for gender in GENDERS:
+        of_gender = clips[(clips["gender"] == gender) & clips["level_dbfs"].notna()]
+        for clip in choose_clips(of_gender, statement=chosen[0]["statement"]):
+            pairs[clip["emotion"]][gender] = clip
+    examples = []
+    for emotion, pair in pairs.items():
+        sounds = {gender: read_clip(clip["path"], front_end)[1] for gender, clip in pair.items()}
+        panels = {f"{emotion}, {gender}": _mel_db(_mel(sound, front_end)) for gender, sound in sounds.items()}
+        label = "dB relative to the\nclip's loudest"
+        description = "; ".join(f"{gender}, {_description(clip)}" for gender, clip in pair.items())
+        picture = html.Picture(
+            f"{name}/gender-{emotion}.png",
+            f"{emotion.capitalize()}: {description}.",
+            functools.partial(figures.mel_grid, panels, front_end, columns=2, label=label),
+        )
+        written = (
+            Sound(_write(sound, out, f"{name}/gender-{emotion}-{gender}.wav", front_end), f"{emotion}, {gender}")
+            for gender, sound in sounds.items()
+        )
+        examples.append(Example(picture, tuple(written)))
+    return tuple(examples)
+
+
+def _waveform_example(name: str, clip: Clip, out: Path, front_end: FrontEnd) -> Example:
+    changed = augmented(read_clip(clip["path"], front_end)[1], front_end)
+    panels = {WAVEFORM_TITLES[key]: _mel_db(_mel(sound, front_end)) for key, sound in changed.items()}
+    picture = html.Picture(
+        f"{name}/augmentation-classic.png",
+        f"What the usual augmentations make of a clip ({_description(clip)}). Grey: the clip is over.",
+        functools.partial(figures.mel_grid, panels, front_end, columns=2, label="dB relative to the clip's loudest"),
     )
+    sounds = (
+        Sound(_write(sound, out, f"{name}/augmentation-{key}.wav", front_end), WAVEFORM_TITLES[key])
+        for key, sound in changed.items()
+    )
+    return Example(picture, tuple(sounds))
 
 
-def augmented(sound: np.ndarray, front_end: FrontEnd) -> dict[str, np.ndarray]:
-    """Return a clip's sound, shape (n,), as it is and under each classic augmentation; the noise is always the same."""
-    np.random.seed(0)  # noqa: NPY002 - audiomentations draws from this generator and takes no other
-    rate = front_end.sample_rate
-    faster = list(resample([sound], sample_rate=round(rate * _SPEED), target_rate=rate))
-    return {
-        "original": sound,
-        **{name: transform(sound, rate) for name, transform in _CLASSIC.items()},
-        "speed": np.concatenate(faster),
-    }
-
-
-def _training(name: str, clip: Clip, out: Path, front_end: FrontEnd) -> Iterator[str]:
-    yield html.heading("The augmentations that training uses, on mel power")
+def _training_picture(name: str, clip: Clip, front_end: FrontEnd) -> html.Picture:
     power = mel_power(read_clip(clip["path"], front_end)[1], front_end)
     panels = {
-        title: 10 / math.log(10) * _strongest(power, options, front_end).T for title, options in _TRAINING.items()
+        title: 10 / math.log(10) * strongest_draw(power, options, front_end).T
+        for title, options in TRAINING_AUGMENTATIONS.items()
     }
-    picture = f"{name}/augmentation-training.png"
-    label = "dB relative to the clip's active level"
-    figures.save(figures.mel_grid(panels, front_end, columns=2, label=label), out / picture)
-    yield html.picture(
-        picture,
+    return html.Picture(
+        f"{name}/augmentation-training.png",
         "The log-mel window that the model sees of the same clip: its level taken out, a constant noise floor added, "
-        f"the end padded. Each part of the recipe alone, and all together: of {_DRAWS} random draws the one that "
+        f"the end padded. Each part of the recipe alone, and all together: of {DRAWS} random draws the one that "
         "changes the window most.",
+        functools.partial(
+            figures.mel_grid, panels, front_end, columns=2, label="dB relative to the clip's active level"
+        ),
     )
-
-
-def _strongest(power: np.ndarray, options: Augmentation, front_end: FrontEnd) -> np.ndarray:
-    plain = Augmenter(front_end, UNCHANGED, seed=0).window(power, np.random.default_rng(0))
-    augmenter = Augmenter(front_end, options, seed=0)
-    drawn = [augmenter.window(power, np.random.default_rng(seed)) for seed in range(_DRAWS)]
-    return max(drawn, key=lambda window: float(np.abs(window - plain).mean()))
 
 
 def _mel(sound: np.ndarray, front_end: FrontEnd) -> np.ndarray:
@@ -406,9 +452,10 @@ def _mel_db(mel: np.ndarray) -> np.ndarray:
     return np.asarray(librosa.power_to_db(mel, ref=np.max, top_db=_TOP_DB))
 
 
-def _told(clip: Clip) -> str:
-    known = (f"{name} {clip[name]}" for name in ("actor", "statement", "intensity"))
-    return ", ".join((Path(clip["path"]).name, *known))
+def _description(clip: Clip) -> str:
+    return ", ".join(
+        (Path(clip["path"]).name, *(f"{name} {clip[name]}" for name in ("actor", "statement", "intensity")))
+    )
 
 
 def _write(sound: np.ndarray, out: Path, name: str, front_end: FrontEnd) -> str:

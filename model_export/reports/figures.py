@@ -1,7 +1,7 @@
 """The figures of `emobeam explore` and of an evaluation's report: data in, a matplotlib figure out.
 
 Figures are made without pyplot, so nothing is global and no display is asked for. Colours are those of Okabe and Ito
-(2008, "Color Universal Design") and the cividis map, which colour-blind readers tell apart.
+(2008, "Color Universal Design") and the cividis map, which colour-blind readers can distinguish.
 """
 
 import itertools
@@ -154,7 +154,7 @@ def mel_grid(panels: Mapping[str, np.ndarray], front_end: FrontEnd, *, columns: 
     front_end : FrontEnd
     columns : int
     label : str
-        What the colours tell.
+        Of the colour bar.
     """
     rows = -(-len(panels) // columns)
     figure = Figure(figsize=(13, 0.5 + 2.7 * rows), layout="constrained")
@@ -233,15 +233,15 @@ def training_curves(
     panels : sequence of (key, title)
         Of the rows; those that no row has are left out.
     """
-    found = [(key, title) for key, title in panels if any(_has(row, key) for h in histories.values() for row in h)]
-    if not found:
+    drawn = [(key, title) for key, title in panels if any(_has(row, key) for h in histories.values() for row in h)]
+    if not drawn:
         return None
-    rows, columns = -(-len(found) // 2), min(2, len(found))
+    rows, columns = -(-len(drawn) // 2), min(2, len(drawn))
     figure = Figure(figsize=(5 * columns + 3, 3.8 * rows), layout="constrained")
     grid = figure.subplots(rows, columns, squeeze=False)
-    for spare in grid.flat[len(found) :]:
+    for spare in grid.flat[len(drawn) :]:
         spare.remove()
-    for axes, (key, title) in zip(grid.flat, found, strict=False):
+    for axes, (key, title) in zip(grid.flat, drawn, strict=False):
         for (name, history), (style, colour) in zip(histories.items(), itertools.cycle(_LINES), strict=False):
             points = [row for row in history if _has(row, key)]
             # One epoch alone would be a line without length.
@@ -271,7 +271,7 @@ def reliability_diagram(bins: pd.DataFrame) -> Figure:
     Parameters
     ----------
     bins : pandas.DataFrame
-        As `report.reliability` gives it.
+        As `evaluation_report.reliability` gives it.
     """
     figure = Figure(figsize=(8, 7.5), layout="constrained")
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))

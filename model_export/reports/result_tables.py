@@ -1,4 +1,4 @@
-"""The results of all protocols and networks as one page of tables, made from the ``.json`` files beside it."""
+"""The results of all protocols and networks as one Markdown page of tables, made from the ``.json`` files beside it."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -23,16 +23,15 @@ _FIGURES = {
     "ece": "ECE",
     "nll": "log loss",
 }
-
-
-#: Splits of RAVDESS's speech, from the one that tells least to the one that tells most.
-_FROM_LEAK = ("leaky", "random-clips", "grouped-clips", "emobox")
+#: The protocol by which networks are compared, and the one over clips with repetitions together.
+_SPEAKERS, _GROUPED_CLIPS = "emobox", "grouped-clips"
+#: Splits of RAVDESS's speech, from the most optimistic to the strictest.
+_FROM_LEAK = ("leaky", "random-clips", _GROUPED_CLIPS, _SPEAKERS)
 
 _MINUTES = "minutes to train a fold"
 
-#: The protocols that tell what a network is worth, by whether RAVDESS is among what it learned from; the first is the
-#: headline.
-_TELLING = {True: ("emobox", "cross-corpus"), False: ("crema-speakers", "cross-corpus")}
+#: The protocols that measure a recipe, by whether RAVDESS is among its corpora; the first is the headline.
+_MEASURING = {True: (_SPEAKERS, "cross-corpus"), False: ("crema-speakers", "cross-corpus")}
 
 
 def write_tables(results: Path) -> Path:
@@ -44,7 +43,7 @@ def write_tables(results: Path) -> Path:
         if not path.stem.endswith(("-runs", "-robustness"))
     }
     made = {network: read_results_of(results, network) for network in sorted(networks)}
-    found = {name: {network: of[name] for network, of in made.items() if name in of} for name in PROTOCOLS}
+    by_protocol = {name: {network: of[name] for network, of in made.items() if name in of} for name in PROTOCOLS}
     lines = [
         "# Protocols",
         "",
@@ -57,7 +56,7 @@ def write_tables(results: Path) -> Path:
         "the figure. ONNX: UA of the exported graph on ONNX Runtime.",
     ]
     lines += networks_table(made) + leak_table(made.get("cnn", {}))
-    for protocol, of_networks in found.items():
+    for protocol, of_networks in by_protocol.items():
         if of_networks:
             lines += ["", f"## {protocol}: {PROTOCOLS[protocol].title}", "", *_protocol(of_networks)]
     path = results / TABLES_FILE
@@ -72,32 +71,25 @@ def markdown_table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> list[
 
 
 def networks_table(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the networks beside each other as lines of Markdown: what they are worth, and what they cost.
+    """Return a table of the networks as lines of Markdown: their accuracy and their cost.
 
     Parameters
     ----------
     made : mapping of network to mapping of protocol to results
         As `read_results_of` gives them. Networks without the headline's are left out.
     """
-    rows = {network: of for network, of in made.items() if "emobox" in of}
+    rows = {network: of for network, of in made.items() if _SPEAKERS in of}
     if len(rows) < 2:  # nothing to compare
         return []
     cells = []
-    for network, of in sorted(rows.items(), key=lambda item: -item[1]["emobox"]["ua"]["mean"]):
-        emobox = of["emobox"]
-        grouped = in_words(of["grouped-clips"]["accuracy_16"]) if "grouped-clips" in of else "-"
+    for network, of in sorted(rows.items(), key=lambda item: -item[1][_SPEAKERS]["ua"]["mean"]):
+        result = of[_SPEAKERS]
+        grouped = in_words(of[_GROUPED_CLIPS]["accuracy_16"]) if _GROUPED_CLIPS in of else "-"
         cells.append(
-            [network, in_words(emobox["ua"]), in_words(emobox["gender_accuracy"]), grouped, *_failure_row(emobox)]
+            [network, in_words(result["ua"]), in_words(result["gender_accuracy"]), grouped, *_cost_cells(result)]
         )
-    heads = [
-        "network",
-        "emobox: UA",
-        "emobox: gender",
-        "grouped-clips: 16 classes",
-        "parameters",
-        "ms a window",
-        _MINUTES,
-    ]
+    measures = [f"{_SPEAKERS}: UA", f"{_SPEAKERS}: gender", f"{_GROUPED_CLIPS}: 16 classes"]
+    heads = ["network", *measures, "parameters", "ms a window", _MINUTES]
     return ["", "## The networks", "", *markdown_table(heads, cells)]
 
 
@@ -112,23 +104,23 @@ def leak_table(of_protocols: Mapping[str, Any]) -> list[str]:
         for name, result in rows.items()
     ]
     heads = ["split", *(_FIGURES[key] for key in figures)]
-    return ["", "## One network, from a leak to disjoint speakers", "", *markdown_table(heads, cells)]
+    return ["", "## One network, from a leak to speakers unheard", "", *markdown_table(heads, cells)]
 
 
 def read_results_of(results: Path, network: str) -> dict[str, dict[str, Any]]:
     """Return a network's results by protocol; under ``robustness`` those on degraded clips, None without."""
-    found = {}
+    by_protocol = {}
     for name in PROTOCOLS:
         path, degraded = results / f"{name}-{network}.json", results / f"{name}-{network}-robustness.json"
         if path.is_file():
-            found[name] = json.loads(path.read_text(encoding="utf-8")) | {
+            by_protocol[name] = json.loads(path.read_text(encoding="utf-8")) | {
                 "robustness": json.loads(degraded.read_text(encoding="utf-8")) if degraded.is_file() else None
             }
-    return found
+    return by_protocol
 
 
 def read_protocols(run: Mapping[str, Any], results: Path) -> dict[str, dict[str, Any]]:
-    """Return the results of the protocols that tell what a run's recipe is worth: the headline, and what else is there.
+    """Return the results of the protocols that measure a run's recipe: the headline first, then those that exist.
 
     Raises
     ------
@@ -136,13 +128,13 @@ def read_protocols(run: Mapping[str, Any], results: Path) -> dict[str, dict[str,
         If the headline is missing.
     """
     network = run["options"]["network"]
-    names = _TELLING[any(corpus.startswith("ravdess") for corpus in run["options"]["corpora"])]
-    found = read_results_of(results, network)
-    if names[0] not in found:
+    names = _MEASURING[any(corpus.startswith("ravdess") for corpus in run["options"]["corpora"])]
+    by_protocol = read_results_of(results, network)
+    if names[0] not in by_protocol:
         raise RunError(
             f"{results} has no {names[0]}-{network}.json; make it with emobeam evaluate --protocol {names[0]}"
         )
-    return {name: found[name] for name in names if name in found}
+    return {name: by_protocol[name] for name in names if name in by_protocol}
 
 
 def protocol_temperature(run: Mapping[str, Any], results: Path) -> float:
@@ -171,7 +163,7 @@ def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     heads = ["network", "seeds", "folds", "clips", *_FIGURES.values(), "ECE before", "ECE of chance", "ONNX"]
     lines = [*markdown_table(heads, cells), ""]
     heads = ["network", "parameters", "M multiply-adds", "ms a window", _MINUTES]
-    lines += markdown_table(heads, [[name, *_failure_row(result, adds=True)] for name, result in best_first])
+    lines += markdown_table(heads, [[name, *_cost_cells(result, adds=True)] for name, result in best_first])
     for name, result in best_first:
         if len(result["folds"]) > 1:
             folds = result["by_fold"]
@@ -188,14 +180,14 @@ def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def fairness_table(name: str, fairness: Mapping[str, Any]) -> list[str]:
-    """Return what `fairness.fairness` found about a network's answers as lines of Markdown."""
+    """Return the groups of `fairness.fairness` for a network as lines of Markdown."""
     cells = []
     for corpus, kinds in fairness.items():
         for groups in kinds.values():
-            for group, found in groups.items():
-                size = [str(found.get("actors", "")), str(found.get("clips", ""))]
-                figures = [in_words(found["ua"]), in_words(found["gender_accuracy"])]
-                recalls = [_short(found["recall"][emotion]) for emotion in EMOTIONS]
+            for group, measured in groups.items():
+                size = [str(measured.get("actors", "")), str(measured.get("clips", ""))]
+                figures = [in_words(measured["ua"]), in_words(measured["gender_accuracy"])]
+                recalls = [_short(measured["recall"][emotion]) for emotion in EMOTIONS]
                 cells.append([corpus, group, *size, *figures, *recalls])
     heads = ["corpus", "group", "actors", "clips", "UA", "gender", *EMOTIONS]
     return ["", f"{name}, by group of speakers (difference: women less men):", "", *markdown_table(heads, cells)]
@@ -213,7 +205,7 @@ def risk_coverage_table(name: str, curve: Mapping[str, Sequence[float]]) -> list
 
 
 def robustness_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
-    """Return what `robustness.evaluate_trials_robustness` found as lines of Markdown."""
+    """Return the results of `robustness.evaluate_trials_robustness` as lines of Markdown."""
     title = (
         f"{name}, seed {degraded['seed']}, on test clips that have suffered ({degraded['clips']} clips, "
         f"{degraded['folds']} folds; `emobeam evaluate --protocol --robustness`):"
@@ -232,7 +224,7 @@ def _row(cells: Sequence[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _failure_row(result: Mapping[str, Any], *, adds: bool = False) -> list[str]:
+def _cost_cells(result: Mapping[str, Any], *, adds: bool = False) -> list[str]:
     cells = [f"{result['parameters']:,}" if "parameters" in result else "-"]
     if adds:
         cells.append(f"{result['multiply_adds'] / 1e6:.1f}" if "multiply_adds" in result else "-")

@@ -14,8 +14,9 @@ from typing import Any
 
 import numpy as np
 
-from emobeam.audio.decode import DecodeError, open_audio
-from emobeam.audio.frontend import active_level, mel_power_stream, resample, to_mono
+from emobeam.audio.decode import DecodeError
+from emobeam.audio.frontend import active_level, mel_power_stream, resample
+from emobeam.audio.load import load_mono
 from emobeam.model_export.errors import CorpusError
 from emobeam.model_export.training.runs import replacing
 from emobeam.schemas.contract import FrontEnd
@@ -49,12 +50,11 @@ def clip_power(path: str, front_end: FrontEnd, *, speed: float = 1.0) -> np.ndar
         If the clip cannot be decoded.
     """
     try:
-        with Path(path).open("rb") as file, open_audio(file) as decoder:
-            # A clip that claims a higher rate than it has is played faster.
-            rate = round(decoder.info.sample_rate * speed)
-            return sound_power(to_mono(decoder.blocks()), rate, front_end)
+        samples, rate = load_mono(path)
     except (DecodeError, OSError) as error:
         raise CorpusError(f"{path} cannot be read: {error}") from error
+    # A clip that claims a higher rate than it has is played faster.
+    return sound_power([samples], round(rate * speed), front_end)
 
 
 def sound_power(blocks: Iterable[np.ndarray], rate: int, front_end: FrontEnd) -> np.ndarray:

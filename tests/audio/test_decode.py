@@ -127,14 +127,14 @@ def test_samples_that_are_no_numbers_are_refused_with_their_time(value):
     assert caught.value.code == "not_finite"
 
 
-def test_half_a_wav_file_tells_how_long_it_should_be():
+def test_half_a_wav_file_has_its_whole_length_in_the_header():
     whole = wav()
     decoder, sound = decode(whole[: len(whole) // 2])
     assert len(sound) / RATE == pytest.approx(1.0, abs=0.01)
     assert decoder.info.header_duration_s == pytest.approx(2.0, abs=0.01)
 
 
-def test_half_a_flac_file_tells_how_long_it_should_be():
+def test_half_a_flac_file_has_its_whole_length_in_the_header():
     whole = wav(container="FLAC")
     decoder, sound = decode(whole[: len(whole) // 2])
     assert 0.5 < len(sound) / RATE < 1.5

@@ -13,7 +13,7 @@ FRONT_END = FrontEnd(n_mels=2, window_frames=40, window_hop_frames=20)
 
 
 def numbered(frames):
-    """Mel power whose every frame tells its own number."""
+    """Mel power whose every frame is its own index."""
     return np.repeat(np.arange(frames, dtype=np.float32)[:, None], 2, axis=1)
 
 
@@ -28,7 +28,7 @@ def test_windows_cover_the_recording_whatever_the_blocks(frames, sizes):
     starts = [window.start_frame for window in windows]
     assert starts == sorted(set(starts))
     covered = {f for s in starts for f in range(s, s + 40)} & set(range(frames))
-    # At most an eighth of a window is left unheard, and only at the end.
+    # At most an eighth of a window is left out, and only at the end.
     assert covered == set(range(len(covered)))
     assert frames - len(covered) <= 40 / 8
 
@@ -97,12 +97,12 @@ def test_a_window_without_a_vote_has_none_however_loud():
     assert np.allclose(voted, aggregate(probabilities[:2], levels[:2], np.array([0.5, 0.5]), range_db=25.0))
 
 
-def test_a_model_sees_nothing_of_what_is_below_silence():
+def test_a_model_gets_no_input_below_the_level_of_silence():
     noise = np.random.default_rng(0).gamma(2.0, 0.5, size=(40, 2)).astype(np.float32)
-    heard = to_model_input(Window(0, noise), FRONT_END)
-    assert heard.log_mel.shape == (40, 2)
-    assert 0 < heard.active_fraction <= 1
+    audible = to_model_input(Window(0, noise), FRONT_END)
+    assert audible.log_mel.shape == (40, 2)
+    assert 0 < audible.active_fraction <= 1
     quiet = to_model_input(Window(0, 1e-9 * noise), FRONT_END, silence_dbfs=-80.0)
     assert quiet.log_mel is None
-    assert quiet.level_db == pytest.approx(heard.level_db - 90, abs=0.01)
+    assert quiet.level_db == pytest.approx(audible.level_db - 90, abs=0.01)
     assert to_model_input(Window(0, 0 * noise), FRONT_END) == ModelInput(-np.inf, 0.0, None)

@@ -4,15 +4,15 @@ import os
 import stat
 
 import pytest
-from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from emobeam.cli import main as command
-from emobeam.pipelines import score
-from emobeam.pipelines.score import ScoreError
-
-
-def families(path):
-    return list(text_string_to_metric_families(path.read_text()))
+from emobeam.cli import score
+from emobeam.dataset.counts import Counts
+from emobeam.dataset.run_record import RunRecord
+from emobeam.pipelines.errors import ScoreError
+from emobeam.pipelines.score import ScoreResult
+from tests.support.openmetrics import families
+from tests.support.runs import a_run
 
 
 def samples(path, **labels):
@@ -40,11 +40,11 @@ def path(tmp_path):
     return tmp_path / "metrics" / "emobeam.prom"
 
 
-def test_nights_as_they_are_told_to_prometheus(archive, run, path):
+def test_nights_as_prometheus_reads_them(archive, run, path):
     (archive / "text.wav").write_text("no sound")
     assert run() == 3
-    found = families(path)
-    assert {family.name: (family.type, family.unit) for family in found} == {
+    written = families(path)
+    assert {family.name: (family.type, family.unit) for family in written} == {
         "emobeam_runs": ("counter", ""),
         "emobeam_files": ("counter", ""),
         "emobeam_audio_seconds": ("counter", "seconds"),
@@ -57,8 +57,8 @@ def test_nights_as_they_are_told_to_prometheus(archive, run, path):
         "emobeam_last_commit_timestamp_seconds": ("gauge", "seconds"),
         "emobeam_last_success_timestamp_seconds": ("gauge", "seconds"),
     }
-    assert all(family.documentation for family in found)
-    assert {sample.labels["output"] for family in found for sample in family.samples} == {
+    assert all(family.documentation for family in written)
+    assert {sample.labels["output"] for family in written for sample in family.samples} == {
         (archive.parent / "out").as_uri()
     }
     first = samples(path)
@@ -77,13 +77,13 @@ def test_nights_as_they_are_told_to_prometheus(archive, run, path):
     assert second["emobeam_last_run_timestamp_seconds"] > first["emobeam_last_run_timestamp_seconds"]
     carried = ("emobeam_last_commit_timestamp_seconds", "emobeam_audio_seconds_total", "emobeam_read_bytes_total")
     assert [second[name] for name in carried] == [first[name] for name in carried]
-    assert "emobeam_last_run_files" not in {family.name for family in families(path)}, "nothing is known of them"
+    assert "emobeam_last_run_files" not in {family.name for family in families(path)}, "the run did not count them"
     assert run() == 0
     third = samples(path)
     times = {third[f"emobeam_last_{what}_timestamp_seconds"] for what in ("run", "commit", "success")}
     assert len(times) == 1
     assert min(times) > second["emobeam_last_run_timestamp_seconds"]
-    assert samples(path, status="ok")["emobeam_files_total"] == 6, "nothing new was taken up"
+    assert samples(path, status="ok")["emobeam_files_total"] == 6, "nothing new was processed"
     assert samples(path, what="skipped")["emobeam_last_run_files"] == 7
     assert run("--rescore", "--max-failure-rate", "1") == 0
     assert samples(path, status="ok")["emobeam_files_total"] == 12, "counters rise from run to run"
@@ -94,7 +94,7 @@ def test_nights_as_they_are_told_to_prometheus(archive, run, path):
 @pytest.mark.parametrize(
     ("raised", "code"), [(KeyboardInterrupt, 130), (ZeroDivisionError, 1), (ScoreError("it is busy"), 1)]
 )
-def test_a_run_that_breaks_off_is_told_too(run, path, monkeypatch, raised, code):
+def test_a_run_that_breaks_off_is_counted_too(run, path, monkeypatch, raised, code):
     def breaks_off(*_):
         raise raised
 
@@ -110,13 +110,14 @@ def test_a_run_that_breaks_off_is_told_too(run, path, monkeypatch, raised, code)
 
 @pytest.fixture
 def nothing_to_do(monkeypatch):
-    from collections import defaultdict
-
-    monkeypatch.setattr(score, "score", lambda *_: defaultdict(int, output="file:///out", settled=[]))
+    plan = a_run("/out")
+    record = RunRecord(origin=plan.origin, counts=Counts(), files_listed=0, wall_time_s=1.0, outcome="complete")
+    result = ScoreResult(run_id=plan.run_id, run_date=plan.run_date, output=plan.output, record=record)
+    monkeypatch.setattr(score, "score", lambda *_: result)
 
 
 @pytest.mark.usefixtures("nothing_to_do")
-def test_the_file_is_whole_and_anybody_may_read_it(run, path):
+def test_the_file_is_whole_and_every_user_may_read_it(run, path):
     path.parent.mkdir()
     path.write_text("not a word of OpenMetrics {")
     before = os.umask(0o022)

@@ -1,4 +1,4 @@
-"""Whatever ends a night, and at whatever moment, the next one leaves what an undisturbed one would have left."""
+"""Wherever a night is killed, the next one leaves the tables of a night without a kill."""
 
 import json
 import os
@@ -61,7 +61,8 @@ class Dead(BaseException):
     """As if the process were killed: from here on it changes nothing any more."""
 
 
-def test_die_at_every_change_of_a_bucket(tmp_path, monkeypatch):
+@pytest.mark.parametrize("first", range(1, 5))
+def test_die_at_every_change_of_a_bucket(tmp_path, monkeypatch, first):
     """In this process, since the bucket is in its memory; without the lease, which outlives its holder by a minute."""
     archive = storage.canonical(tmp_path)
     for index in range(7):
@@ -79,13 +80,13 @@ def test_die_at_every_change_of_a_bucket(tmp_path, monkeypatch):
     undisturbed = next(fresh)
     walk.night(archive, undisturbed)
     wanted = len(walk.rows(undisturbed))
-    for kill_at in range(1, 1000):
+    for kill_at in range(first, 1000, 4):
         output = next(fresh)
-        seen = []
+        changes = []
 
-        def watch(step, place, seen=seen, kill_at=kill_at):
-            seen.append((step, place))
-            if len(seen) >= kill_at:
+        def watch(step, place, changes=changes, kill_at=kill_at):
+            changes.append((step, place))
+            if len(changes) >= kill_at:
                 raise Dead
 
         with monkeypatch.context() as patch:
@@ -111,17 +112,18 @@ def test_kill_the_command_at_random_changes(tmp_path, tiny_path):
         factory.write_wav(tmp_path / "in" / f"{index}.wav", factory.voice(1.0 + index / 4, seed=index))
     script = tmp_path / "killed.py"
     script.write_text(
-        "import functools, os, sys\n"
-        "from emobeam.cli import main as command\n"
-        "from emobeam.pipelines import score as s\n"
+        "import dataclasses, os, sys\n"
+        "from emobeam.cli import main as command, score as s\n"
         "from emobeam.cli.process import run_as_process\n"
+        "from emobeam.dataset.run_plan import PartPolicy\n"
         "from emobeam.storage import fault_points\n"
         "def watch(*_):\n"
         "    left.append(0)\n"
         "    if len(left) == at: os.kill(os.getpid(), 9)\n"
-        "if __name__ == '__main__':  # the scoring child imports this too\n"
+        "if __name__ == '__main__':  # the scoring process imports this too\n"
         "    at, left, fault_points.watch = int(sys.argv.pop(1)), [], watch\n"
-        "    s.make_run_plan = functools.partial(s.make_run_plan, part_rows=6)\n"
+        "    plain = s.score_options\n"
+        "    s.score_options = lambda *given: dataclasses.replace(plain(*given), parts=PartPolicy(rows=6))\n"
         "    run_as_process(command.main)\n"
     )
 

@@ -6,12 +6,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from emobeam.dataset import skip
-from emobeam.dataset.skip import Attempt, Forgotten
+from emobeam.dataset.skip import Attempt, ForgottenList
 from emobeam.storage import ListedFile
 
-NOBODY = Forgotten("", ())
+NONE_FORGOTTEN = ForgottenList("", ())
 
-FOUND = st.builds(
+LISTED = st.builds(
     ListedFile,
     st.sampled_from(["a", "b", "c"]),
     st.just("recording"),
@@ -31,14 +31,14 @@ ATTEMPTS = st.builds(
 )
 
 
-@given(st.lists(FOUND), st.lists(ATTEMPTS, unique_by=lambda a: (a.uri, a.run_id)), st.booleans())
-def test_skipping_is_what_it_says(found, tried, rescore):
-    to_score, tally = skip.select(found, tried, NOBODY, rescore=rescore)
-    names = {one.uri: one for one in found}
-    assert tally.listed == len(names) == tally.skipped + len(to_score)
+@given(st.lists(LISTED), st.lists(ATTEMPTS, unique_by=lambda a: (a.uri, a.run_id)), st.booleans())
+def test_skipping_is_what_it_says(listed, tried, rescore):
+    to_score, counts = skip.select(listed, tried, NONE_FORGOTTEN, rescore=rescore)
+    names = {one.uri: one for one in listed}
+    assert counts.listed == len(names) == counts.skipped + len(to_score)
     assert len({one.uri for one in to_score}) == len(to_score)
-    assert tally.new + tally.changed + tally.retried + tally.again == len(to_score)
-    assert not (rescore and tally.done)
+    assert counts.new + counts.changed + counts.retried + counts.rescored == len(to_score)
+    assert not (rescore and counts.done)
     for uri in names.keys() - {one.uri for one in to_score}:
         one = names[uri]
         same = [a for a in tried if a.uri == uri and a.same_config and a.size_bytes == one.size_bytes]
@@ -50,14 +50,14 @@ def test_batches_lose_nothing_and_keep_uris_together():
     items = [(f"file:///{index}", index) for index in range(10_000)]
     batches = list(skip.in_shards(items))
     assert sorted(skip.unpack(batch for _, batch in batches)) == list(range(10_000))
-    homes = [{bucket for bucket, batch in skip.in_shards(items[i:] + items[:i])} for i in (0, 5_000)]
+    homes = [{shard for shard, batch in skip.in_shards(items[i:] + items[:i])} for i in (0, 5_000)]
     assert homes[0] == homes[1]
 
 
 def test_what_is_forgotten_is_skipped():
-    salted = Forgotten("salt", ())
-    forgotten = Forgotten("salt", [salted.hash("file:///a")])
-    found = [ListedFile("file:///a", "recording", 1), ListedFile("file:///b", "recording", 1)]
-    to_score, tally = skip.select(found, [], forgotten)
+    salted = ForgottenList("salt", ())
+    forgotten = ForgottenList("salt", [salted.hash("file:///a")])
+    listed = [ListedFile("file:///a", "recording", 1), ListedFile("file:///b", "recording", 1)]
+    to_score, counts = skip.select(listed, [], forgotten)
     assert [one.uri for one in to_score] == ["file:///b"]
-    assert (tally.listed, tally.forgotten, tally.skipped) == (2, 1, 1)
+    assert (counts.listed, counts.forgotten, counts.skipped) == (2, 1, 1)

@@ -1,4 +1,4 @@
-"""Verify: what is in order passes, and whatever can be wrong is told."""
+"""Verify: what is in order passes, and every fault is reported."""
 
 import shutil
 
@@ -6,9 +6,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from tests.pipelines.test_pipeline import run_score
+from emobeam.dataset.run_plan import PartPolicy
 from tests.support import factory
 from tests.support.nights import wrong_in
+from tests.support.runs import run_score
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +24,7 @@ def whole(tmp_path_factory, tiny_path):
     (archive / "text.wav").write_text("no sound")
     for index in range(4):
         factory.write_wav(archive / f"more {index}.wav", factory.voice(6.0, seed=index))
-    run_score(*flags, part_rows=4)
+    run_score(*flags, parts=PartPolicy(rows=4))
     return out
 
 
@@ -56,13 +57,13 @@ def test_what_is_in_order_verifies(output, capsys):
     assert "no tables at" in capsys.readouterr().err
 
 
-def test_everything_that_can_be_wrong_is_told(output, capsys):
+def test_everything_that_can_be_wrong_is_reported(output, capsys):
     from emobeam.cli import main as command
 
     def part(table, run=0, index=0):
         return sorted(sorted((output / table).glob("*/*"))[run].iterdir())[index]
 
-    def told(what):
+    def reported(what):
         (line,) = wrong_in(output)
         assert what in line
         assert len(line.split("; ")) >= 2, "what to do"
@@ -70,7 +71,7 @@ def test_everything_that_can_be_wrong_is_told(output, capsys):
     def restored(path, change, what):
         whole = path.read_bytes()
         change()
-        told(what)
+        reported(what)
         path.write_bytes(whole)
 
     files, segments, runs = part("files"), part("segments"), part("runs")
@@ -85,16 +86,16 @@ def test_everything_that_can_be_wrong_is_told(output, capsys):
         restored(files, lambda c=column, v=values: rewrite(files, replaced(c, v)), what)
     restored(files, lambda: rewrite(files, lambda t: t.drop_columns(["entropy"])), "not of the files table's schema")
     for column, value, what in (
-        ("files_listed", 7, "listed 7, but took up 6 and skipped 0"),
+        ("files_listed", 7, "listed 7, but processed 6 and skipped 0"),
         ("segment_rows", 7, "its segment_rows is 7, and the tables have 6"),
         ("audio_duration_s", 1e6, "its audio_duration_s is 1000000.0"),
         ("files_ok", 5, "its files_ok is 5, and the tables have 6"),
     ):
         restored(runs, lambda c=column, v=value: rewrite(runs, replaced(c, [v])), what)
     (output / "_staging" / "20260101T000000Z-0").mkdir(parents=True)
-    told("staged by a process that died")
+    reported("staged by a process that died")
     assert command.main(["verify", "--output", str(output)]) == 1
-    assert "1 things are wrong" in capsys.readouterr().out
+    assert "1 problem" in capsys.readouterr().out
     (output / "_staging" / "20260101T000000Z-0").rmdir()
     (output / "_staging").rmdir()
     # A part twice, under another name: all its rows double, and the run's counts no longer hold.

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from tests.docs.test_readme import emobeam
+from tests.support.command import emobeam
 from tests.support.paths import ROOT
 
 CALL = ROOT / "samples" / "en_call_two_channels.flac"
@@ -62,7 +62,7 @@ def test_talk_and_silence_of_each_side(tables):
 def test_both_sides_at_once_overlap(tables):
     by, connection, _ = tables
     if by == "windows":
-        pytest.skip("windows tell no overlap, as the page says")
+        pytest.skip("windows show no overlap, as the page says")
     rows = connection.execute("select talk_s, overlap_s from calls where uri like '%at%20once%'").fetchall()
     assert len(rows) == 2
     assert all(overlap_s > 0.7 * talk_s > 1 for talk_s, overlap_s in rows)

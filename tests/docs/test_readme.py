@@ -7,6 +7,7 @@ import sys
 import duckdb
 import pytest
 
+from tests.support.command import emobeam, environment
 from tests.support.paths import ROOT
 
 README = (ROOT / "README.md").read_text()
@@ -23,17 +24,6 @@ def reader(tmp_path_factory):
     (folder / "samples").symlink_to(ROOT / "samples")
     emobeam("score", "--input", "samples", "--output", "scores", cwd=folder)
     return folder
-
-
-def emobeam(*arguments, cwd):
-    command = [sys.executable, "-m", "emobeam", *arguments]
-    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True, env=environment()).stdout
-
-
-def environment():
-    import os
-
-    return os.environ | {"PYTHONPATH": str(ROOT)}
 
 
 def test_the_results_shown_are_those_of_the_samples(reader):

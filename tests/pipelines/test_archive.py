@@ -1,4 +1,4 @@
-"""The whole of RAVDESS through the command; `.ci/run` says where its WAV files lie."""
+"""The whole of RAVDESS through the command; `.ci/run` says where its WAV files are."""
 
 import json
 import os

@@ -7,84 +7,18 @@ import pyarrow.parquet as pq
 import pytest
 
 from emobeam import storage
-from emobeam.dataset import commit
+from emobeam.dataset import recovery
 from emobeam.dataset.layout import committed_runs
-from emobeam.schemas.settings import ScoreSettings
+from emobeam.dataset.run_plan import PartPolicy
 from emobeam.schemas.stages import STAGES, WRITE
-from emobeam.scoring import load_model, score_recording, timing
 from tests.support.nights import ignored, killed_run, wrong_in
 
 SECONDS = [f"{stage}_s" for stage in (*STAGES, WRITE)]
 
 
-@pytest.fixture
-def ticking(monkeypatch):
-    """A system clock that goes on by one second whenever work is done, and not else."""
-    now = [0.0]
-    monkeypatch.setattr(timing.time, "perf_counter", lambda: now[0])
-
-    def work(seconds):
-        now[0] += seconds
-
-    return work
-
-
-def test_each_moment_is_one_stages(ticking):
-    watch = timing.StageTimer()
-
-    def blocks():
-        for _ in range(3):
-            ticking(5)
-            yield
-        ticking(2)  # the end of a file costs time, too
-
-    def doubled(items):
-        for item in items:
-            ticking(1)
-            yield item
-
-    for _ in watch.timed("resample", doubled(watch.timed("decode", blocks()))):
-        ticking(10)
-        with watch.stage("network"):
-            ticking(100)
-    watch.switch("other")
-    assert watch.seconds == dict.fromkeys(STAGES, 0) | {"decode": 17, "resample": 3, "other": 30, "network": 300}
-
-
-def test_an_error_leaves_the_clock_at_the_stage_before(ticking):
-    watch = timing.StageTimer()
-
-    def broken():
-        ticking(1)
-        yield from [].pop()
-
-    def piece():
-        with watch.stage("mel"):
-            ticking(2)
-            next(watch.timed("decode", broken()))
-
-    with pytest.raises(IndexError):
-        piece()
-    ticking(4)
-    watch.switch("other")
-    assert watch.seconds == dict.fromkeys(STAGES, 0) | {"decode": 1, "mel": 2, "other": 4}
-
-
-def test_a_recording_tells_where_its_time_went(samples):
-    model = load_model()
-    (path,) = [path for path in samples if path.name == "en_call_two_channels.flac"]
-    for settings in (ScoreSettings(), ScoreSettings(channels="split", segments="pauses")):
-        seconds = score_recording(path, model, settings).seconds
-        assert seconds.keys() == STAGES.keys()
-        assert min(seconds.values()) > 0
-    assert score_recording(path, model, ScoreSettings(vad="energy")).seconds["vad"] == 0
-    broken = score_recording(b"no sound", model).seconds
-    assert broken["decode"] > 0 == broken["network"]
-
-
-def test_a_run_tells_its_bytes_and_times_in_its_row_and_by_beam(archive, night, tmp_path):
+def test_a_runs_row_and_beam_have_its_bytes_and_times(archive, night, tmp_path):
     (archive / "text.wav").write_text("no sound")
-    row = night("--channels", "split", part_rows=4)
+    row = night("--channels", "split", parts=PartPolicy(rows=4))
     assert row["size_bytes"] == sum(path.stat().st_size for path in archive.iterdir())
     measured = row["metrics"]
     assert {name: measured[name] for name in ("files_ok", "files_failed", "size_bytes")} == {
@@ -102,7 +36,7 @@ def test_a_run_tells_its_bytes_and_times_in_its_row_and_by_beam(archive, night, 
     assert again["size_bytes"] == sum(again[name] for name in SECONDS) == 0
 
 
-def test_bytes_are_verified_and_older_runs_need_not_tell_them(night, tmp_path):
+def test_bytes_are_verified_and_older_runs_need_not_have_them(night, tmp_path):
     night()
     (path,) = (tmp_path / "out" / "runs").rglob("*.parquet")
     row = pq.ParquetFile(path).read()
@@ -114,10 +48,10 @@ def test_bytes_are_verified_and_older_runs_need_not_tell_them(night, tmp_path):
     assert night()["files_skipped"] == 6
 
 
-def test_an_adopted_run_tells_its_bytes_and_no_times(tmp_path, tiny):
+def test_a_recovered_run_has_its_bytes_and_no_times(tmp_path, tiny):
     run, _ = killed_run(tmp_path, tiny)
-    commit.recover(run.output, ignored)
+    recovery.recover(run.output, ignored)
     (committed,) = committed_runs(storage.canonical(tmp_path))
-    row = committed.row()
+    row = committed.record().columns()
     assert row["size_bytes"] == 5 * len(b"bad")
     assert {row[name] for name in SECONDS} == {None}

@@ -7,20 +7,21 @@ import pytest
 from emobeam import storage
 from tests.support import month, walk
 from tests.support.nights import wrong_in
+from tests.support.openmetrics import families
 
 ROOT = month.ROOT
 
 
 def newest(output):
-    """The rows of each recording's newest run, of both tables, by what tells them apart."""
-    found = list(walk.read(output))
+    """The rows of each recording's newest run, of both tables, by their keys."""
+    everything = list(walk.read(output))
     runs = {}
-    for table, run_id, row in found:
+    for table, run_id, row in everything:
         if table == "files":
             runs[row["uri"]] = max(run_id, runs.get(row["uri"], ""))
     return {
         (table, row["uri"], row["channel"], row.get("start_s")): {k: v for k, v in row.items() if k != "scored_at"}
-        for table, run_id, row in found
+        for table, run_id, row in everything
         if runs[row["uri"]] == run_id
     }
 
@@ -55,23 +56,23 @@ def test_after_a_month_the_tables_are_those_of_one_run(place_and_outage, tmp_pat
     # One run over the final archive says the same of all that is there.
     fresh = dataclasses.replace(place, output=storage.canonical(tmp_path / "fresh"), metrics=tmp_path / "fresh.prom")
     assert month.night(fresh, 30) == 0
-    wanted, found = newest(fresh.output), newest(place.output)
+    wanted, actual = newest(fresh.output), newest(place.output)
     forgotten = archive.uri(archive.forgotten)
     assert forgotten in {uri for _, uri, _, _ in wanted}
-    assert forgotten not in {uri for _, uri, _, _ in found}
+    assert forgotten not in {uri for _, uri, _, _ in actual}
     there = {archive.uri(name) for name in archive.names} - {forgotten}
-    assert {uri for table, uri, _, _ in found if table == "files"} >= there
-    found_there = {key: row for key, row in found.items() if key[1] in there}
-    assert found_there.keys() == {key for key in wanted if key[1] != forgotten}
-    for key, row in found_there.items():
+    assert {uri for table, uri, _, _ in actual if table == "files"} >= there
+    actual_there = {key: row for key, row in actual.items() if key[1] in there}
+    assert actual_there.keys() == {key for key in wanted if key[1] != forgotten}
+    for key, row in actual_there.items():
         same = {name: pytest.approx(v, abs=1e-4) if isinstance(v, float) else v for name, v in wanted[key].items()}
         assert row == same, key
     # What was lost keeps its last answer, until it is forgotten.
     lost = {archive.uri(name) for name in archive.lost}
     assert len(lost) > 5
-    assert {uri for table, uri, _, _ in found if table == "files"} == there | lost
+    assert {uri for table, uri, _, _ in actual if table == "files"} == there | lost
 
-    # The runs table tells the month.
+    # The runs table holds the month.
     rows = month.runs(place.output)
     nights = [row for row in rows if row["outcome"] == "complete"]
     assert [row["run_date"] for row in nights] == [f"2026-11-{day:02d}" for day in range(1, 31)]
@@ -87,8 +88,6 @@ def test_after_a_month_the_tables_are_those_of_one_run(place_and_outage, tmp_pat
     assert [row["files_forgotten"] for row in nights] == [int(day > month.FORGET) for day in range(1, 31)]
 
     # And so does the file for Prometheus, but for the run that was killed.
-    from tests.cli.test_openmetrics import families
-
     totals = {
         (sample.name, sample.labels.get("exit_code") or sample.labels.get("status")): sample.value
         for family in families(place.metrics)

@@ -14,12 +14,12 @@ from apache_beam.transforms.environments import Environment
 from emobeam import storage
 from emobeam.dataset import transaction
 from emobeam.dataset.run_plan import RunPlan
-from emobeam.pipelines import flink
-from emobeam.pipelines import score as score_module
-from emobeam.pipelines.score import ScoreError
+from emobeam.pipelines import runners
+from emobeam.pipelines.errors import ScoreError
+from emobeam.pipelines.local_run import LocalRun
 from emobeam.pipelines.transforms import ScoreArchive
-from tests.pipelines.test_pipeline import a_run, run_score
 from tests.support.paths import ROOT
+from tests.support.runs import a_run, run_score
 
 #: What Flink, Spark and Dataflow carry out themselves; all else is made of these.
 PRIMITIVES = {f"beam:transform:{name}:v1" for name in ("impulse", "pardo", "group_by_key", "flatten")}
@@ -30,7 +30,8 @@ def proto(tmp_path_factory):
     flags = ["--environment_type=PROCESS", '--environment_config={"command": "emobeam-worker"}']
     options = PipelineOptions(flags)
     pipeline = beam.Pipeline(options=options)
-    pipeline | ScoreArchive(a_run(tmp_path_factory.mktemp("out")))
+    plan = a_run(tmp_path_factory.mktemp("out"))
+    pipeline | ScoreArchive(plan, LocalRun(plan.run_id, is_local=False))
     return pipeline.to_runner_api(default_environment=Environment.from_options(options.view_as(PortableOptions)))
 
 
@@ -131,7 +132,7 @@ def test_an_interrupt_cancels_a_job_before_its_staging_is_thrown_away(tmp_path, 
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "line"),
     [
         (
             "Pipeline x failed in state FAILED: java.lang.RuntimeException: Error received from SDK harness\n"
@@ -144,11 +145,11 @@ def test_an_interrupt_cancels_a_job_before_its_staging_is_thrown_away(tmp_path, 
         ),
     ],
 )
-def test_a_job_that_fails_is_told_in_a_line(tmp_path, monkeypatch, error, told):
+def test_a_job_that_fails_is_reported_in_a_line(tmp_path, monkeypatch, error, line):
     monkeypatch.setattr(ClusterRunner, "error", error)
     with pytest.raises(ScoreError) as raised:
         run_there(tmp_path)
-    assert str(raised.value).startswith(told)
+    assert str(raised.value).startswith(line)
     assert "\n" not in str(raised.value)
     assert not (tmp_path / "out" / "_staging").exists()
 
@@ -157,46 +158,30 @@ def test_a_template_is_handed_over_and_committed_by_the_next_run(tmp_path):
     row = run_there(tmp_path, "--template_location", "gs://bucket/job")
     assert row["template"] == "gs://bucket/job"
     (staged,) = (tmp_path / "out" / "_staging").glob("*/run.json")
-    with beam.Pipeline(runner="FnApiRunner") as pipeline:  # whoever starts the job
-        pipeline | ScoreArchive(RunPlan.from_json(staged.read_text()))
+    with beam.Pipeline(runner="FnApiRunner") as pipeline:  # the service that starts the job
+        plan = RunPlan.from_json(staged.read_text())
+        pipeline | ScoreArchive(plan, LocalRun(plan.run_id, is_local=False))
     assert not (tmp_path / "out" / "files").exists()
     row = run_score("--input", ROOT / "samples", "--output", tmp_path / "out")
     assert (row["files_processed"], row["files_skipped"]) == (0, 9)
     assert [line.partition(" had died: ")[2] for line in row["recoveries"]] == ["finished its commit"]
 
 
-def test_a_job_server_that_is_not_there_is_told_in_a_line(tmp_path):
+def test_a_job_server_that_is_not_there_is_reported_in_a_line(tmp_path):
     flags = ["--runner", "FlinkRunner", "--job_endpoint", "localhost:1", "--job_server_timeout", "1"]
     with pytest.raises(ScoreError, match=r"^no job server answers at localhost:1; start the cluster"):
         run_score("--input", ROOT / "samples", "--output", tmp_path / "out", *flags)
     assert not (tmp_path / "out" / "_staging").exists()
 
 
-@pytest.mark.parametrize("stubborn", [False, True])
-def test_flink_is_asked_once_to_cancel_the_job_of_that_name_alone(monkeypatch, stubborn):
-    jobs = {"1": ["mine", "FINISHED"], "2": ["mine", "RUNNING"], "3": ["other", "RUNNING"]}
-    asked = []
-
-    def request(method, url):
-        assert url.startswith("http://localhost:8081/jobs/")
-        if method == "PATCH":
-            asked.append(url.removeprefix("http://localhost:8081/jobs/"))
-            jobs["2"][1] = "CANCELLING" if stubborn else "CANCELED"
-        return {"jobs": [{"jid": jid, "name": name, "state": state} for jid, (name, state) in jobs.items()]}
-
-    monkeypatch.setattr(flink, "_request", request)
-    assert flink.cancel("localhost:8081", "mine", patience_s=1.0) is not stubborn
-    assert asked == ["2?mode=cancel"]
-
-
 def test_an_interrupt_while_a_job_is_handed_over_cancels_it_by_name(tmp_path, monkeypatch):
     cancelled = []
-    monkeypatch.setattr(flink, "cancel", lambda master, name, **_: cancelled.append((master, name)) or True)
+    monkeypatch.setattr(runners, "cancel_flink_job", lambda master, name, **_: cancelled.append((master, name)) or True)
 
     def interrupted(_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(score_module, "_submit", interrupted)
+    monkeypatch.setattr(beam.Pipeline, "run", interrupted)
     flags = ["--runner", "FlinkRunner", "--flink_master", "host:8081"]
     with pytest.raises(KeyboardInterrupt):
         run_score("--input", ROOT / "samples", "--output", tmp_path / "out", *flags)

@@ -1,12 +1,13 @@
-"""The pile on which a local run's workers lay what they are dealt: each recording is taken once, by whoever is free."""
+"""The queue that a local run's workers share: each recording is taken once, by the first worker that is free."""
 
+import pickle
 import threading
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emobeam.pipelines import work_queue
-from emobeam.pipelines.work_queue import BATCH_BYTES, BATCH_SIZE, DEALT_AT_ONCE, WorkQueue
+from emobeam.pipelines.local_run import DEALT_AT_ONCE, LocalRun, local_run
+from emobeam.pipelines.work_queue import BATCH_BYTES, BATCH_SIZE, SHARED_RESERVE, WorkQueue
 from emobeam.storage import ListedFile
 
 #: No worker of these tests waits so long for another.
@@ -17,37 +18,35 @@ def recordings(count, first=0, size_bytes=None):
     return [ListedFile(f"memory://{number}", "recording", size_bytes) for number in range(first, first + count)]
 
 
-def drain(pile):
+def drain(queue):
     taken = []
-    while batch := pile.take(_NEVER_S):
+    while batch := queue.take(_NEVER_S):
         taken.extend(batch)
     return taken
 
 
 @given(recordings=st.integers(0, 100_000))
-def test_handfuls_spare_elements_and_leave_every_worker_some(recordings):
-    assert work_queue.batch_size("a run that shares nothing", recordings) == 1
-    with work_queue.shared("run"):
-        size = work_queue.batch_size("run", recordings)
+def test_batches_spare_elements_and_leave_every_worker_some(recordings):
+    size = LocalRun("run", is_local=True).batch_size(recordings)
     assert 1 <= size <= DEALT_AT_ONCE
     assert size * 64 <= max(recordings, 64)
     assert size == DEALT_AT_ONCE or (size + 1) * 64 > recordings
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(dealt=st.lists(st.integers(0, 200), min_size=1, max_size=4), kept=st.integers(0, 64))
 def test_each_recording_is_taken_once(dealt, kept):
-    pile = WorkQueue(kept)
+    queue = WorkQueue(kept)
     taken, lock = [], threading.Lock()
 
-    def work(found):
-        pile.begin()
+    def work(file):
+        queue.begin()
         mine = []
-        for one in found:
-            pile.put(one)
-            mine += pile.surplus()
-        pile.end()
-        mine += drain(pile)
+        for one in file:
+            queue.put(one)
+            mine += queue.take_surplus()
+        queue.end()
+        mine += drain(queue)
         with lock:
             taken.extend(mine)
 
@@ -56,78 +55,82 @@ def test_each_recording_is_taken_once(dealt, kept):
         thread.start()
     for thread in threads:
         thread.join()
-    expected = [found.uri for i, n in enumerate(dealt) for found in recordings(n, 1000 * i)]
-    assert sorted(found.uri for found in taken) == sorted(expected)
+    expected = [file.uri for i, n in enumerate(dealt) for file in recordings(n, 1000 * i)]
+    assert sorted(file.uri for file in taken) == sorted(expected)
 
 
-def test_who_is_free_takes_what_a_slow_worker_was_dealt():
-    pile = WorkQueue(kept=1024)
-    for found in recordings(100):
-        pile.put(found)
-    pile.begin()
-    pile.begin()
-    pile.end()
-    pile.end()
-    slow = pile.take(_NEVER_S)
+def test_a_free_worker_takes_what_a_slow_one_was_dealt():
+    queue = WorkQueue(SHARED_RESERVE)
+    for file in recordings(100):
+        queue.put(file)
+    queue.begin()
+    queue.begin()
+    queue.end()
+    queue.end()
+    slow = queue.take(_NEVER_S)
     assert 0 < len(slow) < BATCH_SIZE
-    assert len(drain(pile)) == 100 - len(slow)  # while the slow one is still at its first batch
+    assert len(drain(queue)) == 100 - len(slow)  # while the slow one is still at its first batch
 
 
 def test_batches_grow_small_towards_the_end():
-    pile = WorkQueue(kept=1024)
-    pile.begin()
-    pile.begin()
-    for found in recordings(1_000):
-        pile.put(found)
-    pile.end()
-    pile.end()
+    queue = WorkQueue(SHARED_RESERVE)
+    queue.begin()
+    queue.begin()
+    for file in recordings(1_000):
+        queue.put(file)
+    queue.end()
+    queue.end()
     sizes = []
-    while batch := pile.take(_NEVER_S):
+    while batch := queue.take(_NEVER_S):
         sizes.append(len(batch))
     assert sizes == sorted(sizes, reverse=True)
     assert (sizes[0], sizes[-1]) == (BATCH_SIZE, 1)
 
 
 def test_a_worker_waits_only_as_long_as_another_is_dealt_recordings():
-    pile = WorkQueue(kept=1024)
-    pile.begin()
-    assert pile.take(0.01) is None
-    pile.end()
-    assert pile.take(_NEVER_S) == []
+    queue = WorkQueue(SHARED_RESERVE)
+    queue.begin()
+    assert queue.take(0.01) is None
+    queue.end()
+    assert queue.take(_NEVER_S) == []
 
 
 def test_alone_a_worker_keeps_nothing_back():
-    pile = work_queue.of("a run that shares nothing")
-    assert pile is not work_queue.of("a run that shares nothing")
-    pile.begin()
+    run = LocalRun("a run on a cluster", is_local=False)
+    queue = run.queue()
+    assert queue is not run.queue()
+    queue.begin()
     taken = []
-    for found in recordings(100):
-        pile.put(found)
-        taken += pile.surplus()
+    for file in recordings(100):
+        queue.put(file)
+        taken += queue.take_surplus()
     assert len(taken) == BATCH_SIZE
-    pile.end()
-    assert len(drain(pile)) == 100 - BATCH_SIZE
+    queue.end()
+    assert len(drain(queue)) == 100 - BATCH_SIZE
 
 
 def test_long_recordings_go_a_few_at_a_time():
     long = recordings(30, size_bytes=BATCH_BYTES // 3)
-    alone, shared = WorkQueue(), WorkQueue(kept=1024)
-    for pile in (alone, shared):
-        pile.begin()
+    alone, shared = WorkQueue(), WorkQueue(SHARED_RESERVE)
+    for queue in (alone, shared):
+        queue.begin()
     sizes = []
-    for found in long:
-        alone.put(found)
-        sizes.append(len(alone.surplus()))
-        shared.put(found)
-        assert shared.surplus() == []
+    for file in long:
+        alone.put(file)
+        sizes.append(len(alone.take_surplus()))
+        shared.put(file)
+        assert shared.take_surplus() == []
     assert sizes == [0, 0, 0, 4] * 7 + [0, 0]
     shared.end()
     # A fourth of what waits, or as many as are heavy enough, whichever is less.
     assert [len(shared.take(_NEVER_S)) for _ in range(7)] == [4, 4, 4, 4, 3, 2, 2]
 
 
-def test_workers_of_one_run_share_one_pile_as_long_as_it_lasts():
-    with work_queue.shared("run"):
-        assert work_queue.of("run") is work_queue.of("run")
-        assert work_queue.of("run") is not work_queue.of("another")
-    assert work_queue.of("run") is not work_queue.of("run")
+def test_workers_of_one_run_share_one_queue_as_long_as_it_lasts():
+    with local_run("run", is_local=True) as run:
+        there = pickle.loads(pickle.dumps(run))
+        assert there is run
+        assert there.queue() is run.queue()
+        assert pickle.loads(pickle.dumps(LocalRun("another", is_local=True))).queue() is not run.queue()
+    after = pickle.loads(pickle.dumps(run))
+    assert after.queue() is not after.queue()

@@ -1,5 +1,6 @@
-"""Long recordings: their times are exact, and they cost no memory; `benchmarks/long.py` walks through twelve hours."""
+"""Long recordings: their times are exact, and memory does not grow; `benchmarks/long.py` measures twelve hours."""
 
+import json
 import subprocess
 import sys
 import tracemalloc
@@ -18,6 +19,8 @@ from emobeam.schemas.contract import FrontEnd
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.scoring import score_recording
 from emobeam.scoring.analysis import analyze
+from emobeam.scoring.context import ScoringContext
+from emobeam.scoring.predictions import segment_times
 from emobeam.scoring.timing import StageTimer
 from tests.support.paths import ROOT
 
@@ -60,16 +63,16 @@ def test_times_are_exact_to_ten_milliseconds_at_the_end(rate, seconds):
             rest = block[frames * front_end.hop_length :]
         assert position == round(seconds * front_end.sample_rate)
 
-    found = []
+    centres_s = []
     for window in cut_windows(sounding(samples), front_end):
         power = window.power.sum(axis=1, dtype=np.float64)
         if power[20:-20].sum() > 0.99 * power.sum() > 1e-3:  # windows with a whole burst
             centre = (np.arange(len(power)) * power).sum() / power.sum() * front_end.hop_length + front_end.n_fft / 2
             start_s = window.start_frame * front_end.hop_length / front_end.sample_rate
-            found.append(start_s + centre / front_end.sample_rate)
-    assert len(found) >= len(bursts_s)
+            centres_s.append(start_s + centre / front_end.sample_rate)
+    assert len(centres_s) >= len(bursts_s)
     for burst_s in bursts_s:
-        assert min(abs(at - burst_s - BURST_S / 2) for at in found) < 0.01
+        assert min(abs(at - burst_s - BURST_S / 2) for at in centres_s) < 0.01
 
 
 class Streamed:
@@ -87,58 +90,72 @@ class Streamed:
 
 def test_an_hours_segments_begin_and_end_on_samples(tiny):
     rate, seconds = 44_100, 3600
-    model, front_end = tiny, tiny.contract.front_end
+    front_end = tiny.contract.front_end
     decoder = Streamed(rate, seconds, (b[:, None] for b in silence_with_bursts(rate, seconds, (1800.0, 3599.0))))
-    heard = analyze(decoder, model, ScoreSettings(vad="energy"), lambda _: None, StageTimer())
-    (channel,) = heard.channels
-    assert heard.columns["duration_s"] == seconds
+    context = ScoringContext(
+        model=tiny,
+        settings=ScoreSettings(vad="energy"),
+        timer=StageTimer(),
+        on_progress=lambda _: None,
+        open_read=open,
+    )
+    analysis = analyze(decoder, context)
+    (channel,) = analysis.channels
+    assert analysis.properties.duration_s == seconds
     sounding = np.flatnonzero(np.array(channel.levels_db) > -90)
     starts_s = [channel.windows[2 * i] * front_end.hop_length / front_end.sample_rate for i in sounding]
     assert all(min(abs(s - 1800), abs(s - 3599)) < 2.6 for s in starts_s)
-    # What the rows say is the nearest number to the exact one, however late it is.
-    from emobeam.scoring.recording import _Answers
 
+
+def test_times_of_segments_are_the_nearest_numbers_to_the_exact_ones(tiny):
+    front_end = tiny.contract.front_end
     first = np.array([37_499 * 72 * 10])
-    starts, ends = _Answers(channel, ScoreSettings(vad="energy"), model.contract, 1e9)._times(first, np.array([144]))
+    starts, ends = segment_times(first, np.array([144]), front_end, 1e9)
     assert starts[0] == float(Fraction(int(first[0]) * 256, 16_000))
     assert ends[0] == float(Fraction(int(first[0]) * 256 + 143 * 256 + front_end.n_fft, 16_000))
 
 
 MEASURE = """
-import re, sys
+import json, re, sys
 from pathlib import Path
-from schemas.settings import ScoreSettings
+from emobeam.schemas.settings import ScoreSettings
 from emobeam.scoring import load_model, score_recording
-result = score_recording(sys.argv[1], load_model(sys.argv[2]), ScoreSettings(segments=sys.argv[3]))
-# Not getrusage: a process takes over the peak of the one that started it.
-peak_kb = re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]
-print(peak_kb, result.files[0]["status"], result.files[0]["speech_s"], len(result.segments))
+model = load_model(sys.argv[1])
+for path in sys.argv[2:]:
+    for segments in ("windows", "pauses"):
+        result = score_recording(path, model, ScoreSettings(segments=segments))
+        # Not getrusage: a process inherits the peak of the one that started it.
+        peak_kb = int(re.search(r"VmHWM:\\s+(\\d+)", Path("/proc/self/status").read_text())[1])
+        row = {name: result.files[0][name] for name in ("status", "speech_s")}
+        print(json.dumps({**row, "peak_mb": peak_kb / 1024, "rows": len(result.segments), "segments": segments}))
 """
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
-@pytest.mark.parametrize("segments", ["windows", "pauses"])
-def test_an_hour_costs_no_more_memory_than_a_minute(tmp_path, tiny_path, segments):
+def test_an_hour_costs_no_more_memory_than_a_minute(tmp_path, tiny_path):
     sound, rate = soundfile.read(ROOT / "samples" / "en_male_minute.ogg", dtype="float32")
     sound = soxr.resample(sound, rate, 8_000)
-    peaks_mb, speech_s = [], []
+    paths = []
     for minutes in (1, 60):
-        path = tmp_path / f"{minutes}.wav"
-        with soundfile.SoundFile(path, "w", 8_000, 1) as file:
+        paths.append(tmp_path / f"{minutes}.wav")
+        with soundfile.SoundFile(paths[-1], "w", 8_000, 1) as file:
             for _ in range(minutes):
                 file.write(sound)
-        done = subprocess.run(
-            [sys.executable, "-c", MEASURE, str(path), str(tiny_path), segments],
-            cwd=ROOT, capture_output=True, text=True, check=True,
-        )  # fmt: skip
-        peak_kb, status, spoken, rows = done.stdout.split()
-        assert status == "ok"
-        peaks_mb.append(int(peak_kb) / 1024)
-        speech_s.append(float(spoken))
-        # Ten sentences a minute; a window every 0.77 s.
-        assert int(rows) == pytest.approx(minutes * (10 if segments == "pauses" else 78), abs=minutes + 3)
-    assert speech_s[1] == pytest.approx(60 * speech_s[0], rel=0.05)
-    assert peaks_mb[1] - peaks_mb[0] < 15, peaks_mb
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURE, str(tiny_path), *map(str, paths)],
+        cwd=ROOT, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    rows = [json.loads(line) for line in done.stdout.splitlines()]
+    minute, hour = rows[:2], rows[2:]
+    for minutes, measured in ((1, minute), (60, hour)):
+        for row in measured:
+            assert row["status"] == "ok"
+            # Ten sentences a minute; a window every 0.77 s.
+            per_minute = 10 if row["segments"] == "pauses" else 78
+            assert row["rows"] == pytest.approx(minutes * per_minute, abs=minutes + 3)
+    for short, long in zip(minute, hour, strict=True):
+        assert long["speech_s"] == pytest.approx(60 * short["speech_s"], rel=0.05)
+        assert long["peak_mb"] - short["peak_mb"] < 15, rows
 
 
 def test_one_channel_in_silence_does_not_make_the_other_wait(tmp_path, tiny):

@@ -7,7 +7,6 @@ import pytest
 import soundfile
 
 from emobeam import storage
-from emobeam.dataset.parts import segments_table
 from emobeam.schemas import tables
 from emobeam.schemas.labels import EMOTIONS
 from emobeam.schemas.settings import ScoreSettings
@@ -41,7 +40,7 @@ def test_a_path_a_uri_and_bytes_get_the_same_answer(samples, tiny):
         assert rows[0]["size_bytes"] == path.stat().st_size
 
 
-def test_rows_have_every_column_and_say_what_they_should(samples, tiny):
+def test_rows_have_every_column_and_the_right_values(samples, tiny):
     for path in samples:
         result = score_recording(path, tiny)
         row = one(result)
@@ -190,14 +189,14 @@ def test_answers_do_not_change_with_gain(samples, tiny, gain_db):
         (wav_bytes(np.full(32_000, np.nan, dtype=np.float32), subtype="FLOAT"), "failed", "decode", "not_finite"),
     ],
 )
-def test_what_is_wrong_is_told(tiny, data, status, stage, code):
+def test_what_is_wrong_is_reported(tiny, data, status, stage, code):
     row = one(score_recording(data, tiny))
     assert (row["status"], row["error_stage"], row["error_code"]) == (status, stage, code)
     assert (row["emotion"] is not None) == (status == "truncated")
     assert (row["error_message"] is not None) == (stage is not None)
 
 
-def test_what_is_not_there_is_told(tmp_path, tiny):
+def test_what_is_not_there_is_reported(tmp_path, tiny):
     row = one(score_recording(tmp_path / "gone.wav", tiny))
     assert (row["status"], row["error_stage"], row["error_code"]) == ("failed", "list", "not_found")
     assert row["retryable"] is True
@@ -210,26 +209,6 @@ def test_silence_in_one_channel_has_no_answer(tiny):
     )
     assert [row["status"] for row in result.files] == ["ok", "silent"]
     assert np.isnan(result.segments["p_sad"][result.segments["channel"] == 1]).all()
-
-
-def test_what_a_segment_does_not_tell_is_null_in_the_table(tmp_path, tiny):
-    sound = factory.voice(5.0)
-    call = wav_bytes(np.stack([sound, np.zeros_like(sound)], axis=1))
-    results = [
-        score_recording(call, tiny, ScoreSettings(channels="split", vad="energy")),
-        score_recording(tmp_path / "gone.wav", tiny),
-        score_recording(call, tiny),
-    ]
-    table = segments_table(results)
-    assert table.schema.equals(tables.SEGMENTS)
-    assert [result.files[0]["uri"] for result in results for _ in result.segments] == table["uri"].to_pylist()
-    split, mixed = table.to_pylist()[: len(results[0].segments)], table.to_pylist()[len(results[0].segments) :]
-    assert {row["channel"] for row in mixed} == {None}
-    spoken, silent = ([row for row in split if row["channel"] == channel] for channel in (0, 1))
-    assert len(spoken) == len(silent) == len(split) / 2 == len(mixed)
-    assert all(value is not None for row in spoken for value in row.values())
-    assert all(row[name] is None for row in silent for name in ("level_dbfs", "p_sad", "p_female"))
-    assert np.array_equal([row["p_sad"] for row in mixed], results[2].segments["p_sad"])
 
 
 def test_classes_that_a_model_lacks_are_null():
@@ -248,7 +227,7 @@ def test_trust_columns(tiny):
     assert phone["clipped_fraction"] == 0
 
 
-def test_progress_tells_every_second_of_sound(tiny):
+def test_progress_counts_every_second_of_audio(tiny):
     seconds = []
     score_recording(wav_bytes(factory.voice(30.0)), tiny, on_progress=seconds.append)
     assert sum(seconds) == pytest.approx(30.0)

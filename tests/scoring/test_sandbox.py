@@ -6,17 +6,19 @@ import signal
 import subprocess
 import sys
 import textwrap
+import time
 
 import psutil
 import pytest
 
 from emobeam import storage
 from emobeam.schemas.settings import ScoreSettings
-from emobeam.scoring import ModelError
-from emobeam.scoring.recording import failed, known
+from emobeam.scoring import ModelError, sandbox
+from emobeam.scoring.result import Provenance, failed_result
 from emobeam.scoring.sandbox import ProcessOptions, ScoringProcess, ScoringProcessError
 from tests.support import factory, hostile
 from tests.support.paths import ROOT
+from tests.support.stalls import StallClock
 
 PROCESS = "The scoring process"
 
@@ -26,15 +28,25 @@ def archive(folder, names):
     return [storage.stat(storage.canonical(factory.write_wav(folder / name, sound))) for name in names]
 
 
-def batches(found):
-    return [found[start : start + 16] for start in range(0, len(found), 16)]
+def batches(files):
+    return [files[start : start + 16] for start in range(0, len(files), 16)]
 
 
-def score_all(options, found):
-    with ScoringProcess(options) as child:
-        results = [result for batch in batches(found) for result in child.submit(batch)]
-        results.extend(child.finish())
-        return results, child.audio_duration_s
+def score_all(options, files):
+    with ScoringProcess(options) as process:
+        results = [result for batch in batches(files) for result in process.submit(batch)]
+        results.extend(process.finish())
+        return results, process.audio_duration_s
+
+
+@pytest.fixture
+def pids(tmp_path, monkeypatch):
+    """A folder of the ids of processes that stall; the sandbox's clock jumps while one does."""
+    folder = tmp_path / "pids"
+    folder.mkdir()
+    monkeypatch.setenv(hostile.PIDS, str(folder))
+    monkeypatch.setattr(sandbox, "time", StallClock(folder))
+    return folder
 
 
 def names(results):
@@ -42,24 +54,25 @@ def names(results):
 
 
 def test_results_come_in_order_and_progress_is_counted(tmp_path, tiny_path):
-    found = archive(tmp_path, [f"{i:03d}.wav" for i in range(70)])
-    results, audio_duration_s = score_all(ProcessOptions(model=str(tiny_path), settings=ScoreSettings()), found)
+    files = archive(tmp_path, [f"{i:03d}.wav" for i in range(70)])
+    results, audio_duration_s = score_all(ProcessOptions(model=str(tiny_path), settings=ScoreSettings()), files)
     assert names(results) == [f"{i:03d}.wav" for i in range(70)]
     assert {result.files[0]["status"] for result in results} == {"ok"}
     assert audio_duration_s == pytest.approx(70.0)
 
 
-def credential_of(found, model, settings, **_):
-    return failed(known(found, model, settings), "open", os.environ["A_CREDENTIAL"], "", retryable=False)
+def credential_of(file, model, settings, **_):
+    provenance = Provenance.of(file, model, settings)
+    return failed_result(provenance, "open", os.environ["A_CREDENTIAL"], "", retryable=False)
 
 
-def test_a_child_has_the_environment_of_now(tmp_path, tiny_path, monkeypatch):
-    """And not that in which the server of children began: credentials come, and are renewed."""
-    found = archive(tmp_path, ["0.wav"])
+def test_a_process_has_the_environment_of_now(tmp_path, tiny_path, monkeypatch):
+    """And not that in which the server started: credentials come, and are renewed."""
+    files = archive(tmp_path, ["0.wav"])
     options = ProcessOptions(model=str(tiny_path), settings=ScoreSettings(), score=credential_of)
     for now in ("first", "second"):
         monkeypatch.setenv("A_CREDENTIAL", now)
-        results, _ = score_all(options, found)
+        results, _ = score_all(options, files)
         assert results[0].files[0]["error_code"] == now
 
 
@@ -85,14 +98,14 @@ def hostile_options(model, **changes):
             },
         ),
         (
-            {"stall_s": 1.0},
+            {},
             {
                 "17_hang.wav": (
                     "a process that hangs, holding Python's lock",
                     "process_stalled",
-                    "stood still for 1 s",
+                    "made no progress for 60 s",
                 ),
-                "18_stop.wav": ("a process that is stopped (SIGSTOP)", "process_stalled", "stood still for 1 s"),
+                "18_stop.wav": ("a process that is stopped (SIGSTOP)", "process_stalled", "made no progress for 60 s"),
             },
         ),
         (
@@ -102,6 +115,7 @@ def hostile_options(model, **changes):
     ],
     ids=["ends", "stalls", "memory"],
 )
+@pytest.mark.usefixtures("pids")
 def test_a_recording_that_kills_the_process_costs_only_itself(tmp_path, tiny_path, tried, options, faults):
     order = [f"{i}.wav" for i in range(40)]
     for name in faults:
@@ -112,13 +126,13 @@ def test_a_recording_that_kills_the_process_costs_only_itself(tmp_path, tiny_pat
     assert {name for name, row in rows.items() if row["status"] != "ok"} == set(faults)
     for name, (case, code, says) in faults.items():
         row = rows[name]
-        assert (row["status"], row["error_stage"], row["error_code"]) == ("failed", "child", code)
+        assert (row["status"], row["error_stage"], row["error_code"]) == ("failed", "process", code)
         assert says in row["error_message"]
         assert row["retryable"] == (code == "process_killed")
         assert ("decode it to WAV, or leave it out" in row["error_message"]) == (code != "process_killed")
         assert row["model"] == "tiny"
         said = re.sub(r"took [\d,]+ MB", "took so many MB", row["error_message"])
-        tried(PROCESS, case, f"`failed`, `child`, `{code}`; the others `ok`", said)
+        tried(PROCESS, case, f"`failed`, `process`, `{code}`; the others `ok`", said)
 
 
 def test_what_others_left_behind_is_not_held_against_a_recording(tmp_path, tiny_path, tried):
@@ -133,32 +147,33 @@ def test_what_others_left_behind_is_not_held_against_a_recording(tmp_path, tiny_
 
 
 def test_a_process_killed_from_outside_costs_nothing(tmp_path, tiny_path, tried):
-    found = archive(tmp_path, [f"{i:03d}.wav" for i in range(60)])
-    with ScoringProcess(ProcessOptions(model=str(tiny_path), settings=ScoreSettings())) as child:
+    files = archive(tmp_path, [f"{i:03d}.wav" for i in range(60)])
+    with ScoringProcess(ProcessOptions(model=str(tiny_path), settings=ScoreSettings())) as process:
         results = []
-        for number, batch in enumerate(batches(found)):
-            results.extend(child.submit(batch))
+        for number, batch in enumerate(batches(files)):
+            results.extend(process.submit(batch))
             if number:
-                for process in multiprocessing.active_children():
-                    os.kill(process.pid, signal.SIGKILL)
-        results.extend(child.finish())
+                for running in multiprocessing.active_children():
+                    os.kill(running.pid, signal.SIGKILL)
+        results.extend(process.finish())
     assert [r.files[0]["status"] for r in results] == ["ok"] * 60
     tried(PROCESS, "a process killed from outside, three times", "all `ok`")
 
 
-def test_a_process_stopped_from_outside_between_two_recordings_costs_nothing(tmp_path, tiny_path, tried):
-    found = archive(tmp_path, ["0.wav", "1.wav"])
-    with ScoringProcess(hostile_options(tiny_path, stall_s=1.0)) as child:
-        results = [*child.submit(found[:1]), *child.finish()]
-        for process in multiprocessing.active_children():
-            os.kill(process.pid, signal.SIGSTOP)
-        results += [*child.submit(found[1:]), *child.finish()]
+def test_a_process_stopped_from_outside_between_two_recordings_costs_nothing(tmp_path, tiny_path, pids, tried):
+    files = archive(tmp_path, ["0.wav", "1.wav"])
+    with ScoringProcess(hostile_options(tiny_path)) as process:
+        results = [*process.submit(files[:1]), *process.finish()]
+        for number, running in enumerate(multiprocessing.active_children()):
+            os.kill(running.pid, signal.SIGSTOP)
+            (pids / f"{number}.pid").write_text(str(running.pid))
+        results += [*process.submit(files[1:]), *process.finish()]
     assert [r.files[0]["status"] for r in results] == ["ok", "ok"]
     tried(PROCESS, "a process stopped from outside while it has nothing to do", "all `ok`")
 
 
 def parent(tmp_path, body, *arguments):
-    """The command of a process of its own that has children and does what `body` says with them."""
+    """The command of a process of its own that owns scoring processes and runs `body`."""
     script = tmp_path / "parent.py"
     script.write_text(
         "import multiprocessing, os, signal, sys, time\n"
@@ -169,35 +184,35 @@ def parent(tmp_path, body, *arguments):
         "from emobeam.scoring.sandbox import ProcessOptions, ScoringProcess\n"
         "if __name__ == '__main__':\n"
         "    options = ProcessOptions(model=sys.argv[1], settings=ScoreSettings(), score=hostile.score)\n"
-        "    founds = [storage.stat(uri) for uri in sys.argv[2:]]\n" + textwrap.indent(textwrap.dedent(body), "    ")
+        "    files = [storage.stat(uri) for uri in sys.argv[2:]]\n" + textwrap.indent(textwrap.dedent(body), "    ")
     )
     return [sys.executable, str(script), *map(str, arguments)]
 
 
 def test_ctrl_c_is_the_parents_alone_from_the_first_moment(tmp_path, tiny_path, tried):
-    found = archive(tmp_path, [f"{i}.wav" for i in range(16)])
+    files = archive(tmp_path, [f"{i}.wav" for i in range(16)])
     body = """
-        with ScoringProcess(options) as child:
-            results = list(child.submit(founds))
-            process, = multiprocessing.active_children()
+        with ScoringProcess(options) as process:
+            results = list(process.submit(files))
+            running, = multiprocessing.active_children()
             for _ in range(200):
-                os.kill(process.pid, signal.SIGINT)  # from before it begins to import
+                os.kill(running.pid, signal.SIGINT)  # from before it begins to import
                 time.sleep(0.005)
-            results += child.finish()
-            assert multiprocessing.active_children() == [process]
+            results += process.finish()
+            assert multiprocessing.active_children() == [running]
         print(*{result.files[0]["status"] for result in results})
     """
-    command = parent(tmp_path, body, tiny_path, *(one.uri for one in found))
+    command = parent(tmp_path, body, tiny_path, *(file.uri for file in files))
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == ("ok\n", "")
     tried(PROCESS, "Ctrl-C while the process starts, and later", "the parent decides; the process prints nothing")
 
 
+@pytest.mark.usefixtures("pids")
 def test_a_stall_over_a_bucket_may_be_the_networks(tmp_path, tiny_path, tried):
     uri = f"memory://test/{tmp_path.name}/hang.wav"
-    options = hostile_options(tiny_path, stall_s=1.0)
-    with ScoringProcess(options) as child:
-        (result,) = [*child.submit([storage.ListedFile(uri, "recording")]), *child.finish()]
+    with ScoringProcess(hostile_options(tiny_path)) as process:
+        (result,) = [*process.submit([storage.ListedFile(uri, "recording")]), *process.finish()]
     (row,) = result.files
     assert row["retryable"]
     assert "score it again" in row["error_message"]
@@ -206,21 +221,19 @@ def test_a_stall_over_a_bucket_may_be_the_networks(tmp_path, tiny_path, tried):
 
 @pytest.mark.skipif(not hasattr(fcntl, "F_SETSIG"), reason="only Linux kills a process that hangs when its parent ends")
 def test_nothing_survives_a_parent_that_is_killed(tmp_path, tiny_path, tried):
-    uris = [found.uri for found in archive(tmp_path, ["hang.wav", "stop.wav", "waits.wav"])]
+    names = ["hang.wav", "stop.wav", "waits.wav"]
+    uris = [file.uri for file in archive(tmp_path, names)]
     body = """
-        children = [ScoringProcess(options) for _ in founds]
-        for child, found in zip(children, founds):
-            list(child.submit([found]))
-        for child in children:
-            _, future = child._under_way[0]
-            while not (future.running() or future.done()):
-                time.sleep(0.01)
-            print(child._shared.pid, flush=True)
+        processes = [ScoringProcess(options) for _ in files]
+        for process, file in zip(processes, files):
+            list(process.submit([file]))
         time.sleep(600)
     """
-    command = parent(tmp_path, body, tiny_path, *uris)
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as killed:
-        processes = [psutil.Process(int(killed.stdout.readline())) for _ in uris]
+    command, environment = parent(tmp_path, body, tiny_path, *uris), os.environ | {hostile.PIDS: str(tmp_path)}
+    with subprocess.Popen(command, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as killed:
+        while len(files := list(tmp_path.glob("*.pid"))) < len(names) and killed.poll() is None:
+            time.sleep(0.01)
+        processes = [psutil.Process(int(file.read_text())) for file in files]
         assert all(process.is_running() for process in processes)
         killed.kill()
         assert killed.stderr.read() == ""
@@ -230,23 +243,30 @@ def test_nothing_survives_a_parent_that_is_killed(tmp_path, tiny_path, tried):
 
 
 def test_closing_leaves_no_process(tmp_path, tiny_path):
-    found = archive(tmp_path, ["a_hang.wav"])
-    with ScoringProcess(ProcessOptions(model=str(tiny_path), settings=ScoreSettings(), score=hostile.score)) as child:
-        list(child.submit(found))
+    files = archive(tmp_path, ["a_hang.wav"])
+    with ScoringProcess(ProcessOptions(model=str(tiny_path), settings=ScoreSettings(), score=hostile.score)) as process:
+        list(process.submit(files))
     assert multiprocessing.active_children() == []
 
 
-def test_a_bad_model_is_told_before_any_work(tmp_path):
+def test_a_bad_model_is_reported_before_any_work(tmp_path):
     with pytest.raises(ModelError, match="nothing"):
         ScoringProcess(ProcessOptions(model=str(tmp_path / "nothing.onnx"), settings=ScoreSettings()))
 
 
-def test_a_process_that_cannot_start_is_told(tmp_path, tiny_path):
+def test_a_process_that_cannot_start_is_reported(tmp_path, tiny_path):
     model = tmp_path / "model.onnx"
     model.write_bytes(tiny_path.read_bytes())
-    found = archive(tmp_path, ["a.wav"])
-    with ScoringProcess(ProcessOptions(model=str(model), settings=ScoreSettings())) as child:
+    files = archive(tmp_path, ["a.wav"])
+    with ScoringProcess(ProcessOptions(model=str(model), settings=ScoreSettings())) as process:
         model.unlink()
-        list(child.submit(found))
+        list(process.submit(files))
         with pytest.raises(ScoringProcessError):
-            list(child.finish())
+            list(process.finish())
+
+
+def test_a_process_imports_neither_beam_nor_pyarrow():
+    """They take seconds and a hundred megabytes, in each process."""
+    program = "import emobeam.scoring.sandbox, sys; print({'apache_beam', 'pyarrow', 'av'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"

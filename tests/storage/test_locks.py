@@ -1,4 +1,4 @@
-"""One writer at a time, on folders and on buckets."""
+"""One writer at a time, in folders and in object stores."""
 
 import fcntl
 import os
@@ -13,11 +13,11 @@ from emobeam import storage
 from emobeam.dataset import transaction
 from emobeam.pipelines.score import ScoreError
 from emobeam.storage import StorageError, locks
-from tests.conftest import BUCKETS
 from tests.support.paths import ROOT
+from tests.support.servers import BUCKETS
 
 
-def test_a_second_writer_is_told_who_writes(night, tmp_path):
+def test_a_second_writer_gets_the_name_of_the_first(night, tmp_path):
     (tmp_path / "out").mkdir()
     with storage.lock(transaction.lock_of(storage.canonical(tmp_path / "out"))), pytest.raises(ScoreError) as caught:
         night()
@@ -27,7 +27,7 @@ def test_a_second_writer_is_told_who_writes(night, tmp_path):
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["files", "runs", "segments"]
 
 
-def test_a_dead_writer_holds_nothing(tmp_path):
+def test_a_dead_process_holds_no_lock(tmp_path):
     uri = storage.canonical(tmp_path / "_staging" / "lock")
     program = f"import os\nfrom emobeam import storage\nwith storage.lock({uri!r}): os.kill(os.getpid(), 9)"
     subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False)
@@ -41,8 +41,8 @@ def test_a_dead_writer_holds_nothing(tmp_path):
     assert not (tmp_path / "_staging").exists()
 
 
-def test_a_lock_taken_on_a_removed_file_counts_for_nothing(tmp_path, monkeypatch):
-    """The holder removes its file between another's opening and locking it."""
+def test_a_flock_on_a_removed_file_is_no_lock(tmp_path, monkeypatch):
+    """The owner removes its file after another process has opened it and before that one locks it."""
     uri = storage.canonical(tmp_path / "_staging" / "lock")
     flock, removed = fcntl.flock, []
 
@@ -56,25 +56,60 @@ def test_a_lock_taken_on_a_removed_file_counts_for_nothing(tmp_path, monkeypatch
         assert Path(storage.path_of(uri)).exists()
 
 
-@pytest.fixture(params=BUCKETS)
-def lease(request, tmp_path, a_bucket):
-    base = f"memory://leases/{tmp_path.name}" if request.param == "memory" else a_bucket(request.param)
+def lock_uri(kind, tmp_path, a_bucket):
+    match kind:
+        case "folder":
+            base = storage.canonical(tmp_path)
+        case "memory":
+            base = f"memory://locks/{tmp_path.name}"
+        case _:
+            base = a_bucket(kind)
     return f"{base}/_staging/lock"
 
 
-def test_a_lease_keeps_others_out_and_is_given_back(lease):
-    with storage.lock(lease) as lock:
+@pytest.fixture(params=["folder", *BUCKETS])
+def any_lock(request, tmp_path, a_bucket):
+    """The uri of a lock, in every kind of storage."""
+    return lock_uri(request.param, tmp_path, a_bucket)
+
+
+@pytest.fixture(params=BUCKETS)
+def lease(request, tmp_path, a_bucket):
+    """The uri of a lease, in every kind of object store."""
+    return lock_uri(request.param, tmp_path, a_bucket)
+
+
+def test_a_lock_keeps_others_out_until_it_is_released(any_lock):
+    with storage.lock(any_lock) as lock:
         lock.check()
-        assert str(os.getpid()) in storage.lock_owner(lease)
-        with pytest.raises(StorageError, match="is being written by process") as caught, storage.lock(lease):
+        assert str(os.getpid()) in storage.lock_owner(any_lock)
+        with pytest.raises(StorageError, match="is being written by process") as caught, storage.lock(any_lock):
             pass
         assert caught.value.code == "busy"
-    assert storage.lock_owner(lease) is None
-    with storage.lock(lease):
+    assert storage.lock_owner(any_lock) is None
+    assert not storage.exists(any_lock)
+    with storage.lock(any_lock):
         pass
 
 
-def test_a_lease_that_has_run_out_is_taken_over_and_its_holder_told(lease, monkeypatch):
+def test_a_lock_whose_content_is_no_json_has_an_owner_without_a_name(tmp_path):
+    uri = storage.canonical(tmp_path / "lock")
+    with storage.lock(uri):
+        (tmp_path / "lock").write_bytes(b"\xff")
+        assert storage.lock_owner(uri) == "another process"
+        with pytest.raises(StorageError, match="written by another process"), storage.lock(uri):
+            pass
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff", b"[]", b"{}"])
+def test_an_object_that_is_no_lease_keeps_nobody_out(content, lease):
+    storage.write(lease, content)
+    assert storage.lock_owner(lease) is None
+    with storage.lock(lease) as lock:
+        lock.check()
+
+
+def test_an_expired_lease_is_taken_over_and_its_first_owner_loses_it(lease, monkeypatch):
     with storage.lock(lease) as first:
         first.renew()
         first.check()
@@ -91,38 +126,47 @@ def test_a_lease_that_has_run_out_is_taken_over_and_its_holder_told(lease, monke
         assert not storage.exists(lease)
 
 
-def test_a_renewal_whose_answer_was_lost_loses_no_lease(lease):
+@pytest.fixture
+def lost_answer(lease, monkeypatch):
+    """Lose the answer to the next write of a lease: it succeeds, is sent again, and finds itself there."""
+    store = storage.backend_of(lease)
+    put_if = store.put_if
+
+    def put_and_lose(uri, data, version):
+        put_if(uri, data, version)
+        monkeypatch.setattr(store, "put_if", put_if)
+        raise StorageError("exists", "put again, since no answer came")
+
+    return lambda: monkeypatch.setattr(store, "put_if", put_and_lose)
+
+
+def test_a_renewal_whose_answer_is_lost_keeps_the_lease(lease, lost_answer):
     with storage.lock(lease) as lock:
-        lock._version = {"e_tag": '"another"'}
+        lost_answer()
         lock.renew()
         lock.renew()
         lock.check()
+    assert not storage.exists(lease)
 
 
-def test_a_lease_is_ours_also_where_the_answer_was_lost(lease, monkeypatch):
-    put_if = locks.buckets.put_if
-
-    def lost(uri, data, version):
-        put_if(uri, data, version)
-        monkeypatch.undo()
-        raise StorageError("exists", "put again, since no answer came")
-
-    monkeypatch.setattr(locks.buckets, "put_if", lost)
+def test_a_lease_whose_first_answer_is_lost_is_held(lease, lost_answer):
+    lost_answer()
     with storage.lock(lease) as lock:
         lock.renew()
         lock.check()
     assert not storage.exists(lease)
 
 
-def test_a_bucket_out_of_reach_costs_the_lease_in_time(lease, monkeypatch):
+def test_a_lease_is_lost_once_its_store_has_not_answered_for_its_length(lease, monkeypatch):
+    def unreachable(*_):
+        raise StorageError("unwritable", "the network is down")
+
     with storage.lock(lease) as lock:
-        monkeypatch.setattr(locks.buckets, "put_if", broken)
+        monkeypatch.setattr(storage.backend_of(lease), "put_if", unreachable)
         lock.renew()
         lock.check()
-        lock._renewed -= locks.LEASE_S + 1
+        now = time.monotonic()
+        monkeypatch.setattr(time, "monotonic", lambda: now + locks.LEASE_S + 1)
         with pytest.raises(StorageError, match="could not be renewed"):
             lock.check()
-
-
-def broken(*_):
-    raise StorageError("unwritable", "the network is down")
+        monkeypatch.undo()

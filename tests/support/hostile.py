@@ -1,4 +1,4 @@
-"""Recordings that are broken, odd or hostile, and scoring that dies as native decoders do."""
+"""Recordings that are broken, odd or hostile, and scoring that fails as native decoders do."""
 
 import ctypes
 import io
@@ -25,10 +25,15 @@ from tests.support.paths import ROOT
 _SAMPLES = ROOT / "samples"
 _LEAKED: list[bytes] = []
 
+#: Environment variable: a folder in which processes leave their ids before they score what stalls or "waits".
+PIDS = "EMOBEAM_TEST_PIDS"
 
-def score(found: ListedFile, *args: Any, **options: Any) -> FileResult:
-    """Score in the child process, but do as the file's name says first."""
-    name = storage.name_of(found.uri)
+
+def score(file: ListedFile, *args: Any, **options: Any) -> FileResult:
+    """Score in the scoring process, but do first what the file's name says."""
+    name = storage.name_of(file.uri)
+    if os.environ.get(PIDS) and any(word in name for word in ("hang", "stop", "waits")):
+        _write_pid(Path(os.environ[PIDS]), name)
     if "segfault" in name:
         ctypes.string_at(0)
     elif "exit" in name:
@@ -40,13 +45,19 @@ def score(found: ListedFile, *args: Any, **options: Any) -> FileResult:
     elif "stop" in name:
         os.kill(os.getpid(), signal.SIGSTOP)
     elif "hang" in name:
-        ctypes.PyDLL(None).sleep(3600)  # this way Python's lock is not let go
+        ctypes.PyDLL(None).sleep(3600)  # this way Python's lock is not released
     elif "leak" in name:
         _LEAKED.append(b"x" * 200_000_000)
     elif "hog" in name:
         _LEAKED.extend(b"x" * 50_000_000 for _ in range(20))  # a machine may have no more
         time.sleep(3600)
-    return score_recording(found, *args, **options)
+    return score_recording(file, *args, **options)
+
+
+def _write_pid(folder: Path, name: str) -> None:
+    partial = folder / f"{name}.partial"
+    partial.write_text(str(os.getpid()))
+    partial.replace(folder / f"{name}.pid")
 
 
 @dataclass(frozen=True)
@@ -69,7 +80,15 @@ CHECK = "check that the file is sound and was copied whole"
 
 
 def recordings() -> Iterator[Bad]:
-    """Every file that is bad by what is in it."""
+    """Yield every file with bad content."""
+    yield from _false_headers()
+    yield from _cut_files()
+    yield from _other_contents()
+    yield from _odd_samples()
+    yield from _odd_formats()
+
+
+def _false_headers() -> Iterator[Bad]:
     yield Bad("no bytes", "empty.wav", bytes, "failed", "empty", ("has no bytes", "copy it again"))
     yield Bad("a WAV header of 44 bytes and 0 frames", "header.wav", lambda: _wav(_voice(0)), "too_short")
     promises = ("promises", COPY)
@@ -98,6 +117,8 @@ def recordings() -> Iterator[Bad]:
         promises,
     )
 
+
+def _cut_files() -> Iterator[Bad]:
     yield _half("half a WAV file", "half.wav", lambda: _wav(_voice(4)), "promises 4.00 s of sound and 2.00 s are there")
     yield _half("half an RF64 file", "half_64.wav", lambda: _wav(_voice(4), "PCM_16", "RF64"), "promises 4.00 s")
     yield _half("half a W64 file", "half.w64", lambda: _wav(_voice(4), "PCM_16", "W64"), "promises 4.00 s")
@@ -135,6 +156,8 @@ def recordings() -> Iterator[Bad]:
 
     yield Bad("a table of packets full of 0xFF (ALAC)", "packets.caf", _bad_packets, "too_short")
 
+
+def _other_contents() -> Iterator[Bad]:
     unknown = ("not a recording", "libsndfile", "FFmpeg", CHECK)
     for case, name, make in (
         ("text", "text.wav", lambda: b"Dear all, please find attached\n" * 50),
@@ -165,6 +188,8 @@ def recordings() -> Iterator[Bad]:
         ("coding that FFmpeg does not know", "decode it to WAV"),
     )
 
+
+def _odd_samples() -> Iterator[Bad]:
     for case, value in (("NaN", np.nan), ("Infinity", np.inf)):
         yield Bad(
             f"{case} in a float WAV",
@@ -189,6 +214,8 @@ def recordings() -> Iterator[Bad]:
     yield Bad("0.05 s of sound", "short.wav", lambda: _wav(_voice(0.05)), "too_short")
     yield Bad("one frame", "one_frame.wav", lambda: _wav(_voice(2)[:1]), "too_short")
 
+
+def _odd_formats() -> Iterator[Bad]:
     for case, coding in (
         ("8-bit", "PCM_U8"),
         ("24-bit", "PCM_24"),
@@ -200,7 +227,7 @@ def recordings() -> Iterator[Bad]:
         yield Bad(f"{khz} kHz", f"{khz}khz.wav", lambda khz=khz: _wav(_voice(2, khz), rate=khz * 1000), "ok")
     for hertz in (1, 0x7FFFFFFF):
         yield Bad(
-            f"a header that tells {hertz} Hz",
+            f"a header that says {hertz} Hz",
             f"{hertz}hz.wav",
             lambda hertz=hertz: _at_rate(hertz),
             "failed",
@@ -222,7 +249,7 @@ def _half(case: str, name: str, make: Callable[[], bytes], says: str) -> Bad:
 
 
 def _voice(seconds: float, khz: int = 16) -> np.ndarray:
-    from tests.support import factory  # it imports onnx, which the child has no use for
+    from tests.support import factory  # it imports onnx, which the scoring process does not need
 
     return factory.voice(seconds, rate=khz * 1000)
 

@@ -15,7 +15,6 @@ import argparse
 import contextlib
 import dataclasses
 import datetime
-import functools
 import io
 import json
 import os
@@ -96,7 +95,7 @@ class Archive:
         return storage.join(self._uri, name)
 
     def add(self, count: int) -> None:
-        """Add recordings that nobody has heard."""
+        """Add new recordings."""
         for _ in range(count):
             ending = self._rng.choice(_ENDINGS)[0]
             name = f"{self._rng.choice('abc')}/{self._made:03d}.{ending}"
@@ -172,10 +171,12 @@ def _command(*argv: str, hook: str = "") -> int:
 def hooked(hook: str) -> None:
     """Be the command, with something that befalls it; what is on the command line goes on to it."""
     from emobeam.cli import main as command
+    from emobeam.cli import score
     from emobeam.cli.process import run_as_process
-    from emobeam.pipelines import progress, score
+    from emobeam.dataset.run_plan import PartPolicy
+    from emobeam.pipelines import local_run
 
-    class Board(progress.Board):
+    class Progress(local_run.Progress):
         def count(self, *, failed: bool) -> None:
             super().count(failed=failed)
             if hook == "dies" and self.done == self.total // 2:
@@ -186,8 +187,13 @@ def hooked(hook: str) -> None:
             if hook.startswith("outage "):
                 subprocess.run([*json.loads(hook.removeprefix("outage ")), "down"], check=True)
 
-    progress.Board = Board  # type: ignore[misc]
-    score.make_run_plan = functools.partial(score.make_run_plan, part_rows=8)
+    score_options = score.score_options
+
+    def with_small_parts(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> Any:
+        return dataclasses.replace(score_options(arguments, beam_flags), parts=PartPolicy(rows=8))
+
+    local_run.Progress = Progress  # type: ignore[misc]
+    score.score_options = with_small_parts
     run_as_process(command.main)
 
 
@@ -237,7 +243,9 @@ def runs(output: str) -> list[dict[str, Any]]:
     """Return the rows of the runs table, in order of time, with their dates."""
     from emobeam.dataset.layout import committed_runs
 
-    return [{"run_date": run.run_date, "run_id": run.run_id, **run.row()} for run in committed_runs(output)]
+    return [
+        {"run_date": run.run_date, "run_id": run.run_id, **run.record().columns()} for run in committed_runs(output)
+    ]
 
 
 def table(rows: Sequence[dict[str, Any]]) -> str:
@@ -250,7 +258,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     for row in rows:
         counts = " | ".join(str(row[f"files_{name}"]) for name in names)
         lines.append(
-            f"| {row['run_date']} | {row['outcome']} | {counts} | {row['audio_duration_s']:.0f} | {row['wall_time_s']:.1f} |"
+            f"| {row['run_date']} | {row['outcome']} | {counts} "
+            f"| {row['audio_duration_s']:.0f} | {row['wall_time_s']:.1f} |"
         )
     return "\n".join(lines)
 

@@ -1,23 +1,21 @@
 """What tests of nights share: runs that die, and looks at what they left."""
 
-import os
-import signal
-import subprocess
 import sys
 import time
 from pathlib import Path
 
 from emobeam import storage
+from emobeam.dataset.cancellation import Cancellation
 from emobeam.dataset.layout import committed_runs
-from emobeam.dataset.parts import PartWriter
+from emobeam.dataset.part_writer import PartWriter
 from emobeam.dataset.verify import verify
 from emobeam.scoring import FileResult, score_recording
-from tests.pipelines.test_pipeline import a_run, files_of
-from tests.support.paths import ROOT
+from tests.support.command import start
+from tests.support.runs import a_run, files_of
 
 
 def outcomes(out):
-    return [run.row()["outcome"] for run in committed_runs(storage.canonical(out))]
+    return [run.record().outcome for run in committed_runs(storage.canonical(out))]
 
 
 def ignored():
@@ -31,44 +29,52 @@ def uris_of(out):
 def killed_run(out, tiny, count=5, **changes):
     """A run that was killed before its manifest, with count recordings in parts of two."""
     run = a_run(out, **changes)
-    storage.write(run.plan, run.to_json().encode())
+    storage.write(run.uri, run.to_json().encode())
     storage.write(run.staged_model, b"model")
     row = score_recording(b"bad", tiny).files[0]
-    writer = PartWriter(run)
+    writer = PartWriter(run, Cancellation(run.run_id))
     parts = [writer.add(FileResult(({**row, "uri": f"file:///{index}"},))) for index in range(count)]
     return run, [part for part in (*parts, writer.seal()) if part]
 
 
-def night_process(archive, out, model, *, die_at=0, **plan):
-    """The command, with attributes of `RunPlan` that no flag sets; it kills itself when it has scored so many."""
-    program = (
-        "import functools, os\n"
-        "from emobeam.cli import main as command\n"
-        "from emobeam.pipelines import progress as p, score as s\n"
-        "from emobeam.cli.process import run_as_process\n"
-        "class Board(p.Board):\n"
+#: A program that is the command, with parts of some rows, for which there is no flag.
+COMMAND = """\
+import dataclasses, os, sys
+from emobeam.cli import main as command, score as s
+from emobeam.cli.process import run_as_process
+from emobeam.dataset.run_plan import PartPolicy
+from emobeam.pipelines import local_run
+score_options = s.score_options
+def with_small_parts(*given):
+    return dataclasses.replace(score_options(*given), parts=PartPolicy(rows={part_rows}))
+s.score_options = with_small_parts
+{setup}
+if __name__ == "__main__":  # the scoring process imports this too
+    {act}
+    run_as_process(command.main)
+"""
+
+
+def night_process(archive, out, model, *, part_rows, die_at=0):
+    """The command, with parts of so many rows; it kills itself when it has scored so many recordings."""
+    setup = (
+        "class Progress(local_run.Progress):\n"
         "    def count(self, *, failed):\n"
         "        super().count(failed=failed)\n"
         f"        if self.done == {die_at}: os.kill(os.getpid(), 9)\n"
-        "if __name__ == '__main__':  # the scoring child imports this too\n"
-        "    p.Board = Board\n"
-        f"    s.make_run_plan = functools.partial(s.make_run_plan, **{plan!r})\n"
-        "    run_as_process(command.main)\n"
     )
+    program = COMMAND.format(part_rows=part_rows, setup=setup, act="local_run.Progress = Progress")
     script = out.parent / "night.py"
     script.write_text(program)
-    return subprocess.Popen(
+    return start(
         [sys.executable, str(script), "score", "--input", str(archive), "--output", str(out), "--model", str(model),
-         "--direct_num_workers", "2"],
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=os.environ | {"PYTHONPATH": str(ROOT)},
-        # A shell's background jobs ignore the signal, and hand that down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+         "--direct_num_workers", "2"]
     )  # fmt: skip
 
 
 def wait_for(process, happened):
     while not happened():
-        assert process.poll() is None, process.communicate()
+        assert process.poll() is None, (process.returncode, *process.communicate())
         time.sleep(0.005)
 
 

@@ -173,7 +173,7 @@ def _handler(proxy: Proxy) -> type[http.server.BaseHTTPRequestHandler]:
 
         def reset(self) -> None:
             self.close_connection = True
-            # No lingering: what is not sent is dropped, and the other side is told by a reset.
+            # No lingering: what is not sent is dropped, and the other side gets a reset.
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             self.connection.close()
 

@@ -4,10 +4,10 @@ usage: walk.py WHAT FOLDER FIRST STEP          killed at every STEP-th change, f
        walk.py WHAT FOLDER random SEED TIMES   killed after random times
        walk.py WHAT FOLDER twice SEED TIMES    killed at a random change, and at another when it does it again
 
-In FOLDER/begin lies the archive and output of a first night. For each kill a copy of it is made, in which a fork does
-WHAT until it ends by its own SIGKILL, and another does it again, undisturbed. What is there then must be what a night
-that nobody disturbed leaves, and what readers find in between must be in order. No Beam, and answers made up from
-sizes: a night costs milliseconds, and the forks have but one thread to copy.
+FOLDER/begin holds the archive and output of a first night. For each kill it is copied. A fork does WHAT in the copy
+and kills itself with SIGKILL; another fork then does WHAT again, undisturbed. The tables at the end must equal those of
+a night without a kill, and readers in between must find valid tables. There is no Beam, and answers are made up from
+file sizes: a night takes milliseconds, and the forks have only one thread to copy.
 """
 
 import contextlib
@@ -24,40 +24,40 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow.parquet as pq
 
 from emobeam import storage
-from emobeam.dataset import commit, compact, forget, skip, transaction
+from emobeam.dataset import commit, compact, forget, parts, recovery, skip, transaction
+from emobeam.dataset.cancellation import Cancellation
 from emobeam.dataset.layout import committed_runs, list_runs, newest_run_id
-from emobeam.dataset.parts import PartWriter
-from emobeam.dataset.run_plan import RunPlan, new_run_id
-from emobeam.dataset.skip import Forgotten
+from emobeam.dataset.part_writer import PartWriter
+from emobeam.dataset.run_plan import PartPolicy, RunPlan, new_run_id
+from emobeam.dataset.skip import ForgottenList
 from emobeam.dataset.verify import verify
 from emobeam.schemas import tables
 from emobeam.schemas.labels import EMOTIONS
 from emobeam.schemas.settings import ScoreSettings
-from emobeam.scoring.recording import NO_CHANNEL, SEGMENT, FileResult
+from emobeam.scoring.result import NO_CHANNEL, SEGMENT, FileResult
 from emobeam.storage import ListedFile, fault_points
 
 _THEN = datetime.datetime(2026, 1, 31, tzinfo=datetime.UTC)
 
 
-def answer(found: ListedFile, run: RunPlan) -> FileResult:
-    """Return rows for a recording, which tell its size; every third has failed, not to be tried again."""
+def answer(file: ListedFile, run: RunPlan) -> FileResult:
+    """Return rows for a recording, made up from its size; every third has failed, not to be tried again."""
     common = dict.fromkeys(tables.FILES.names) | {
-        "uri": found.uri,
-        "size_bytes": found.size_bytes,
-        "modified_at": found.modified_at,
-        "etag": found.etag,
+        "uri": file.uri,
+        "size_bytes": file.size_bytes,
+        "modified_at": file.modified_at,
+        "etag": file.etag,
         "model": run.model,
         "model_hash": run.model_hash,
         "settings_hash": run.settings.hash,
         "scored_at": datetime.datetime.now(datetime.UTC),
     }
-    if (found.size_bytes or 0) % 3 == 0:
+    if (file.size_bytes or 0) % 3 == 0:
         return FileResult(({**common, "status": "failed", "error_message": "no sound", "retryable": False},))
     answers = dict.fromkeys((f"p_{emotion}" for emotion in EMOTIONS), 0.125) | {"p_female": 0.5}
-    files = {**common, "status": "ok", "emotion": "sad", "duration_s": float(found.size_bytes or 0), **answers}
+    files = {**common, "status": "ok", "emotion": "sad", "duration_s": float(file.size_bytes or 0), **answers}
     segment = {"channel": NO_CHANNEL, "speech_fraction": 1.0, "level_dbfs": np.nan, **answers}
     rows = [{**segment, "start_s": start, "end_s": start + 4.0} for start in (0.0, 2.0)]
     segments = np.array([tuple(row[name] for name in SEGMENT.names) for row in rows], dtype=SEGMENT)
@@ -65,8 +65,8 @@ def answer(found: ListedFile, run: RunPlan) -> FileResult:
 
 
 def night(archive: str, output: str, check: Callable[[], None] = lambda: None, **plan: Any) -> None:
-    """Do as ``emobeam score`` does, for whoever holds the lock."""
-    commit.recover(output, check)
+    """Do as ``emobeam score`` does, for the holder of the lock."""
+    recovery.recover(output, check)
     run = RunPlan(
         output=output,
         run_id=new_run_id(datetime.datetime.now(datetime.UTC), after=newest_run_id(output)),
@@ -79,28 +79,30 @@ def night(archive: str, output: str, check: Callable[[], None] = lambda: None, *
         model_contract="{}",
         options="[]",
         versions="{}",
-        **{"part_rows": 4, **plan},
+        **{"parts": PartPolicy(rows=4), **plan},
     )
-    commit.run_whole(run, b"model", lambda run: work(archive, run), check)
+    cancellation = Cancellation(run.run_id)
+    with commit.open_run(run, b"model", cancellation, check):
+        work(archive, run, cancellation)
 
 
-def work(archive: str, run: RunPlan) -> None:
+def work(archive: str, run: RunPlan, cancellation: Cancellation) -> None:
     """Do as the pipeline does."""
-    found = storage.list_input(archive, {".wav"})
+    listed = storage.list_input(archive, {".wav"})
     tried = [
         attempt
         for before in committed_runs(run.output)
         for part in before.files.values()
         for attempt in skip.attempts(run, before.run_id, part.uri)
     ]
-    to_score, tally = skip.select(found, tried, Forgotten.of(run.output), rescore=run.rescore)
-    tried_again = PartWriter(run)
+    to_score, tally = skip.select(listed, tried, ForgottenList.of(run.output), rescore=run.rescore)
+    tried_again = PartWriter(run, cancellation)
     for one in to_score[:3]:
         tried_again.add(answer(one, run))
     tried_again.seal()  # by a bundle that Beam gave up: in no manifest
-    writer = PartWriter(run)
-    parts = [writer.add(answer(one, run)) for one in skip.largest_first([skip.pack(to_score)])]
-    commit.seal(run, [part for part in (*parts, writer.seal()) if part], tally)
+    writer = PartWriter(run, cancellation)
+    sealed = [writer.add(answer(one, run)) for one in skip.largest_first([skip.pack(to_score)])]
+    commit.seal(run, [part for part in (*sealed, writer.seal()) if part], tally, cancellation)
 
 
 def score(folder: Path) -> None:
@@ -118,7 +120,7 @@ def compacted(folder: Path) -> None:
     output = storage.canonical(folder / "out")
     compact.PART_ROWS = 6
     with storage.lock(transaction.lock_of(output)) as lock:
-        commit.recover(output, lock.check)
+        recovery.recover(output, lock.check)
         compact.compact(output, lock.check)
 
 
@@ -127,7 +129,7 @@ def forgotten(folder: Path) -> None:
     output = storage.canonical(folder / "out")
     uris = {storage.canonical(folder / "in" / name) for name in ("0.wav", "4.wav", "never.wav")}
     with storage.lock(transaction.lock_of(output)) as lock:
-        commit.recover(output, lock.check)
+        recovery.recover(output, lock.check)
         forget.forget(output, uris, lock.check)
 
 
@@ -148,13 +150,12 @@ def begin(folder: Path) -> None:
 
 
 def read(output: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield the table, the run and the row of all that lies in an output, as a plain glob finds it."""
+    """Yield the table, the run and the row of all parts of an output, as a plain glob finds it."""
     for run in list_runs(output):
         for table in ("files", "segments"):
-            for found in getattr(run, table).values():
-                with storage.open_read(found.uri) as file:
-                    for row in pq.ParquetFile(file).read().to_pylist():
-                        yield table, run.run_id, row
+            for listed in getattr(run, table).values():
+                for row in parts.read(listed.uri).to_pylist():
+                    yield table, run.run_id, row
 
 
 def rows(output: str) -> list[str]:
@@ -175,9 +176,9 @@ def latest(output: str) -> list[str]:
 def check(output: str, wanted: list[str]) -> list[str]:
     """Return what is wrong with what a rerun left."""
     wrong = [str(one) for one in verify(output)]
-    found = rows(output)
-    if found != wanted:
-        wrong.append(f"{len(found)} rows where {len(wanted)} others should be")
+    actual = rows(output)
+    if actual != wanted:
+        wrong.append(f"{len(actual)} rows where {len(wanted)} others should be")
     if storage.names(storage.join(output, "_staging")):
         wrong.append("something is staged")
     return wrong
@@ -188,19 +189,19 @@ def forked(act: Act, folder: Path, *, kill_at: int = 0, kill_after_s: float = 0.
     reader, writer = os.pipe()
     pid = os.fork()
     if not pid:
-        seen = [0]
+        changes = [0]
 
         def watch(step: str, place: str) -> None:
             del step, place
-            seen[0] += 1
-            if seen[0] == kill_at:
+            changes[0] += 1
+            if changes[0] == kill_at:
                 os.kill(os.getpid(), signal.SIGKILL)
 
         fault_points.watch = watch
         code = 1
         try:
             act(folder)
-            os.write(writer, str(seen[0]).encode())
+            os.write(writer, str(changes[0]).encode())
             code = 0
         except BaseException as error:
             print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
@@ -212,11 +213,11 @@ def forked(act: Act, folder: Path, *, kill_at: int = 0, kill_after_s: float = 0.
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
-    told = os.read(reader, 100)
+    count = os.read(reader, 100)
     os.close(reader)
     if not os.WIFSIGNALED(status) and os.WEXITSTATUS(status):
         raise SystemExit(f"it failed in {folder}")
-    return os.WIFSIGNALED(status), int(told or 0)
+    return os.WIFSIGNALED(status), int(count or 0)
 
 
 def walk(what: str, folder: Path, kills: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -232,9 +233,9 @@ def walk(what: str, folder: Path, kills: Iterator[dict[str, Any]]) -> Iterator[d
             killed, _ = forked(WHAT[what], place, **{name: at for name, at in kill.items() if name != "again_at"})
             if again:
                 forked(WHAT[what], place, kill_at=again)
-            seen = latest(output)
+            between = latest(output)
             # Readers may find some of the new already, but each recording once, and as it was or as it will be.
-            in_order = set(seen) <= {*before, *after} and (what != "compact" or seen == before)
+            in_order = set(between) <= {*before, *after} and (what != "compact" or between == before)
             forked(WHAT[what], place)
             wrong = check(output, wanted) + ([] if in_order else ["in between, readers found another state"])
         yield {**kill, "killed": killed, "wrong": wrong}

@@ -1,4 +1,4 @@
-"""Reads the pages that the project writes."""
+"""A parser of the pages that the project writes."""
 
 import html.parser
 
@@ -6,7 +6,7 @@ import pandas as pd
 
 
 class Page(html.parser.HTMLParser):
-    """What a page names and what its tables hold."""
+    """The sources, tags, tables and text of a page."""
 
     def __init__(self, path):
         super().__init__()

@@ -28,7 +28,7 @@ def test_a_recording_of_a_number_is_always_the_same():
     assert fuzz.recording(1, 0) != ones[0]
 
 
-def test_what_is_opened_besides_the_recording_is_noticed(tmp_path, tiny_path):
+def test_what_is_opened_besides_the_recording_is_reported(tmp_path, tiny_path):
     """In a process of its own: an audit hook stays for good."""
     path = factory.write_wav(tmp_path / "a.wav", factory.voice(1.0))
     program = (
@@ -39,9 +39,9 @@ def test_what_is_opened_besides_the_recording_is_noticed(tmp_path, tiny_path):
         "def meanwhile(_):\n"
         "    open('/etc/passwd').close()\n"
         "    socket.socket().connect_ex(('127.0.0.1', 9))\n"
-        "found, model = storage.stat(sys.argv[1]), load_model(sys.argv[2])\n"
-        "print(fuzz.score(found, model).files[0]['strange'])\n"
-        "print(fuzz.score(found, model, on_progress=meanwhile).files[0]['strange'])\n"
+        "file, model = storage.stat(sys.argv[1]), load_model(sys.argv[2])\n"
+        "print(fuzz.score(file, model).files[0]['strange'])\n"
+        "print(fuzz.score(file, model, on_progress=meanwhile).files[0]['strange'])\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program, storage.canonical(path), str(tiny_path)],

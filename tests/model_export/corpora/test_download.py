@@ -1,126 +1,23 @@
 """`emobeam fetch` against a real server on loopback."""
 
 import argparse
-import contextlib
 import fcntl
+import gzip
 import hashlib
-import http.server
-import io
 import json
 import os
+import re
 import shutil
 import socket
-import stat
-import struct
-import threading
-import zipfile
-from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
-from emobeam.model_export.corpora import download as fetch_module
-from emobeam.model_export.corpora.download import ARCHIVES, Archive, FetchError, add_fetch_arguments, fetch, run_fetch
-
-NOISE = np.random.default_rng(7).bytes(40_000)
-FILES = {"Actor_01/a.wav": NOISE[:30_000], "Actor_01/b.wav": NOISE[30_000:], "Actor_02/c.wav": NOISE[5_000:9_000]}
-
-
-class Server(http.server.ThreadingHTTPServer):
-    """Answers ``/corpus.zip`` with `body`, and counts."""
-
-    daemon_threads = True
-    body = b""
-    length = None  # what the header tells, where it is not the truth
-    chunked = False
-    requests = 0
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}/corpus.zip"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self):
-        self.server.requests += 1
-        self.close_connection = True
-        if self.path != "/corpus.zip":
-            self.send_error(404)
-            return
-        self.send_response(200)
-        if self.server.chunked:
-            self.send_header("Transfer-Encoding", "chunked")
-        else:
-            self.send_header("Content-Length", str(self.server.length or len(self.server.body)))
-        self.end_headers()
-        with contextlib.suppress(ConnectionError):
-            if self.server.chunked:
-                self.wfile.write(b"%x\r\n%b\r\n0\r\n\r\n" % (len(self.server.body), self.server.body))
-            else:
-                self.wfile.write(self.server.body)
-
-    def log_message(self, *args):
-        pass
-
-
-@pytest.fixture
-def server(monkeypatch):
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    with Server(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def folder(tmp_path):
-    """A folder to fetch into, its parent empty otherwise."""
-    return tmp_path / "around" / "corpus"
-
-
-def zip_of(members, method=zipfile.ZIP_DEFLATED):
-    """Return a zip file's bytes; `members` are (name or ZipInfo, content)."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", method) as zipped:
-        for name, content in members:
-            zipped.writestr(name, content)
-    return buffer.getvalue()
-
-
-def serve(server, body):
-    """Let `server` send `body`, and return the archive that it is."""
-    server.body = body
-    return Archive("corpus", server.url, len(body), hashlib.md5(body).hexdigest(), "CC0")
-
-
-def tree(folder):
-    """Return what lies below a folder, links as links."""
-    found = {}
-    for path in sorted(folder.rglob("*")):
-        name = path.relative_to(folder).as_posix()
-        if path.is_symlink():
-            found[name] = path.readlink()
-        elif path.is_file():
-            found[name] = path.read_bytes()
-    return found
-
-
-def recordings(folder):
-    return {name: content for name, content in tree(folder).items() if not name.startswith(".emobeam-fetch-")}
-
-
-def assert_refused(archive, folder, match, **options):
-    """The fetch fails with one line, and leaves nothing at all, inside the folder or around it."""
-    with pytest.raises(FetchError, match=match) as caught:
-        fetch(archive, folder, **options)
-    assert "\n" not in str(caught.value)
-    assert not folder.exists()
-    assert tree(folder.parent) == {}
+from emobeam.model_export.corpora import download
+from emobeam.model_export.corpora.download import add_fetch_arguments, fetch, run_fetch
+from emobeam.model_export.corpora.sources import SOURCES, Source
+from emobeam.model_export.errors import DownloadError
+from tests.support.downloads import FILES, NOISE, assert_refused, recordings, serve, tree, zip_of
 
 
 def test_files_arrive(server, folder, capsys):
@@ -181,7 +78,7 @@ def test_an_archive_put_there_by_hand_is_left_alone_where_it_is_another(server, 
 
 def test_a_mirror_serves_as_well(server, folder):
     archive = serve(server, zip_of(FILES.items()))
-    official = Archive("corpus", "http://127.0.0.1:1/corpus.zip", archive.size_bytes, archive.md5, "CC0")
+    official = Source("corpus", "http://127.0.0.1:1/corpus.zip", archive.size_bytes, archive.md5, "CC0")
     assert fetch(official, folder, url=server.url).downloaded
     assert recordings(folder) == FILES
 
@@ -206,7 +103,7 @@ def test_a_failure_leaves_what_was_there(server, folder):
     server.body = server.body[:-1] + b"x"
     folder.mkdir(parents=True)
     (folder / "mine.txt").write_bytes(b"mine")
-    with pytest.raises(FetchError, match="wrong checksum"):
+    with pytest.raises(DownloadError, match="wrong checksum"):
         fetch(archive, folder)
     assert tree(folder) == {"mine.txt": b"mine"}
 
@@ -234,9 +131,9 @@ def test_more_than_the_archive_is_not_written(server, folder, chunked):
 
 def test_a_server_that_is_not_there_is_named(server, folder):
     archive = serve(server, zip_of(FILES.items()))
-    with socket.socket() as deaf:  # has its port, and does not listen
-        deaf.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{deaf.getsockname()[1]}"
+    with socket.socket() as idle:  # has its port, and does not listen
+        idle.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{idle.getsockname()[1]}"
         expected = f"no connection to {address} .*put corpus.zip into the folder"
         assert_refused(archive, folder, expected, url=f"http://{address}/corpus.zip")
 
@@ -246,100 +143,6 @@ def test_a_server_that_is_not_there_is_named(server, folder):
 )
 def test_only_web_addresses_are_taken(server, folder, url):
     assert_refused(serve(server, b""), folder, "no address to download from", url=url)
-
-
-def unix_member(name, mode):
-    info = zipfile.ZipInfo(name)
-    info.create_system = 3
-    info.external_attr = mode << 16
-    return info
-
-
-@pytest.mark.parametrize(
-    ("name", "match"),
-    [
-        ("/tmp/emobeam-evil.wav", "absolute path"),
-        ("//server/evil.wav", "absolute path"),
-        ("C:/evil.wav", "absolute path"),
-        ("c:evil.wav", "absolute path"),
-        ("../evil.wav", "leads out"),
-        ("Actor_01/../../evil.wav", "leads out"),
-        ("Actor_01/..", "leads out"),
-        ("..", "leads out"),
-        ("../", "leads out"),
-        ("..\\evil.wav", "backslash"),
-        ("Actor_01\\evil.wav", "backslash"),
-        ("\\evil.wav", "backslash"),
-        ("./evil.wav", "name that is none"),
-        ("Actor_01//evil.wav", "name that is none"),
-        ("Actor_01/evil\n.wav", "name that is none"),
-        (".emobeam-fetch-corpus.json", "kept for the fetch"),
-        (".Emobeam-Fetch-corpus.partial/evil.wav", "kept for the fetch"),
-        ("Actor_01/a.wav/evil.wav", "name of another"),
-        ("actor_01/A.wav", "name of another"),
-        (unix_member("Actor_01/link.wav", stat.S_IFLNK | 0o777), "symbolic link"),
-        (unix_member("Actor_01/link/", stat.S_IFLNK | 0o777), "symbolic link"),
-        (unix_member("Actor_01/pipe.wav", stat.S_IFIFO | 0o644), "neither a file nor a folder"),
-    ],
-    ids=lambda value: value.filename if isinstance(value, zipfile.ZipInfo) else repr(value),
-)
-@pytest.mark.parametrize("first", [True, False])
-def test_a_member_that_leads_astray_is_refused_with_all_others(server, folder, name, match, first):
-    bad = [(name, b"../../target")]
-    members = [*bad, *FILES.items()] if first else [*FILES.items(), *bad]
-    assert_refused(serve(server, zip_of(members)), folder, match)
-    assert not Path("/tmp/emobeam-evil.wav").exists()
-
-
-def test_a_name_with_a_hidden_end_is_refused(server, folder):
-    body = zip_of([*FILES.items(), ("Actor_01/evil.wav_.txt", b"x")]).replace(b"evil.wav_", b"evil.wav\0")
-    assert_refused(serve(server, body), folder, "name that is none")
-
-
-def test_a_second_member_of_the_same_name_is_refused(server, folder):
-    body = zip_of([*FILES.items(), ("Actor_01/x.wav", b"x")]).replace(b"Actor_01/x.wav", b"Actor_01/a.wav")
-    assert_refused(serve(server, body), folder, "name of another")
-
-
-def test_a_zip_bomb_is_refused(server, folder):
-    assert_refused(serve(server, zip_of([("Actor_01/a.wav", bytes(3_000_000))])), folder, "over 20 times its size")
-
-
-def test_an_archive_of_countless_members_is_refused(server, folder, monkeypatch):
-    monkeypatch.setattr(fetch_module, "_MOST_MEMBERS", 2)
-    assert_refused(serve(server, zip_of(FILES.items())), folder, "3 members, more than the 2")
-
-
-def test_encrypted_members_are_refused(server, folder):
-    body = bytearray(zip_of([("a.wav", NOISE)]))
-    entry = body.index(b"PK\1\2")
-    struct.pack_into("<H", body, entry + 8, 1)
-    assert_refused(serve(server, bytes(body)), folder, "its member .a.wav. is encrypted")
-
-
-def test_unusual_compression_is_refused(server, folder):
-    assert_refused(serve(server, zip_of([("a.wav", NOISE)], zipfile.ZIP_BZIP2)), folder, "unusual way")
-
-
-@pytest.mark.parametrize("members", [[], [("Actor_01/", b"")]])
-def test_an_archive_without_files_is_refused(server, folder, members):
-    assert_refused(serve(server, zip_of(members)), folder, "holds no files")
-
-
-def test_what_is_no_zip_file_is_named(server, folder):
-    assert_refused(serve(server, NOISE), folder, "no sound zip file")
-
-
-def test_a_damaged_member_is_named(server, folder):
-    body = bytearray(zip_of([*FILES.items()], zipfile.ZIP_STORED))
-    body[body.index(NOISE[5_000:5_100], 40_000)] ^= 1
-    assert_refused(serve(server, bytes(body)), folder, "no sound zip file .*CRC")
-
-
-def test_a_member_shorter_than_it_says_is_named(server, folder):
-    body = bytearray(zip_of([("a.wav", NOISE)]))
-    struct.pack_into("<I", body, body.index(b"PK\1\2") + 24, len(NOISE) + 1)
-    assert_refused(serve(server, bytes(body)), folder, "shorter than it says")
 
 
 @pytest.mark.parametrize("where", ["link", "dangling link", "file", "folder"])
@@ -357,12 +160,12 @@ def test_what_is_in_the_way_is_named_and_left(server, folder, where):
     else:
         (folder / "Actor_02/c.wav").mkdir(parents=True)
     before = tree(folder.parent)
-    with pytest.raises(FetchError, match=r"Actor_02.* is in the way"):
+    with pytest.raises(DownloadError, match=r"Actor_02.* is in the way"):
         fetch(archive, folder)
     assert tree(folder.parent) == before
 
 
-def test_a_full_disk_is_told_before_the_download(server, folder, monkeypatch):
+def test_a_full_disk_is_named_before_the_download(server, folder, monkeypatch):
     archive = serve(server, zip_of(FILES.items()))
     free = 4 * archive.size_bytes - 1
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=free))
@@ -370,7 +173,7 @@ def test_a_full_disk_is_told_before_the_download(server, folder, monkeypatch):
     assert server.requests == 0
 
 
-def test_a_full_disk_is_told_before_the_unpacking(server, folder, monkeypatch):
+def test_a_full_disk_is_named_before_the_unpacking(server, folder, monkeypatch):
     archive = serve(server, zip_of([("a.wav", NOISE + bytes(300_000))]))
     frees = iter([10**9, 339_999])
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=next(frees)))
@@ -378,10 +181,10 @@ def test_a_full_disk_is_told_before_the_unpacking(server, folder, monkeypatch):
     assert server.requests == 1
 
 
-def test_a_file_in_place_of_the_folder_is_told(server, tmp_path):
+def test_a_file_in_place_of_the_folder_is_named(server, tmp_path):
     archive = serve(server, zip_of(FILES.items()))
     (tmp_path / "file").write_bytes(b"mine")
-    with pytest.raises(FetchError, match=r"cannot write to .*file: File exists"):
+    with pytest.raises(DownloadError, match=r"cannot write to .*file: File exists"):
         fetch(archive, tmp_path / "file")
     assert tree(tmp_path) == {"file": b"mine"}
 
@@ -392,7 +195,7 @@ def test_a_second_fetch_at_the_same_time_is_refused(server, folder):
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX)
-        with pytest.raises(FetchError, match="another fetch"):
+        with pytest.raises(DownloadError, match="another fetch"):
             fetch(archive, folder)
     finally:
         os.close(handle)
@@ -415,13 +218,13 @@ def test_a_failure_in_mid_move_is_no_whole_corpus(server, folder, monkeypatch):
     replace = type(folder).replace
 
     def fail_at_the_second(source, target):
-        if source.name == "Actor_02":
+        if source.name == "c.wav":
             raise OSError(28, "No space left on device")
         return replace(source, target)
 
     with monkeypatch.context() as patch:
         patch.setattr(type(folder), "replace", fail_at_the_second)
-        with pytest.raises(FetchError, match="No space left on device; make room"):
+        with pytest.raises(DownloadError, match="No space left on device; make room"):
             fetch(archive, folder)
     assert fetch(archive, folder).downloaded
     assert recordings(folder) == FILES
@@ -433,10 +236,10 @@ def command(*arguments):
     return run_fetch(parser.parse_args([str(argument) for argument in arguments]))
 
 
-def test_the_command_tells_licence_place_and_next_step(server, folder, monkeypatch, capsys):
+def test_the_command_prints_licence_place_and_next_step(server, folder, monkeypatch, capsys):
     archive = serve(server, zip_of(FILES.items()))
-    ravdess = Archive("ravdess", archive.url, archive.size_bytes, archive.md5, ARCHIVES["ravdess"].licence)
-    monkeypatch.setitem(ARCHIVES, "ravdess", ravdess)
+    ravdess = Source("ravdess", archive.url, archive.size_bytes, archive.md5, SOURCES["ravdess"].licence)
+    monkeypatch.setitem(SOURCES, "ravdess", ravdess)
     assert command("ravdess", folder, "--url", server.url) == 0
     out, err = capsys.readouterr()
     licence, place, following = out.splitlines()
@@ -456,7 +259,92 @@ def test_the_command_fails_in_one_line(folder, capsys):
     )
 
 
-def test_the_official_archive():
-    ravdess = ARCHIVES["ravdess"]
+TABLE = b"ActorID,Age,Sex\n"
+
+
+@pytest.fixture
+def listed(server, tmp_path, monkeypatch):
+    """Serve `FILES` one by one, and a table from elsewhere; return the source."""
+    monkeypatch.setattr(download, "RETRIES", 0)
+    server.files = {f"/base/{name}": content for name, content in FILES.items()} | {"/other/t.csv": TABLE}
+    rows = [(name, content, "") for name, content in FILES.items()]
+    rows.append(("t.csv", TABLE, server.url.replace("corpus.zip", "other/t.csv")))
+    lines = [f"{name} {hashlib.sha256(content).hexdigest()} {len(content)} {url}\n" for name, content, url in rows]
+    registry = tmp_path / "registry.txt.gz"
+    registry.write_bytes(gzip.compress("".join(lines).encode()))
+    md5 = hashlib.md5(registry.read_bytes()).hexdigest()
+    return Source("corpus", server.url.replace("corpus.zip", "base"), 44_000 + len(TABLE), md5, "ODbL", registry)
+
+
+def test_files_published_one_by_one_arrive(server, folder, listed, capsys):
+    report = fetch(listed, folder)
+    assert recordings(folder) == FILES | {"t.csv": TABLE}
+    assert (report.files, report.size_bytes, report.downloaded) == (4, 44_000 + len(TABLE), True)
+    assert sorted(path.name for path in folder.iterdir()) == [
+        ".emobeam-fetch-corpus.json", "Actor_01", "Actor_02", "t.csv",
+    ]  # fmt: skip
+    assert capsys.readouterr() == ("", "")
+    assert not fetch(listed, folder).downloaded
+    assert server.requests == 4
+
+
+def test_files_published_one_by_one_come_from_a_mirror(server, folder, listed):
+    server.files = {f"/mirror/{name}": content for name, content in (FILES | {"t.csv": TABLE}).items()}
+    fetch(listed, folder, url=server.url.replace("corpus.zip", "mirror/"), progress=True)
+    assert recordings(folder) == FILES | {"t.csv": TABLE}
+
+
+@pytest.mark.parametrize("damage", ["missing", "changed", "longer"])
+def test_a_fetch_of_files_goes_on_where_it_failed(server, folder, listed, damage):
+    whole = server.files
+    bad = {"missing": None, "changed": b"x" * 4_000, "longer": whole["/base/Actor_02/c.wav"] * 20}[damage]
+    server.files = {name: content for name, content in whole.items() if not name.endswith("c.wav")}
+    if bad is not None:
+        server.files["/base/Actor_02/c.wav"] = bad
+    match = {"missing": "404 Not Found .*c.wav; run it again", "changed": "wrong checksum", "longer": "more than the"}
+    with pytest.raises(DownloadError, match=match[damage]):
+        fetch(listed, folder)
+    assert [path.name for path in folder.iterdir()] == [".emobeam-fetch-corpus.partial"]
+    kept = [path.name for path in folder.rglob("*.wav")]
+    assert set(kept) <= {"a.wav", "b.wav"}
+    server.files, before = whole, server.requests
+    assert fetch(listed, folder).downloaded
+    assert recordings(folder) == FILES | {"t.csv": TABLE}
+    assert server.requests - before <= 4 - len(kept)
+    assert not (folder / ".emobeam-fetch-corpus.partial").exists()
+
+
+def test_a_file_of_the_corpus_that_is_there_is_not_downloaded_again(server, folder, listed):
+    fetch(listed, folder)
+    (folder / "Actor_01/a.wav").unlink()
+    (folder / "Actor_01/b.wav").write_bytes(b"x" * 10_000)
+    assert fetch(listed, folder).downloaded
+    assert recordings(folder) == FILES | {"t.csv": TABLE}
+    assert server.requests == 6
+    (folder / ".emobeam-fetch-corpus.json").unlink()
+    assert not fetch(listed, folder).downloaded
+
+
+def test_a_fetch_of_files_that_gets_nothing_leaves_nothing(server, folder, listed):
+    server.files = {}
+    assert_refused(listed, folder, "404 Not Found", url=server.url.replace("corpus.zip", "gone"))
+
+
+def test_ravdess_is_the_official_archive():
+    ravdess = SOURCES["ravdess"]
     assert ravdess.url == "https://zenodo.org/records/1188976/files/Audio_Speech_Actors_01-24.zip"
     assert (ravdess.size_bytes, ravdess.md5) == (208_468_073, "bc696df654c87fed845eb13823edef8a")
+
+
+def test_crema_d_is_the_official_list_of_files():
+    crema_d = SOURCES["crema_d"]
+    packed = crema_d.registry.read_bytes()
+    assert hashlib.md5(packed).hexdigest() == crema_d.md5
+    lines = [line.split() for line in gzip.decompress(packed).decode().splitlines()]
+    assert sum(int(size) for _, _, size, *_ in lines) == crema_d.size_bytes
+    assert all(len(bytes.fromhex(sha256)) == 32 for _, sha256, *_ in lines)
+    *clips, table = [name for name, *_ in lines]
+    assert len(set(clips)) == 7442
+    assert all(re.fullmatch(r"AudioWAV/1\d{3}_[A-Z]{3}_[A-Z]{3}_(XX?|LO|MD|HI)\.wav", name) for name in clips)
+    assert table == "VideoDemographics.csv"
+    assert lines[-1][3].endswith("/CREMA-D/master/VideoDemographics.csv")

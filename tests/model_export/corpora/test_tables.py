@@ -47,7 +47,7 @@ def test_ravdess_name_says_everything_of_a_clip(tmp_path):
     }
 
 
-def test_wav_and_flac_upper_case_and_deep_folders_are_found(tmp_path):
+def test_wav_and_flac_upper_case_and_deep_folders_are_read(tmp_path):
     touch(tmp_path / "a" / "b", "03-01-01-01-01-01-01.flac", "03-01-02-01-01-01-01.WAV", "read me.txt")
     assert read_corpus("ravdess", tmp_path)["emotion"].tolist() == ["neutral", "calm"]
 
@@ -64,7 +64,13 @@ def test_sound_of_ravdess_videos_and_hidden_files_are_passed_over(tmp_path):
     assert read_corpus("ravdess", tmp_path)["statement"].tolist() == ["02"]
 
 
-def test_song_and_speech_in_one_folder_are_told_apart_and_share_their_actor(tmp_path):
+def test_clips_of_an_unfinished_fetch_are_passed_over(tmp_path):
+    crema_d(tmp_path, "1001_DFA_ANG_XX.wav")
+    crema_d(tmp_path / ".emobeam-fetch-crema_d.partial" / "files" / "AudioWAV", "1002_DFA_ANG_XX.wav")
+    assert read_corpus("crema_d", tmp_path)["clip"].tolist() == ["1001_DFA_ANG_XX"]
+
+
+def test_song_and_speech_in_one_folder_are_separated_and_share_their_actor(tmp_path):
     touch(tmp_path, "03-01-03-01-01-01-07.wav", "03-02-03-01-01-01-07.wav")
     both = read_corpora([("ravdess", tmp_path), ("ravdess_song", tmp_path)])
     assert both["channel"].tolist() == ["speech", "song"]
@@ -94,8 +100,8 @@ def test_ravdess_name_that_does_not_parse_is_named(tmp_path, name, wrong):
 def test_crema_d_reads_sex_and_age_from_its_table(tmp_path):
     crema_d(tmp_path, "1002_DFA_ANG_HI.ogg")
     (row,) = read_corpus("crema_d", tmp_path).to_dict("records")
-    told = {name: row[name] for name in ("actor", "gender", "age", "emotion", "intensity", "statement")}
-    assert told == {
+    values = {name: row[name] for name in ("actor", "gender", "age", "emotion", "intensity", "statement")}
+    assert values == {
         "actor": "crema_d_1002",
         "gender": "female",
         "age": 21,
@@ -105,7 +111,7 @@ def test_crema_d_reads_sex_and_age_from_its_table(tmp_path):
     }
 
 
-def test_crema_d_table_beside_audiowav_is_found(tmp_path):
+def test_crema_d_table_beside_audiowav_is_read(tmp_path):
     crema_d(tmp_path)
     touch(tmp_path / "AudioWAV", "1001_IEO_NEU_XX.wav", "1001_ITH_SAD_X.wav")
     assert read_corpus("crema_d", tmp_path / "AudioWAV")["intensity"].tolist() == ["unspecified", "unspecified"]
@@ -164,7 +170,7 @@ def table(numbers, corpora):
     seed=st.integers(0, 50),
     validation=st.sampled_from([2, 4]),
 )
-def test_no_actor_stands_on_two_sides_in_any_corpus(numbers, corpora, fold, seed, validation):
+def test_no_actor_is_on_two_sides_in_any_corpus(numbers, corpora, fold, seed, validation):
     clips = table(sorted(numbers), corpora)
     try:
         split = split_actors(clips, fold=fold, seed=seed, validation=validation)

@@ -21,6 +21,7 @@ from emobeam.model_export.export import quantize
 from emobeam.model_export.networks.keras_networks import NETWORKS, cnn
 from emobeam.model_export.reports.model_card import write_card
 from emobeam.model_export.training.features import clip_power
+from emobeam.models.session import open_session
 from emobeam.schemas.contract import METADATA_KEY, FrontEnd, ModelContract
 from emobeam.schemas.labels import EMOTIONS, GENDERS
 from emobeam.scoring import load_model, score_recording
@@ -331,7 +332,7 @@ def test_packaged_model_knows_the_voices_that_trained_it():
     clips = read_corpus("ravdess", Path(os.environ["EMOBEAM_CORPORA"]) / "ravdess")
     clips = clips[clips["actor"].isin(("ravdess_01", "ravdess_20"))]
     assert set(clips["actor"]) <= set(contract.training["actors"]["train"])
-    session = exporting.open_session(path.read_bytes())
+    session = open_session(path.read_bytes())
     windows = [clip_windows(clip_power(p, contract.front_end), contract.front_end) for p in clips["path"]]
     emotion, gender = clip_answers(windows, lambda x: session.run(["emotion", "gender"], {"log_mel": x}))
     assert (emotion.argmax(axis=1) == [EMOTIONS.index(e) for e in clips["emotion"]]).mean() > 0.75

@@ -8,7 +8,7 @@ from matplotlib.image import imread
 from emobeam.model_export.errors import PageError
 from emobeam.model_export.evaluation import metrics
 from emobeam.model_export.evaluation.evaluate import figures as figures_of
-from emobeam.model_export.reports import evaluation_report, figures
+from emobeam.model_export.reports import evaluation_report, figures, html
 from emobeam.schemas.labels import EMOTIONS, GENDERS, JOINT_CLASSES
 from tests.support.webpage import Page
 
@@ -52,25 +52,34 @@ def arrays(answers):
 
 @pytest.fixture(scope="module")
 def written(tmp_path_factory):
+    """Return a page of two corpora and its answers; its pictures are not drawn, which takes most of the time."""
     answers = pd.concat([make_answers(), make_answers(seeds=1, corpus="crema_d", missing=("calm", "surprised"))])
+    path, sections = tmp_path_factory.mktemp("page") / "index.html", evaluation_report.sections(answers)
+    return html.write_page(path, "evaluation_report.html.j2", sections=sections, curves=None), answers
+
+
+KINDS = ("confusion-8", "confusion-16", "reliability", "risk-coverage")
+
+
+def test_every_corpus_has_its_pictures(written):
+    page = Page(written[0])
+    names = {source for _, source in page.sources}
+    assert names == {f"p1-cnn-{corpus}-{kind}.png" for corpus in ("ravdess", "crema-d") for kind in KINDS}
+    assert page.tags.isdisjoint({"script", "link", "iframe"})
+
+
+def test_every_picture_of_the_page_is_there(tmp_path):
     histories = {
         "seed 0": [{"epoch": n, "loss": 2.5 / n, "val_ua": 0.1 * n} for n in (1, 2, 3)],
         "seed 1": [{"epoch": 1, "loss": 2.4}, {"epoch": 2, "loss": 2.0, "val_ua": 0.3, "val_nll": None}],
     }
-    page = evaluation_report.write_report(tmp_path_factory.mktemp("report") / "new" / "page", answers, histories)
-    return page, answers
-
-
-def test_every_picture_of_the_page_is_there(written):
-    page = Page(written[0])
-    names = {source for _, source in page.sources}
-    kinds = ("confusion-8", "confusion-16", "reliability", "risk-coverage")
-    assert names == {"curves.png", *(f"p1-cnn-{c}-{kind}.png" for c in ("ravdess", "crema-d") for kind in kinds)}
+    path = evaluation_report.write_report(tmp_path / "new" / "page", make_answers(), histories)
+    names = {source for _, source in Page(path).sources}
+    assert names == {"curves.png", *(f"p1-cnn-ravdess-{kind}.png" for kind in KINDS)}
     for name in names:
-        ink = imread(written[0].parent / name)[..., :3].min(axis=2) < 0.98
+        ink = imread(path.parent / name)[..., :3].min(axis=2) < 0.98
         assert ink.any(), name
         assert not np.concatenate([ink[0], ink[-1], ink[:, 0], ink[:, -1]]).any(), f"a label of {name} is cut"
-    assert page.tags.isdisjoint({"script", "link", "iframe"})
 
 
 def test_page_states_what_scikit_learn_finds(written):
@@ -92,17 +101,17 @@ def test_page_states_what_scikit_learn_finds(written):
     expected = {name: np.mean([measure(seed) for seed in seeds]) for name, measure in measures.items()}
     stated = page.table(0)["value"]
     assert {name: stated[name] for name in expected} == {name: f"{value:.3f}" for name, value in expected.items()}
-    for number, labels, said, heard in ((1, EMOTIONS, true, answered), (2, JOINT_CLASSES, joint, joint_answered)):
+    for number, labels, said, answered_as in ((1, EMOTIONS, true, answered), (2, JOINT_CLASSES, joint, joint_answered)):
         table = page.table(number)
-        found = precision_recall_fscore_support(said, heard, labels=range(len(labels)), zero_division=0)
+        expected = precision_recall_fscore_support(said, answered_as, labels=range(len(labels)), zero_division=0)
         assert list(table.index) == [label.replace("_", " ") for label in labels]
-        for column, values in zip(("precision", "recall", "F1"), found[:3], strict=True):
+        for column, values in zip(("precision", "recall", "F1"), expected[:3], strict=True):
             assert table[column].tolist() == [f"{value:.3f}" for value in values]
-        assert table["clips"].astype(int).tolist() == found[3].tolist()
+        assert table["clips"].astype(int).tolist() == expected[3].tolist()
     assert "128 answers: 64 clips, each asked of up to 2 seeds" in page.text
 
 
-def test_clips_of_an_emotion_never_taught_count_for_gender_alone(written):
+def test_clips_of_an_emotion_that_the_model_lacks_count_for_gender_alone(written):
     page = Page(written[0])
     assert "16 answers are to clips of an emotion that the model was never taught (calm, surprised)" in page.text
     emotions = page.table(4)
@@ -115,10 +124,10 @@ def test_clips_of_an_emotion_never_taught_count_for_gender_alone(written):
 
 def test_interval_is_over_actors():
     answers = make_answers()
-    found = evaluation_report.headline(answers)
+    every = evaluation_report.headline(answers)
     one = answers[answers["actor"] == "a0"]
     alone = evaluation_report.headline(one)
-    for _, row in found.iterrows():
+    for _, row in every.iterrows():
         low, _, high = row["95 % interval"].partition(" to ")
         assert float(low) <= row["value"] + 1e-3
         assert row["value"] <= float(high) + 1e-3
@@ -132,14 +141,14 @@ probabilities = st.integers(0, 1000).map(
 
 @given(probabilities, st.integers(0, 1000))
 @settings(max_examples=40, deadline=None)
-def test_reliability_bins_hold_every_clip_and_give_the_calibration_error(found, seed):
-    true = np.random.default_rng(seed).integers(8, size=len(found))
-    bins = evaluation_report.reliability(found, true)
+def test_reliability_bins_hold_every_clip_and_give_the_calibration_error(answered, seed):
+    true = np.random.default_rng(seed).integers(8, size=len(answered))
+    bins = evaluation_report.reliability(answered, true)
     assert len(bins) == 15
-    assert bins["clips"].sum() == len(found)
+    assert bins["clips"].sum() == len(answered)
     filled = bins[bins["clips"] > 0]
-    error = (filled["clips"] * (filled["accuracy"] - filled["confidence"]).abs()).sum() / len(found)
-    assert error == pytest.approx(metrics.calibration_error(found, true))
+    error = (filled["clips"] * (filled["accuracy"] - filled["confidence"]).abs()).sum() / len(answered)
+    assert error == pytest.approx(metrics.calibration_error(answered, true))
     assert (filled["confidence"] >= filled["low"] - 1e-9).all()
     assert (filled["confidence"] <= filled["high"] + 1e-9).all()
 
@@ -157,7 +166,7 @@ def test_curves_draw_what_is_there():
         "a": [{"epoch": 1, "loss": 2.0, "val_ua": 0.2}, {"epoch": 2, "loss": 1.0}, {"epoch": 3, "val_ua": 0.4}],
         "b": [{"epoch": 1, "loss": 3.0}],
     }
-    figure = figures.training_curves(histories, evaluation_report._CURVES)
+    figure = figures.training_curves(histories, evaluation_report.CURVES)
     lines = {
         axes.get_title(): {line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axes.lines}
         for axes in figure.axes
@@ -166,8 +175,8 @@ def test_curves_draw_what_is_there():
         "training loss": {"a": ([1, 2], [2.0, 1.0]), "b": ([1], [3.0])},
         "validation UA": {"a": ([1, 3], [0.2, 0.4]), "b": ([], [])},
     }
-    assert figures.training_curves({"c": [{"epoch": 1}]}, evaluation_report._CURVES) is None
-    assert figures.training_curves({}, evaluation_report._CURVES) is None
+    assert figures.training_curves({"c": [{"epoch": 1}]}, evaluation_report.CURVES) is None
+    assert figures.training_curves({}, evaluation_report.CURVES) is None
 
 
 def test_reliability_diagram_draws_its_bins():
@@ -193,10 +202,10 @@ def test_what_cannot_be_reported_is_said(tmp_path):
 def test_seeds_that_answered_other_clips_are_each_measured_on_their_own():
     answers = make_answers()
     more, fewer = answers[answers["seed"] == 0], answers[(answers["seed"] == 1) & (answers["fold"] == 1)]
-    found, first, second = (
+    both, first, second = (
         figures_of(rows, EMOTIONS) for rows in (pd.concat([fewer, more], ignore_index=True), more, fewer)
     )
-    assert found.clips == len(more)
-    all_seeds, one, two = (figures.intervals for figures in (found, first, second))
+    assert both.clips == len(more)
+    all_seeds, one, two = (figures.intervals for figures in (both, first, second))
     for key in ("ua", "gender_accuracy", "nll"):
         assert all_seeds[key].mean == pytest.approx((one[key].mean + two[key].mean) / 2)

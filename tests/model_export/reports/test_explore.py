@@ -11,6 +11,7 @@ from emobeam.cli import main as command
 from emobeam.model_export.corpora.tables import read_corpora
 from emobeam.model_export.errors import CorpusError, PageError
 from emobeam.model_export.reports import explore
+from emobeam.model_export.reports.augmentation_examples import TRAINING_AUGMENTATIONS, augmented, strongest_draw
 from emobeam.schemas.contract import FrontEnd
 from tests.support.factory import write_wav
 from tests.support.webpage import Page
@@ -45,23 +46,32 @@ def measured(folders):
 
 
 @pytest.fixture(scope="module")
-def written(folders, tmp_path_factory):
-    """Return the page as the command writes it."""
-    out = tmp_path_factory.mktemp("page") / "look"
-    argv = [f"--corpus={name}={folder}" for name, folder in folders]
-    assert command.main(["explore", *argv, "--out", str(out)]) == 0
+def written(measured, tmp_path_factory):
+    """Return the page of all three corpora, whose pictures are not drawn: that takes most of the time."""
+    out = tmp_path_factory.mktemp("page")
+    sections = [
+        explore.corpus_section(name, clips, out, FRONT_END) for name, clips in measured.groupby("corpus", sort=False)
+    ]
+    return explore.write_page(out, measured, sections, FRONT_END)
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """Return the page of one small corpus with all kinds of pictures, as the command writes it."""
+    folder, out = tmp_path_factory.mktemp("small"), tmp_path_factory.mktemp("drawn") / "look"
+    for actor in (1001, 1002):
+        write_wav(folder / f"{actor}_DFA_SAD_XX.wav", tone(250))
+    (folder / "VideoDemographics.csv").write_text("ActorID,Age,Sex\n1001,51,Male\n1002,21,Female\n")
+    assert command.main(["explore", f"--corpus=crema_d={folder}", "--out", str(out)]) == 0
     return out / "index.html"
 
 
-def test_page_names_pictures_and_sounds_that_are_there(written):
+def test_page_names_sounds_that_are_there(written):
     page = Page(written)
     kinds = [tag for tag, _ in page.sources]
     for tag, source in page.sources:
-        file = written.parent / source
-        if tag == "img":
-            assert imread(file).std() > 0.01, source
-        else:
-            sound, rate = soundfile.read(file)
+        if tag == "audio":
+            sound, rate = soundfile.read(written.parent / source)
             assert rate == RATE
             assert np.abs(sound).max() > 0.01, source
     # Per corpus: counts, durations, two of augmentations; each emotion's clip, and its two genders where there are two.
@@ -69,6 +79,15 @@ def test_page_names_pictures_and_sounds_that_are_there(written):
     assert kinds.count("audio") == 3 * 6 + (3 + 6) + 1 + (2 + 3)
     assert page.tags.isdisjoint({"script", "link", "iframe"})
     assert not re.search(r"https?://|file://", page.text)
+
+
+def test_page_names_pictures_that_are_there(drawn):
+    page = Page(drawn)
+    pictures = {source for tag, source in page.sources if tag == "img"}
+    names = ("counts", "durations-levels", "clip-sad", "gender-sad", "augmentation-classic", "augmentation-training")
+    assert pictures == {f"crema_d/{name}.png" for name in names}
+    for source in pictures:
+        assert imread(drawn.parent / source).std() > 0.01, source
 
 
 def test_tables_of_the_page_count_the_corpora(written):
@@ -105,12 +124,12 @@ def test_lengths_and_levels_are_those_of_the_sound(tmp_path):
     write_wav(tmp_path / "c.wav", np.zeros(RATE))
     write_wav(tmp_path / "d.wav", np.zeros(0))
     paths = pd.DataFrame({"path": [str(path) for path in sorted(tmp_path.iterdir())]})
-    found = explore.measure(paths, FRONT_END, report=lambda _: None)
-    assert found["duration_s"].tolist() == [2.0, 1.0, 1.0, 0.0]
-    assert found["level_dbfs"][0] == pytest.approx(-20, abs=0.3)
-    # Half of the power of noise at twice the rate is above what the front end hears.
-    assert found["level_dbfs"][1] == pytest.approx(-23, abs=0.3)
-    assert found["level_dbfs"][2:].isna().all()
+    measured = explore.measure(paths, FRONT_END, report=lambda _: None)
+    assert measured["duration_s"].tolist() == [2.0, 1.0, 1.0, 0.0]
+    assert measured["level_dbfs"][0] == pytest.approx(-20, abs=0.3)
+    # Half of the power of noise at twice the rate is above the front end's bands.
+    assert measured["level_dbfs"][1] == pytest.approx(-23, abs=0.3)
+    assert measured["level_dbfs"][2:].isna().all()
 
 
 def rows(*clips):
@@ -149,7 +168,7 @@ def loudest_hz(sound):
 
 def test_classic_augmentations_do_what_their_titles_say():
     sound = tone(220, seconds=2.0)
-    made = explore.augmented(sound, FRONT_END)
+    made = augmented(sound, FRONT_END)
     np.testing.assert_array_equal(made["original"], sound)
     assert loudest_hz(made["pitch"]) == pytest.approx(220 * 2 ** (4 / 12), rel=0.01)
     assert len(made["pitch"]) == len(sound)
@@ -160,7 +179,7 @@ def test_classic_augmentations_do_what_their_titles_say():
     assert np.abs(made["shift"][: len(sound) // 5 - 1]).max() == 0
     np.testing.assert_allclose(made["shift"][len(sound) // 5 + 200 :], sound[200 : -len(sound) // 5], atol=1e-6)
     assert loudest_hz(made["speed"]) == pytest.approx(220 * 1.07, rel=0.01)
-    np.testing.assert_array_equal(explore.augmented(sound, FRONT_END)["noise"], made["noise"])
+    np.testing.assert_array_equal(augmented(sound, FRONT_END)["noise"], made["noise"])
 
 
 def test_training_augmentations_shown_change_the_window_and_nothing_does_not():
@@ -168,8 +187,8 @@ def test_training_augmentations_shown_change_the_window_and_nothing_does_not():
 
     power = mel_power(np.random.default_rng(0).normal(0, 0.1, RATE).astype(np.float32), FRONT_END)
     plain = log_mel(power, active_level(power), FRONT_END)
-    for title, options in explore._TRAINING.items():
-        changed = np.abs(explore._strongest(power, options, FRONT_END) - plain).mean()
+    for title, options in TRAINING_AUGMENTATIONS.items():
+        changed = np.abs(strongest_draw(power, options, FRONT_END) - plain).mean()
         assert (changed < 1e-5) == title.startswith("nothing"), title
 
 

@@ -1,4 +1,5 @@
-import argparse
+"""The contract in a model file."""
+
 import dataclasses
 import json
 
@@ -6,98 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from emobeam.schemas import labels, tables
+from emobeam.schemas import labels
 from emobeam.schemas.contract import ContractError, FrontEnd, ModelContract
-from emobeam.schemas.settings import ScoreSettings, add_score_arguments, score_settings
 from emobeam.scoring import ModelError, load_model
-from emobeam.scoring.recording import _EMPTY_ROW
 from tests.support import factory
-
-
-def test_sixteen_joint_classes_in_the_order_of_genders_and_emotions():
-    assert len(set(labels.JOINT_CLASSES)) == 16
-    assert labels.JOINT_CLASSES[0] == labels.joint_class("female", "neutral")
-    assert labels.JOINT_CLASSES[-1] == labels.joint_class("male", "surprised")
-
-
-@pytest.mark.parametrize(("gender", "emotion", "named"), [("man", "sad", "man"), ("male", "bored", "bored")])
-def test_unknown_labels_are_named(gender, emotion, named):
-    with pytest.raises(ValueError, match=named):
-        labels.joint_class(gender, emotion)
-
-
-def test_corpus_codes_lead_to_known_emotions():
-    assert labels.RAVDESS_EMOTIONS["08"] == "surprised"
-    assert set(labels.RAVDESS_EMOTIONS.values()) == set(labels.EMOTIONS)
-    assert set(labels.CREMA_D_EMOTIONS.values()) == set(labels.EMOTIONS) - {"calm", "surprised"}
-
-
-SETTINGS = st.builds(
-    ScoreSettings,
-    channels=st.sampled_from(["mix", "split"]),
-    min_duration_s=st.floats(0.01, 10),
-    silence_dbfs=st.floats(-120, -1),
-    vote_range_db=st.floats(1, 100),
-    min_speech_fraction=st.floats(0.01, 1),
-    segments=st.sampled_from(["windows", "pauses"]),
-    min_pause_s=st.floats(0.2, 3),
-    max_utterance_s=st.floats(1, 100),
-)
-
-
-@given(SETTINGS, SETTINGS)
-def test_settings_share_a_hash_only_when_equal(one, other):
-    assert (one.hash == other.hash) == (one == other)
-
-
-def test_the_default_settings_hash_is_stable():
-    # Stored answers are found again by it: when it changes, every archive is scored again.
-    assert ScoreSettings().hash == "608896af7c6e6ffb"
-
-
-@pytest.mark.parametrize(
-    "field",
-    [
-        {"channels": "left"},
-        {"min_duration_s": 0},
-        {"silence_dbfs": 3.0},
-        {"vote_range_db": -1.0},
-        {"vad": "loud"},
-        {"min_speech_fraction": 0.0},
-        {"segments": "words"},
-        {"segments": "pauses", "vad": "energy"},
-        {"min_pause_s": 0.1},
-        {"min_utterance_s": 40.0},
-        {"max_utterance_s": 0.5},
-        {"max_utterance_s": float("inf")},
-    ],
-)
-def test_settings_refuse_what_makes_no_sense(field):
-    with pytest.raises(ValueError, match=next(iter(field))):
-        ScoreSettings(**field)
-
-
-def test_flags_become_settings():
-    parser = argparse.ArgumentParser()
-    add_score_arguments(parser)
-    needed = ["--input", "calls", "--output", "scores"]
-    assert score_settings(parser.parse_args(needed)) == ScoreSettings()
-    asked = parser.parse_args([*needed, "--channels", "split", "--segments", "pauses"])
-    assert score_settings(asked) == ScoreSettings(channels="split", segments="pauses")
-    assert score_settings(parser.parse_args([*needed, "--vad", "energy"])) == ScoreSettings(vad="energy")
-    with pytest.raises(ValueError, match="vad must be 'silero'"):
-        score_settings(parser.parse_args([*needed, "--vad", "energy", "--segments", "pauses"]))
-
-
-@pytest.mark.parametrize("schema", [tables.FILES, tables.SEGMENTS, tables.RUNS])
-def test_every_column_says_what_it_means(schema):
-    assert all(field.metadata and field.metadata[b"description"] for field in schema)
-    assert schema.metadata[b"emobeam_tables_version"]
-    assert not {"run_id", "run_date"} & set(schema.names)
-
-
-def test_rows_have_the_columns_of_the_files_table():
-    assert list(_EMPTY_ROW) == tables.FILES.names
 
 
 @given(

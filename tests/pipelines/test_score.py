@@ -1,46 +1,26 @@
-import dataclasses
-import datetime
+"""Whole runs on this machine, from flags to tables."""
+
 import json
 import os
-import signal
-import subprocess
-import sys
 from pathlib import Path
 
-import apache_beam as beam
 import duckdb
 import numpy as np
 import pandas as pd
 import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
-from apache_beam.testing.util import assert_that, equal_to
 
 from emobeam import storage
-from emobeam.dataset import cancellation, skip, transaction
-from emobeam.dataset.commit import CommitError, seal
-from emobeam.dataset.parts import Counts, Part, PartWriter
-from emobeam.dataset.run_plan import RunPlan
-from emobeam.dataset.skip import ListingCounts
-from emobeam.dataset.sums import uri_set_checksum
-from emobeam.pipelines.score import ScoreError, UsageError, score
-from emobeam.pipelines.transforms import LISTING_COUNTS, LargestFirst, ToScore
+from emobeam.pipelines.errors import ScoreError, UsageError
 from emobeam.schemas import tables
 from emobeam.schemas.labels import EMOTIONS
-from emobeam.schemas.settings import ScoreSettings, add_score_arguments
-from emobeam.scoring import FileResult, score_recording
+from emobeam.scoring import score_recording
 from tests.support import factory
 from tests.support.paths import ROOT
+from tests.support.runs import files_of, run_score
 
 P = [f"p_{emotion}" for emotion in EMOTIONS]
-
-
-def run_score(*flags, **plan):
-    import argparse
-
-    parser = argparse.ArgumentParser(allow_abbrev=False)
-    add_score_arguments(parser)
-    return score(*parser.parse_known_args([str(flag) for flag in flags]), **plan)
 
 
 @pytest.fixture(scope="module")
@@ -68,10 +48,6 @@ def output(archive, tiny_path, tmp_path_factory):
     out = tmp_path_factory.mktemp("output") / "scores"
     row = run_score("--input", archive, "--output", out, "--model", tiny_path, "--run-date", "2026-01-31")
     return out, row
-
-
-def files_of(out: Path) -> pd.DataFrame:
-    return ds.dataset(out / "files", partitioning="hive").to_table().to_pandas()
 
 
 def test_every_input_has_its_row(archive, output):
@@ -129,7 +105,7 @@ def test_the_answers_are_those_of_the_plain_function(output, tiny):
         assert row["model_hash"] == alone["model_hash"]
 
 
-def test_nothing_else_lies_in_the_output(output):
+def test_nothing_else_is_in_the_output(output):
     out, row = output
     assert sorted(p.name for p in out.iterdir()) == ["files", "runs", "segments"]
     for table in ("files", "segments", "runs"):
@@ -191,7 +167,7 @@ def test_patterns_that_overlap_score_a_file_once(archive, tiny_path, tmp_path):
     assert list(files.loc[files["status"] == "failed", "error_code"]) == ["not_found"]
 
 
-def test_a_run_that_scores_again_stands_beside_the_first(archive, tiny_path, tmp_path):
+def test_a_run_that_scores_again_is_kept_beside_the_first(archive, tiny_path, tmp_path):
     for flags in ((), ("--rescore",)):
         run_score("--input", archive / "night 1", "--output", tmp_path, "--model", tiny_path, *flags)
     assert ds.dataset(tmp_path / "runs").count_rows() == 2
@@ -210,163 +186,8 @@ def test_a_run_that_scores_again_stands_beside_the_first(archive, tiny_path, tmp
         ({"--colour": "red"}, UsageError, "unknown option --colour"),
     ],
 )
-def test_what_cannot_be_done_is_told_before_any_work(archive, tiny_path, tmp_path, change, error, message):
+def test_what_cannot_be_done_is_reported_before_any_work(archive, tiny_path, tmp_path, change, error, message):
     flags = {"--input": archive, "--output": tmp_path / "out", "--model": tiny_path} | change
     with pytest.raises(error, match=message):
         run_score(*(part for pair in flags.items() for part in pair))
     assert list(tmp_path.iterdir()) == []
-
-
-def test_an_output_that_becomes_unwritable_leaves_nothing(archive, tiny_path, tmp_path, monkeypatch):
-    write = storage.write
-
-    def full(uri, data, **options):
-        if "/files/part-" in uri:
-            raise storage.StorageError("unwritable", f"cannot write {uri}: No space left on device")
-        write(uri, data, **options)
-
-    monkeypatch.setattr(storage, "write", full)
-    with pytest.raises(ScoreError, match=r"^cannot write .* No space left on device$"):
-        run_score("--input", archive / "night 1", "--output", tmp_path / "out", "--model", tiny_path)
-    assert not (tmp_path / "out" / "files").exists()
-    assert not (tmp_path / "out" / "_staging").exists()
-
-
-def test_an_interrupted_run_leaves_nothing(archive, tiny_path, tmp_path):
-    """Ctrl-C, in a process group of its own, once the run has begun to write its staging.
-
-    In the microseconds in which it takes the lock or lets it go, the lock's file may stay, held by nobody.
-    """
-    for index in range(400):
-        (tmp_path / "in").mkdir(exist_ok=True)
-        (tmp_path / "in" / f"{index}.wav").symlink_to(archive / "call.WAV")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "emobeam", "score", "--input", str(tmp_path / "in"), "--output", str(tmp_path / "out"),
-         "--model", str(tiny_path)],
-        cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, text=True,
-        # A shell's background jobs ignore the signal, and hand that down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
-    while process.poll() is None and not any((tmp_path / "out" / "_staging").glob("*/run.json")):
-        pass
-    os.killpg(process.pid, signal.SIGINT)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
-    assert errors.strip().splitlines()[-1] == "interrupted"
-    assert not (tmp_path / "out" / "_staging").exists()
-
-
-def a_run(output, **changes):
-    values = {
-        "output": storage.canonical(output),
-        "run_id": "20260131T000000Z-0123abcd",
-        "run_date": "2026-01-31",
-        "started_at": datetime.datetime.now(datetime.UTC),
-        "inputs": ("in",),
-        "settings": ScoreSettings(),
-        "model": "tiny",
-        "model_hash": "0" * 16,
-        "model_contract": "{}",
-        "options": "[]",
-        "versions": "{}",
-        "part_rows": 2,
-    }
-    return RunPlan(**{**values, **changes})
-
-
-def tally_of(indices):
-    uris = [f"bytes:{index}" for index in indices]
-    return ListingCounts(listed=len(uris), new=len(uris), uris_checksum=uri_set_checksum(uris))
-
-
-def staged(run, tiny, count=3):
-    storage.write(run.plan, run.to_json().encode())
-    writer = PartWriter(run)
-    bad = score_recording(b"bad", tiny).files[0]
-    results = [FileResult(({**bad, "uri": f"bytes:{index}"},)) for index in range(count)]
-    parts = [part for result in results if (part := writer.add(result)) is not None]
-    last = writer.seal()
-    return [*parts, *([last] if last else [])]
-
-
-def test_a_commit_can_be_repeated_at_any_point(tmp_path, tiny):
-    run = a_run(tmp_path)
-    parts = staged(run, tiny)
-    assert len(parts) == 2
-    # An orphan, as of a bundle that Beam tried again: in no manifest, and in no table.
-    storage.write(run.staged_part("files", "part-orphan.parquet"), b"")
-    storage.move(run.staged_part("files", parts[0].name), run.part("files", parts[0].name))
-    for _ in range(2):
-        seal(run, parts, tally_of(range(3)))
-    manifest = storage.read(transaction.manifest(run.output, run.run_id))
-    for _ in range(2):
-        storage.write(transaction.manifest(run.output, run.run_id), manifest)
-        transaction.apply(run.output, run.run_id, lambda: None)
-    assert ds.dataset(tmp_path / "files").count_rows() == 3
-    assert ds.dataset(tmp_path / "runs").count_rows() == 1
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["files", "runs", "segments"]
-
-
-def test_a_run_that_does_not_add_up_is_not_committed(tmp_path, tiny):
-    run = a_run(tmp_path)
-    with pytest.raises(CommitError, match="4 recordings were listed, 0 skipped, and 3 have rows"):
-        seal(run, staged(run, tiny), tally_of(range(4)))
-    assert not (tmp_path / "files").exists()
-
-
-def test_a_run_that_scored_others_than_it_should_is_not_committed(tmp_path, tiny):
-    """As many, but one of them twice in place of another."""
-    run = a_run(tmp_path)
-    with pytest.raises(CommitError, match="not all are those that were to be scored"):
-        seal(run, staged(run, tiny), tally_of((0, 1, 3)))
-    assert not (tmp_path / "files").exists()
-
-
-def test_a_worker_writes_nothing_for_a_run_that_was_given_up(tmp_path, tiny):
-    run = a_run(tmp_path)
-    storage.write(run.plan, run.to_json().encode())
-    writer = PartWriter(run)
-    writer.add(score_recording(b"bad", tiny))
-    transaction.discard(run.output, run.run_id)
-    with pytest.raises(cancellation.RunCancelledError):
-        writer.seal()
-    assert transaction.staged(run.output) == []
-
-
-def test_parts_are_rolled_by_age(tmp_path, tiny):
-    run = a_run(tmp_path, part_age_s=0.0)
-    storage.write(run.plan, run.to_json().encode())
-    writer = PartWriter(run)
-    assert isinstance(writer.add(score_recording(b"bad", tiny)), Part)
-    assert writer.seal() is None
-
-
-def test_counts_add_up(tiny):
-    results = [score_recording(b"bad", tiny), score_recording(ROOT / "samples" / "en_male.flac", tiny)]
-    one_by_one = Counts.total(Counts.of([result]) for result in results)
-    assert dataclasses.asdict(one_by_one) == dataclasses.asdict(Counts.of(results))
-    assert one_by_one.by_status == {"failed": 1, "ok": 1}
-
-
-def test_listing_yields_each_once_the_largest_first_and_counts(archive, tmp_path):
-    run = a_run(tmp_path, inputs=(str(archive / "night 0"), f"{archive}/night 0/*.wav"))
-    with beam.Pipeline("FnApiRunner") as pipeline:
-        decided = pipeline | ToScore(run)
-        sizes = (
-            decided.to_score
-            | beam.GroupByKey()
-            | beam.ParDo(LargestFirst(run.run_id))
-            | beam.FlatMap(lambda batch: [found.size_bytes for found in skip.unpack([batch])])
-            | beam.combiners.ToList()
-        )
-        tally = decided[LISTING_COUNTS] | beam.CombineGlobally(ListingCounts.total)
-        assert_that(
-            tally | beam.Map(lambda tally: (tally.listed, tally.new, tally.skipped)),
-            equal_to([(8, 8, 0)]),
-            label="tally",
-        )
-        assert_that(
-            sizes,
-            lambda lists: [s for s in lists if s != sorted(s, reverse=True)] and pytest.fail(str(lists)),
-            label="sizes",
-        )

@@ -1,0 +1,152 @@
+"""The flags of the commands that score, and of those that look at an output or change it.
+
+Free of Beam, numpy and pyarrow, so that ``--help`` answers at once.
+"""
+
+import argparse
+import datetime
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from emobeam.pipelines.errors import UsageError
+from emobeam.schemas.settings import ScoreSettings
+
+if TYPE_CHECKING:
+    from emobeam.pipelines.score import ScoreOptions
+
+
+def run_date(text: str) -> datetime.date:
+    """Parse ``YYYY-MM-DD``, for argparse."""
+    try:
+        return datetime.datetime.strptime(text, "%Y-%m-%d").date()
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a date of the form YYYY-MM-DD") from error
+
+
+def failure_rate(text: str) -> float:
+    """Parse a fraction from 0 to 1, for argparse."""
+    try:
+        rate = float(text)
+    except ValueError:
+        rate = -1.0
+    if not 0 <= rate <= 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a fraction from 0 to 1")
+    return rate
+
+
+def add_score_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``emobeam score`` to a parser; every other flag of that command is Beam's."""
+    _add_run_arguments(parser)
+    _add_settings_arguments(parser)
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--input",
+        action="append",
+        required=True,
+        metavar="PATTERN",
+        help="a recording, a folder (with its subfolders), a glob such as 'calls/**/*.wav', or a .txt file "
+        "with one path or uri a line; may be given again",
+    )
+    parser.add_argument("--output", required=True, metavar="DIR", help="folder or bucket prefix of the Parquet tables")
+    parser.add_argument(
+        "--model",
+        default="default",
+        metavar="MODEL",
+        help="default, open (learned from CREMA-D alone, whose terms allow commercial use; 6 emotions), or an .onnx "
+        "file exported by emobeam (default: default)",
+    )
+    parser.add_argument(
+        "--rescore", action="store_true", help="score again what this model and these settings have scored"
+    )
+    parser.add_argument(
+        "--max-failure-rate",
+        type=failure_rate,
+        default=0.05,
+        metavar="FRACTION",
+        help="exit with 3 where more of the files processed fail; what was scored is committed all the same "
+        "(default: 0.05)",
+    )
+    parser.add_argument(
+        "--metrics-file",
+        metavar="PATH",
+        help="at the end of every run, also of one that fails, write its figures there as OpenMetrics; for node "
+        "exporter, a name in its textfile folder that ends in .prom, one for each output",
+    )
+    parser.add_argument(
+        "--run-date",
+        type=run_date,
+        metavar="YYYY-MM-DD",
+        help="the run's date in the tables' path (default: today, UTC)",
+    )
+
+
+def _add_settings_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--channels",
+        choices=("mix", "split"),
+        default="mix",
+        help="one answer for the mean of all channels, or one for each channel (default: mix)",
+    )
+    parser.add_argument(
+        "--segments",
+        choices=("windows", "pauses"),
+        default="windows",
+        help="a row of the segments table for each window, or for each utterance between pauses (default: windows)",
+    )
+    parser.add_argument(
+        "--vad",
+        choices=("silero", "energy"),
+        default="silero",
+        help="what detects speech: a network, or energy alone, which is faster and counts music (default: silero)",
+    )
+
+
+def score_options(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> "ScoreOptions":
+    """Return the options that the flags of `add_score_arguments`, and Beam's, ask for.
+
+    Raises
+    ------
+    UsageError
+        If they do not go together.
+    """
+    from emobeam.pipelines.score import ScoreOptions
+
+    try:
+        settings = ScoreSettings(channels=arguments.channels, segments=arguments.segments, vad=arguments.vad)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return ScoreOptions(
+        inputs=tuple(arguments.input),
+        output=arguments.output,
+        model=arguments.model,
+        settings=settings,
+        rescore=arguments.rescore,
+        run_date=arguments.run_date,
+        beam_flags=tuple(beam_flags),
+    )
+
+
+def add_show_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``emobeam show``."""
+    parser.add_argument("output", help="the --output of a scoring run")
+    parser.add_argument("--limit", type=int, default=50, metavar="N", help="rows to print (default: 50)")
+
+
+def add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``emobeam doctor``."""
+    parser.add_argument("--input", action="append", metavar="PATTERN", help="check that it can be listed and read")
+    parser.add_argument("--output", metavar="DIR", help="check that it can be locked and written")
+    parser.add_argument("--model", default="default", metavar="FILE", help="check that it answers (default: default)")
+
+
+def add_output_argument(parser: argparse.ArgumentParser) -> None:
+    """Add the flag of commands on an output: ``emobeam verify`` and ``emobeam compact``."""
+    parser.add_argument("--output", required=True, metavar="DIR", help="the --output of scoring runs")
+
+
+def add_forget_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the flags of ``emobeam forget``."""
+    parser.add_argument("uri", nargs="+", metavar="URI", help="a recording: its path or uri")
+    add_output_argument(parser)
