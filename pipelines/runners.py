@@ -85,7 +85,11 @@ def choose_runner(flags: Sequence[str]) -> Runner:
         )
     direct = options.view_as(DirectOptions)
     given = {flag.partition("=")[0] for flag in flags}
-    if "--direct_num_workers" not in given:
+    if direct.direct_num_workers < 0:
+        raise UsageError(
+            f"--direct_num_workers is {direct.direct_num_workers}; it must be 1 or more, or 0 for all cores"
+        )
+    if "--direct_num_workers" not in given or not direct.direct_num_workers:
         direct.direct_num_workers = usable_cpus()
     if "--direct_running_mode" not in given:
         direct.direct_running_mode = "multi_threading"

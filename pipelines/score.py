@@ -85,6 +85,8 @@ class ScoreResult:
         What Beam measured: see `emobeam.pipelines.metrics`.
     recoveries : tuple of Recovery
         What was done about dead runs.
+    empty_inputs : tuple of str
+        Patterns under which there was nothing to score.
     """
 
     run_id: str
@@ -94,14 +96,15 @@ class ScoreResult:
     template: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     recoveries: tuple[Recovery, ...] = ()
+    empty_inputs: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the place of the run, the columns of its row, the metrics, and a line for each recovery."""
         place = {"run_id": self.run_id, "run_date": self.run_date, "output": self.output}
-        recoveries = [str(each) for each in self.recoveries]
+        notes = {"recoveries": [str(each) for each in self.recoveries], "empty_inputs": list(self.empty_inputs)}
         if self.record is None:
-            return {**place, "template": self.template, "recoveries": recoveries}
-        return {**place, **self.record.columns(), "metrics": self.metrics, "recoveries": recoveries}
+            return {**place, "template": self.template, **notes}
+        return {**place, **self.record.columns(), "metrics": self.metrics, **notes}
 
 
 @dataclass(frozen=True)
@@ -114,11 +117,14 @@ class Validated:
     model : Model
     output : str
         Uri.
+    empty_inputs : tuple of str
+        Patterns under which there is nothing to score.
     """
 
     model_bytes: bytes
     model: Model
     output: str
+    empty_inputs: tuple[str, ...]
 
 
 def score(options: ScoreOptions) -> ScoreResult:
@@ -138,7 +144,7 @@ def score(options: ScoreOptions) -> ScoreResult:
             result = work(plan, validated.model_bytes, runner, lock.check)
     except _EXPLAINED as error:
         raise ScoreError(str(error)) from error
-    return dataclasses.replace(result, recoveries=lock.recoveries)
+    return dataclasses.replace(result, recoveries=lock.recoveries, empty_inputs=validated.empty_inputs)
 
 
 def validate(options: ScoreOptions) -> Validated:
@@ -151,19 +157,20 @@ def validate(options: ScoreOptions) -> Validated:
     try:
         model_bytes = read_model(options.model)
         model = load_model(model_bytes, name=options.model)
-        for pattern in options.inputs:
-            _check_input(pattern)
-        return Validated(model_bytes, model, storage.canonical(options.output))
+        output = storage.canonical(options.output)
+        empty = tuple(pattern for pattern in options.inputs if _is_empty(pattern))
     except (ModelError, StorageError, UriError) as error:
         raise ScoreError(str(error)) from error
-
-
-def _check_input(pattern: str) -> None:
-    if not any(listed.kind != "hidden" for listed in storage.list_input(pattern, EXTENSIONS)):
+    if len(empty) == len(options.inputs):
         raise ScoreError(
-            f"nothing to score at {pattern}: no file there ends in one of {' '.join(sorted(EXTENSIONS))}. "
+            f"nothing to score at {', '.join(empty)}: no file there ends in one of {' '.join(sorted(EXTENSIONS))}. "
             "Name a folder or glob that holds recordings, or the recording itself"
         )
+    return Validated(model_bytes, model, output, empty)
+
+
+def _is_empty(pattern: str) -> bool:
+    return all(listed.kind == "hidden" for listed in storage.list_input(pattern, EXTENSIONS))
 
 
 def make_run_plan(options: ScoreOptions, validated: Validated, *, after: str) -> RunPlan:

@@ -1,6 +1,7 @@
 """The one command. Each sub-command is imported only when it is called, so that ``--help`` answers at once."""
 
 import argparse
+import errno
 import importlib
 import sys
 from collections.abc import Callable, Sequence
@@ -170,6 +171,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         return 141  # the reader of the output has closed it, as `head` does
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF):
+            raise
+        print(f"emobeam {command.name}: cannot write to standard output: {error.strerror}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

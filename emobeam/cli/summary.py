@@ -34,6 +34,7 @@ def format_text(result: ScoreResult) -> str:
         f"audio     {duration}, {record.rtfx:,.0f} times real time",
         f"tables    {storage.path_of(result.output) if result.output.startswith('file://') else result.output}",
         *(f"recovered {recovery}" for recovery in result.recoveries),
+        *(f"empty     {pattern}: nothing to score there" for pattern in result.empty_inputs),
     ]
     return "\n".join(lines)
 

@@ -118,10 +118,16 @@ class ScoringProcess:
         self._model = load_model(options.model)
         self._context = multiprocessing.get_context(_START_METHOD)
         start_server()
-        self._shared = self._context.RawValue(_SharedState)
         self._pending: collections.deque[tuple[list[ListedFile], Any]] = collections.deque()
         self._failed_starts = 0
-        self._pool = self._new_pool()
+        try:
+            self._shared = self._context.RawValue(_SharedState)
+            self._pool = self._new_pool()
+        except OSError as error:  # the system's semaphores and shared memory are files in /dev/shm
+            raise ScoringProcessError(
+                f"no scoring process can be started, since memory cannot be shared with it: {error.strerror}; make "
+                "/dev/shm writable, with some megabytes of room"
+            ) from error
 
     def __enter__(self) -> "ScoringProcess":
         return self

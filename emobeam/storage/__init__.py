@@ -6,6 +6,7 @@ name that a system allows is plain text. Each kind of storage implements `Storag
 """
 
 import io
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -15,6 +16,7 @@ from emobeam.storage import local
 from emobeam.storage.backend import Lock, StorageBackend
 from emobeam.storage.buckets import BucketBackend
 from emobeam.storage.entries import ListedFile, StorageError
+from emobeam.storage.lists import parse_list
 from emobeam.storage.memory import MemoryBackend
 from emobeam.storage.prefetch import Prefetcher
 from emobeam.storage.uris import UriError, canonical, is_bucket, join, name_of, path_of, scheme_of
@@ -94,12 +96,16 @@ def list_input(pattern: str, extensions: Collection[str]) -> Iterator[ListedFile
     StorageError
         ``not_found`` where nothing has that name, ``permission_denied`` or ``unreadable`` for a bucket.
     """
-    if pattern.lower().endswith(".txt"):
-        base = canonical(pattern).rpartition("/")[0]
-        lines = (line.rstrip(b"\r").removeprefix(b"\xef\xbb\xbf") for line in read(canonical(pattern)).split(b"\n"))
-        yield from _stats([canonical(line, base=base) for line in lines if line.strip()])
+    if pattern.lower().endswith(".txt") and not _is_folder(pattern):
+        uri = canonical(pattern)
+        base = uri.rpartition("/")[0]
+        yield from _stats([canonical(name, base=base) for name in parse_list(read(uri), uri)])
         return
     yield from backend_of(pattern).list_input(pattern, extensions)
+
+
+def _is_folder(pattern: str) -> bool:
+    return not is_bucket(pattern) and os.path.isdir(path_of(canonical(pattern)))
 
 
 def _stats(uris: Sequence[str]) -> Iterator[ListedFile]:
