@@ -21,7 +21,7 @@ from emobeam.dataset import commit, transaction
 from emobeam.dataset.errors import DatasetError
 from emobeam.dataset.layout import newest_run_id
 from emobeam.dataset.recovery import Recovery, locked
-from emobeam.dataset.run_plan import PartPolicy, RunPlan, new_run_id
+from emobeam.dataset.run_plan import PartPolicy, RunPlan, SameBy, new_run_id
 from emobeam.dataset.run_record import RunRecord
 from emobeam.pipelines import beam_workarounds
 from emobeam.pipelines.errors import ScoreError
@@ -53,6 +53,8 @@ class ScoreOptions:
     settings : ScoreSettings
     rescore : bool
         Score what is done already, too.
+    same_by : {"mtime", "size"}
+        See `emobeam.dataset.run_plan.RunPlan`.
     run_date : datetime.date, optional
         Default: today, in UTC.
     parts : PartPolicy
@@ -65,6 +67,7 @@ class ScoreOptions:
     model: str = "default"
     settings: ScoreSettings = field(default_factory=ScoreSettings)
     rescore: bool = False
+    same_by: SameBy = "mtime"
     run_date: datetime.date | None = None
     parts: PartPolicy = field(default_factory=PartPolicy)
     beam_flags: Sequence[str] = ()
@@ -191,6 +194,7 @@ def make_run_plan(options: ScoreOptions, validated: Validated, *, after: str) ->
         options=json.dumps(list(options.beam_flags)),
         versions=json.dumps(versions()),
         rescore=options.rescore,
+        same_by=options.same_by,
         parts=options.parts,
     )
 

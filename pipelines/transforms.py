@@ -77,7 +77,9 @@ class Select(_RunDoFn):
     def process(self, shard: tuple[int, Mapping[str, Iterable[bytes]]]) -> Iterator[Any]:
         """Decide on a shard."""
         listed, attempts = (skip.unpack(shard[1][side]) for side in ("listed", "attempts"))
-        to_score, counts = skip.select(listed, attempts, self._forgotten, rescore=self._plan.rescore)
+        to_score, counts = skip.select(
+            listed, attempts, self._forgotten, rescore=self._plan.rescore, same_by=self._plan.same_by
+        )
         yield beam.pvalue.TaggedOutput(LISTING_COUNTS, counts)
         if to_score:
             yield skip.pack(to_score)

@@ -3,6 +3,7 @@
 import argparse
 import errno
 import importlib
+import itertools
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -65,7 +66,8 @@ class _Command:
 
 
 _SCORE = """\
-Score recordings into Parquet tables. What is done already is skipped. Options that are not
+Score recordings into Parquet tables: emobeam score calls/*.wav --output scores. Inputs come before
+all options, or by --input. What is done already is skipped. Options that are not
 listed here are Beam's, such as --runner and --direct_num_workers (default: all cores). @FILE is
 replaced by the options in a file, one a line."""
 
@@ -146,10 +148,26 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _with_input_flags(argv: Sequence[str]) -> list[str]:
+    """Make flags of the inputs that stand before all flags of ``score`` and ``plan``, or behind ``--``.
+
+    argparse cannot: flags that only Beam has take values, which it would take for inputs.
+    """
+    command, *rest = argv or [""]
+    if command not in _COMMANDS or not _COMMANDS[command].takes_beam_flags:
+        return list(argv)
+    flags = list(itertools.dropwhile(lambda word: not word.startswith(("-", "@")), rest))
+    inputs = rest[: len(rest) - len(flags)]
+    if "--" in flags:
+        end = flags.index("--")
+        inputs, flags = [*inputs, *flags[end + 1 :]], flags[:end]
+    return [command, *(f"--input={name}" for name in inputs), *flags]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code, as ``--help`` lists them."""
     parser = make_parser()
-    arguments, rest = parser.parse_known_args(argv)
+    arguments, rest = parser.parse_known_args(_with_input_flags(sys.argv[1:] if argv is None else argv))
     if arguments.command == "help":
         parser.parse_args([arguments.topic, "--help"] if arguments.topic else ["--help"])
     command = _COMMANDS[arguments.command]
