@@ -8,7 +8,7 @@ from emobeam.cli import main as command
 
 
 @pytest.fixture
-def score(archive, tiny_path, tmp_path, capsys):
+def score(tiny_path, tmp_path, capsys):
     def run(*line):
         words = [{"OUT": str(tmp_path / "out"), "MODEL": str(tiny_path)}.get(word, word) for word in line]
         assert command.main(words) == 0
