@@ -13,6 +13,7 @@ from emobeam.audio.decode import EXTENSIONS
 from emobeam.dataset import skip
 from emobeam.dataset.commit import seal
 from emobeam.dataset.counts import ListingCounts
+from emobeam.dataset.errors import RunCancelledError
 from emobeam.dataset.layout import committed_runs
 from emobeam.dataset.part_writer import Part, PartWriter
 from emobeam.dataset.run_plan import RunPlan
@@ -21,7 +22,7 @@ from emobeam.pipelines.beam_workarounds import hide_main
 from emobeam.pipelines.local_run import LocalRun
 from emobeam.pipelines.metrics import RunMetrics
 from emobeam.scoring import FileResult
-from emobeam.scoring.sandbox import ProcessOptions, ScoringProcess
+from emobeam.scoring.sandbox import ProcessOptions, ScoringAbandonedError, ScoringProcess
 
 LISTING_COUNTS = "listing_counts"
 
@@ -151,16 +152,18 @@ class ScoreToParts(_RunDoFn):
     def _started(self) -> ScoringProcess:
         if self._process is None:
             hide_main()
-            process = ScoringProcess(ProcessOptions(model=self._plan.staged_model, settings=self._plan.settings))
+            options = ProcessOptions(model=self._plan.staged_model, settings=self._plan.settings)
+            process = ScoringProcess(options, is_overdue=self._local.is_overdue)
             self._local.progress.watch(lambda: process.audio_duration_s)
             self._process = process
         return self._process
 
     def _gather(self, results: Iterable[FileResult]) -> Iterator[Part]:
-        for result in results:
-            self._local.progress.count(failed=result.files[0]["status"] == "failed")
-            self._metrics.count_file(result)
-            yield from self._sealed(self._writer.add(result))
+        with contextlib.suppress(ScoringAbandonedError):  # what is gathered by then is kept
+            for result in results:
+                self._local.progress.count(failed=result.files[0]["status"] == "failed")
+                self._metrics.count_file(result)
+                yield from self._sealed(self._writer.add(result))
 
     def _sealed(self, part: Part | None) -> Iterator[Part]:
         if part is not None:
@@ -185,6 +188,8 @@ class SealRun(_RunDoFn):
     def process(self, _: None, parts: Iterable[Part], counts: Iterable[ListingCounts]) -> None:
         """Seal."""
         with self._local.keeping_error():
+            if self._local.stopped:
+                raise RunCancelledError(f"run {self._plan.run_id} was stopped before all was scored")
             seal(self._plan, list(parts), ListingCounts.total(counts), self._local.cancellation)
 
 

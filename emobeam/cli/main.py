@@ -4,6 +4,7 @@ import argparse
 import errno
 import importlib
 import itertools
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ exit codes:
   1    it could not be done, or is not in order; one line says why
   2    wrong usage
   3    score: all is committed, and more files failed than --max-failure-rate allows
-  130  interrupted
+  130  interrupted by Ctrl-C (SIGINT); score keeps what it has scored
+  143  the same by SIGTERM
 """
 
 _TRAIN_ONLY = {
@@ -194,9 +196,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"emobeam {command.name}: cannot write to standard output: {error.strerror}", file=sys.stderr)
         return 1
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
+        return int(getattr(interrupt, "exit_code", 128 + signal.SIGINT))
 
 
 def run() -> NoReturn:

@@ -11,8 +11,18 @@ from typing import NoReturn
 def run_as_process(main: Callable[[], int]) -> NoReturn:
     """Run a command as this process: SIGTERM interrupts it as Ctrl-C does, and its exit code is the process's."""
     _prepare_streams()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, _terminate)
     exit_process(main())
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM was received."""
+
+    exit_code = 128 + signal.SIGTERM
+
+
+def _terminate(*_: object) -> NoReturn:
+    raise Terminated
 
 
 def _prepare_streams() -> None:

@@ -30,8 +30,8 @@ def run(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
     except ScoreError as error:
         code = error.exit_code
         print(f"emobeam score: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        code = 130
+    except KeyboardInterrupt as interrupt:
+        code = int(getattr(interrupt, "exit_code", 130))
         raise
     finally:
         if arguments.metrics_file is not None:
