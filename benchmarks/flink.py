@@ -3,7 +3,7 @@
 usage: flink.py --input PATTERN [--json FILE]
 
 Each is the command as a user gives it, from outside: its start, Beam's, and the commit included. The scoring step by
-itself is what Flink's REST service tells of it: from its first subtask's start to its last one's end, the start of
+itself is measured by Flink's REST service: from its first subtask's start to its last one's end, the start of
 the scoring processes included. `killed` is the run on two TaskManagers of which one is killed as it begins to score.
 The cluster (deploy/flink) is started afresh for each and warmed up by a run over samples/, whose workers are gone when
 the timed one starts. All on one machine: what a second TaskManager adds here are slots, and no cores.
@@ -37,11 +37,11 @@ def score(pattern: str, *flags: str, meanwhile: Callable[[Any], None] = lambda _
         started = time.perf_counter()
         process = subprocess.Popen(command, cwd=ROOT, env=ENVIRONMENT, stdout=subprocess.PIPE, text=True)
         meanwhile(process)
-        told, _ = process.communicate()
+        output, _ = process.communicate()
         seconds = time.perf_counter() - started
         if process.returncode:
             raise SystemExit(f"{' '.join(command)} ended with {process.returncode}")
-        files = json.loads(told)["files_processed"]
+        files = json.loads(output)["files_processed"]
         return {"files": files, "seconds": round(seconds, 1), "files_per_s": round(files / seconds, 1)}
 
 

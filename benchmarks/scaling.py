@@ -5,7 +5,7 @@ usage: scaling.py [--price PER_CORE_HOUR] [--move-ms MS] [--names-per-s N] [--me
 The cost of a recording, the share of two plain loops that a run reaches, the skip join's time and memory come from
 docs/results/*.json, and so follow whatever is measured there anew. Prices, a bucket's pace and the kinds of machines
 are inputs: those given here are examples and no provider's. `--measure` measures here, and writes into
-docs/results/scaling.json, what no other benchmark tells: the memory of a recording in the step that orders all of
+docs/results/scaling.json, what no other benchmark measures: the memory of a recording in the step that orders all of
 them, the time to list a name and to promote an object in a folder.
 """
 
@@ -122,7 +122,7 @@ def tables(arguments: argparse.Namespace) -> str:
 
 
 def measure() -> dict[str, float]:
-    """Measure on this machine what no other benchmark tells."""
+    """Measure on this machine what no other benchmark measures."""
     probe = [sys.executable, __file__, "--order"]
     empty, full = (int(subprocess.check_output([*probe, str(count)], text=True)) for count in (1, 200_000))
     with tempfile.TemporaryDirectory() as folder:

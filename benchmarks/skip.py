@@ -3,10 +3,10 @@
 usage: skip.py [--rows N] [--runs N] [--json FILE]
 
 An output is made of so many committed rows, in runs of equal size, and a listing of the same recordings, of which one
-in a thousand is new. The pipeline is that of `emobeam score` up to the decision (list, read the tables, join, decide,
-sort); the listing comes from memory in place of a disk, so that what is measured is the join, not the system's `stat`.
-The pipeline runs in a process of its own, whose peak memory is told; an empty one before it shows what of both is the
-start of Python and Beam.
+in a thousand is new. The pipeline is that of `emobeam score` up to the decision (list, read the tables, join, select,
+sort). The listing comes from memory in place of a disk, so that the join is measured, not the system's `stat`. The
+pipeline runs in a process of its own, whose peak memory is reported; an empty one before it shows the part of both that
+is the start of Python and Beam.
 """
 
 import argparse

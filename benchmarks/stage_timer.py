@@ -77,7 +77,7 @@ class Measure(beam.DoFn):
 
     def setup(self) -> None:
         """Make the metrics."""
-        self._measures = RunMetrics()
+        self._metrics = RunMetrics()
         self._spent = Metrics.counter(NAMESPACE, "spent_ns")
 
     def process(self, number: int) -> None:
@@ -85,7 +85,7 @@ class Measure(beam.DoFn):
         started = time.thread_time()
         for _ in range(number):
             if self._measuring:
-                self._measures.file(self._result)
+                self._metrics.count_file(self._result)
         self._spent.inc(round(1e9 * (time.thread_time() - started)))
 
 

@@ -2,18 +2,20 @@
 
 usage: throughput.py --archive DIR [--sizes N ..] [--rounds N] [--json FILE] [--model FILE]
 
-The plain loop is `score_recording` in one process, one file after the other: the limit of one core. Two loops are two
-such processes side by side, each with its own files: the limit of two cores that share memory and what else runs. The
-pipeline is the command with two workers, timed from outside, start-up included, on so many files; those past the
-archive's own number are hard links to them. By hand is librosa.load, librosa.feature.melspectrogram and Keras predict,
-file by file, with the same network; audonnx is audeering's audinterface and audonnx with two workers, librosa's mel and
-the same graph. Both ask about windows as the loop does, but for the one at a recording's end, and neither tells speech
-from other sound: beside them stands the pipeline with ``--vad energy``, which does not either.
+- The plain loop is `score_recording` in one process, one file after the other: the limit of one core.
+- Two loops are two such processes at the same time, each with its own files: the limit of two cores that share memory.
+- The pipeline is the command with two workers, timed from outside, start-up included, on so many files; those past the
+  archive's own number are hard links to them.
+- By hand is librosa.load, librosa.feature.melspectrogram and Keras predict, file by file, with the same network.
+- audonnx is audeering's audinterface and audonnx with two workers, librosa's mel and the same graph.
 
-All take turns, in each round, and each is a process of its own; told are the medians over the rounds, of times and of
-ratios within a round. Every file is read once beforehand: what is measured is not the disk. Beside the files a second
-stand the milliseconds of processor time a file, which say more where others work on the machine, too; of the
-pipeline's, what falls into its last quarter of a second is not seen.
+The last two use windows as the loop does, except for the one at a recording's end, and have no voice detector. For a
+fair comparison the pipeline is measured with ``--vad energy`` too, which has none either.
+
+All take turns in each round, and each is a process of its own. The results are the medians over the rounds, of times
+and of ratios within a round. Every file is read once beforehand, so that the disk is not measured. The milliseconds of
+processor time a file are more reliable than files a second where other work shares the machine. Of the pipeline's, the
+last quarter of a second is not counted.
 """
 
 import argparse
@@ -227,8 +229,8 @@ def main() -> None:
             }
             rounds.append(took)
             for name, t in took.items():
-                told = f"{t.files / t.seconds:9.1f} files/s {1e3 * t.cpu_s / t.files:9.2f} ms of processor a file"
-                print(f"round {number + 1}  {name:16s} {told}", flush=True)
+                figures = f"{t.files / t.seconds:9.1f} files/s {1e3 * t.cpu_s / t.files:9.2f} ms of processor a file"
+                print(f"round {number + 1}  {name:16s} {figures}", flush=True)
     figures = medians([figures_of(took) for took in rounds])
     figures["cores"], figures["rounds"] = os.cpu_count(), arguments.rounds
     for name, value in figures.items():

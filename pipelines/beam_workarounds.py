@@ -1,27 +1,9 @@
 """What Beam does that a run cannot have, each with the version in which it was seen and the reason."""
 
-import gc
 import logging
 import signal
 import sys
 from typing import Any
-
-
-def import_beam() -> None:
-    """Import what a run needs of Beam without collecting garbage meanwhile, and exempt it from later collections.
-
-    Beam 2.77 imports 130,000 objects that stay.
-    """
-    if "apache_beam" in sys.modules:
-        return
-    gc.disable()
-    try:
-        import apache_beam.runners.portability.fn_api_runner  # noqa: F401 - imported for what it imports
-
-        import emobeam.pipelines.transforms  # noqa: F401 - likewise
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def quiet_logging() -> None:

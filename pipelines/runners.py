@@ -209,7 +209,7 @@ def _cancel(job: Any, runner: Runner) -> None:
 
 
 def cancel_flink_job(master: str, name: str, *, timeout_s: float = 60.0) -> bool:
-    """Cancel a job on Flink and wait for its end. Beam's job server, told to cancel a batch job, only leaves it alone.
+    """Cancel a job on Flink and wait for its end. Beam's job server does not cancel a batch job.
 
     Parameters
     ----------

@@ -128,9 +128,8 @@ def score(options: ScoreOptions) -> ScoreResult:
     ------
     ScoreError
     """
-    start_server()
+    start_server()  # it imports what scoring needs while this process imports Beam
     validated = validate(options)
-    beam_workarounds.import_beam()
     runner = choose_runner(options.beam_flags)
     try:
         with locked(validated.output) as lock:

@@ -1,7 +1,7 @@
 """What an ``.onnx`` model says of itself: labels, front end, window, temperature, training card.
 
 The contract travels as JSON inside the ONNX file (``metadata_props``, key `METADATA_KEY`), so a model file is
-complete in itself: whoever scores with it needs no second file and no guess about features or label order.
+complete in itself: scoring needs no second file and no guess about features or label order.
 """
 
 import dataclasses
@@ -99,7 +99,7 @@ class ModelContract:
     Attributes
     ----------
     name : str
-        The model's name, as it stands in the tables.
+        The model's name, as in the tables.
     emotions : tuple of str
         Labels of the ``emotion`` output, a subset of `emobeam.schemas.labels.EMOTIONS` in that order.
     genders : tuple of str
@@ -199,7 +199,7 @@ class ModelContract:
         Parameters
         ----------
         inputs, outputs : mapping of str to sequence
-            Name to shape, as ONNX Runtime tells them: a number where an axis is fixed, else a text or None.
+            Name to shape, as ONNX Runtime gives them: a number where an axis is fixed, else a text or None.
 
         Raises
         ------

@@ -8,7 +8,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-#: Raised whenever the code gives other answers for the same settings, so that stored answers are told apart.
+#: Raised whenever the code gives other answers for the same settings, so that stored answers can be distinguished.
 SCORING_VERSION = 2
 
 

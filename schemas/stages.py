@@ -1,4 +1,4 @@
-"""The stages of scoring, by which time is told: in the runs table, in Beam's metrics, and to Prometheus."""
+"""The stages of scoring whose time is measured: in the runs table, in Beam's metrics, and for Prometheus."""
 
 #: What each stage of scoring one recording does, by name.
 STAGES = {

@@ -65,8 +65,8 @@ class _Command:
 
 _SCORE = """\
 Score recordings into Parquet tables. What is done already is skipped. Options that are not
-listed here are Beam's, such as --runner and --direct_num_workers (default: all cores). @FILE stands
-for the options in a file, one a line."""
+listed here are Beam's, such as --runner and --direct_num_workers (default: all cores). @FILE is
+replaced by the options in a file, one a line."""
 
 _PLAN = (
     "Show what `emobeam score` with the same flags would score, skip and retry, and about how long it would take. "

@@ -25,7 +25,7 @@ class StorageError(EmobeamError):
         self.retryable = retryable
 
     def __reduce__(self) -> tuple[object, ...]:
-        """Keep code and `retryable` when a child process sends the error."""
+        """Keep code and `retryable` when the scoring process sends the error."""
         return _rebuild, (self.code, str(self), self.retryable)
 
 

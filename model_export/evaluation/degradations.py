@@ -1,8 +1,8 @@
-"""What a recording can suffer before it reaches us: codecs, noise, rooms, clipping, other levels.
+"""Degradations of recordings: codecs, noise, rooms, clipping, other levels.
 
 Every function takes one channel of float32 samples, full scale at 1, and their rate in Hz, and returns new samples and
-their rate, which may be another. Codecs are the real ones, run in memory, and what they wrote is read back by
-`emobeam.audio.decode` as an archive's files are. Whatever is random follows from a seed.
+their rate, which may be another. The codecs are real encoders that run in memory; their output is decoded by
+`emobeam.audio.decode`, like an archive's files. Everything random follows from a seed.
 """
 
 import functools
@@ -79,8 +79,8 @@ def opus(samples: np.ndarray, rate: int) -> Sound:
 def add_noise(samples: np.ndarray, rate: int, *, noise: Path, snr_db: float, seed: int) -> Sound:
     """Add a stretch of one of a folder's recordings.
 
-    The ratio is that of the speech's `active_rms` to the RMS of the stretch of noise that is heard under it, so pauses
-    do not count. A stretch shorter than the speech begins again. Digital silence stays what it is.
+    The ratio is that of the speech's `active_rms` to the RMS of the stretch of noise added to it, so pauses do
+    not count. A recording shorter than the speech is repeated. Digital silence stays digital silence.
 
     Parameters
     ----------
@@ -100,10 +100,10 @@ def add_noise(samples: np.ndarray, rate: int, *, noise: Path, snr_db: float, see
     rng = np.random.default_rng(seed)
     files = _recordings(noise)
     file = files[int(rng.integers(len(files)))]
-    heard, heard_rate = read_mono(file)
-    heard = resample_array(heard, sample_rate=heard_rate, target_rate=rate)
-    start = round(rng.random() * len(heard))
-    stretch = np.take(heard, np.arange(start, start + len(samples)), mode="wrap")
+    recording, recording_rate = read_mono(file)
+    recording = resample_array(recording, sample_rate=recording_rate, target_rate=rate)
+    start = round(rng.random() * len(recording))
+    stretch = np.take(recording, np.arange(start, start + len(samples)), mode="wrap")
     rms = float(np.sqrt(np.mean(stretch**2, dtype=np.float64)))
     if rms == 0:
         raise CorpusError(f"{file} is digitally silent where it should give noise; take it out of {noise}")
@@ -149,12 +149,12 @@ def change_level(samples: np.ndarray, rate: int, *, db: float) -> Sound:
 
 @dataclass(frozen=True)
 class Degradation:
-    """One of the things that a recording can suffer.
+    """A degradation.
 
     Attributes
     ----------
     title : str
-        For people.
+        In tables.
     change : callable
         Takes samples, their rate, a seed and the folder of noise, and returns samples and their rate.
     needs_noise : bool
@@ -256,10 +256,10 @@ def read_mono(path: Path) -> Sound:
 
 @functools.cache
 def _recordings(folder: Path) -> Sequence[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
-    if not found:
+    recordings = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    if not recordings:
         raise CorpusError(f"{folder} holds no recording of noise; give --noise a folder of sound files")
-    return found
+    return recordings
 
 
 def _pcm(samples: np.ndarray, rate: int, coded_hz: int) -> np.ndarray:

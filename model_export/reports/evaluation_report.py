@@ -163,7 +163,7 @@ def _pictures(
     """Return the pictures of a section, from confusion counts (8 and 16 classes) and emotion answers with the truth."""
     slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
     curve = risk_coverage(*emotion)
-    coverage, accuracies = np.array(curve["coverage"]), np.array(curve["accuracy"])
+    coverage, accuracies = np.array(curve.coverage), np.array(curve.accuracy)
     return {
         "confusion": html.Picture(
             f"{slug}-confusion-8.png",
@@ -212,10 +212,10 @@ def headline(answers: pd.DataFrame) -> pd.DataFrame:
     rows = [
         {
             "figure": title,
-            "value": measured[key]["mean"],
+            "value": measured.intervals[key].mean,
             "95 % interval": "-"
-            if measured[key]["low"] is None
-            else f"{measured[key]['low']:.3f} to {measured[key]['high']:.3f}",
+            if measured.intervals[key].low is None
+            else f"{measured.intervals[key].low:.3f} to {measured.intervals[key].high:.3f}",
         }
         for key, title in FIGURE_TITLES.items()
     ]

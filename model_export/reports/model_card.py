@@ -8,12 +8,12 @@ from emobeam.model_export.errors import RunError
 from emobeam.model_export.export.export import LICENCES, Exported
 from emobeam.model_export.networks.heads import shares_among
 from emobeam.model_export.reports.result_tables import (
-    degraded_lines,
     fairness_table,
     markdown_table,
     protocol_temperature,
     read_protocols,
     risk_coverage_table,
+    robustness_lines,
 )
 from emobeam.model_export.reports.templating import render
 from emobeam.model_export.training.runs import read_evaluation, read_run, replacing, without_places, write_json
@@ -54,9 +54,10 @@ def write_card(run_folder: Path, exported: Exported, *, results: Path | None = N
     RunError
         If the run has not been evaluated, or has no holdout and `results` lacks its protocol.
     """
-    run = read_run(run_folder)
+    trained = read_run(run_folder)
+    run = trained.to_json()
     if run["split"]["test"]:
-        evaluation = read_evaluation(run_folder, run)
+        evaluation = read_evaluation(run_folder, trained)
         if evaluation is None:
             raise RunError(
                 f"{run_folder} has not been evaluated, and a card states figures; run emobeam evaluate first"
@@ -135,7 +136,7 @@ def _tables(
 
 def _stages(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the runs that led to this one, each started from the weights of the one before, and this one."""
-    return [*(_stages(run["start"]) if run.get("start") else []), run]
+    return [*(_stages(run["init_from"]) if run.get("init_from") else []), run]
 
 
 def _figures(figures: Mapping[str, Any]) -> list[str]:
@@ -154,7 +155,7 @@ def _figures(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _groups(network: str, result: Mapping[str, Any]) -> list[str]:
-    degraded = degraded_lines(network, result["degraded"]) if result["degraded"] else []
+    degraded = robustness_lines(network, result["robustness"]) if result["robustness"] else []
     return [
         *fairness_table(network, result["fairness"]),
         *risk_coverage_table(network, result["risk_coverage"]),

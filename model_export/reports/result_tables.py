@@ -24,26 +24,32 @@ _FIGURES = {
     "nll": "log loss",
 }
 #: The protocol by which networks are compared, and the one over clips with repetitions together.
-_SPEAKERS, _GROUPED_CLIPS = "p1", "p2ii"
+_SPEAKERS, _GROUPED_CLIPS = "emobox", "grouped-clips"
 #: Splits of RAVDESS's speech, from the most optimistic to the strictest.
-_FROM_LEAK = ("p3", "p2i", _GROUPED_CLIPS, _SPEAKERS)
+_FROM_LEAK = ("leaky", "random-clips", _GROUPED_CLIPS, _SPEAKERS)
 
 _MINUTES = "minutes to train a fold"
 
 #: The protocols that measure a recipe, by whether RAVDESS is among its corpora; the first is the headline.
-_MEASURING = {True: (_SPEAKERS, "p4"), False: ("crema", "p4")}
+_MEASURING = {True: (_SPEAKERS, "cross-corpus"), False: ("crema-speakers", "cross-corpus")}
 
 
 def write_tables(results: Path) -> Path:
     """Write the page over every ``PROTOCOL-NETWORK.json`` in a folder, and return it."""
-    networks = {path.stem.split("-")[1] for path in results.glob("*-*.json")}
+    networks = {
+        path.stem.removeprefix(f"{protocol}-")
+        for protocol in PROTOCOLS
+        for path in results.glob(f"{protocol}-*.json")
+        if not path.stem.endswith(("-runs", "-robustness"))
+    }
     made = {network: read_results_of(results, network) for network in sorted(networks)}
     by_protocol = {name: {network: of[name] for network, of in made.items() if name in of} for name in PROTOCOLS}
     lines = [
         "# Protocols",
         "",
-        "Written by `emobeam evaluate --protocol`, from the `.json` files beside this page; every answer is in the "
-        "`.parquet` files. In brackets: 95 % intervals from a bootstrap over actors. UA: mean recall of the emotions; "
+        "Written by `emobeam evaluate --protocol`, from the `.json` files beside this page; the answers clip by clip "
+        "are in the `.parquet` files, where these are kept. In brackets: 95 % intervals from a bootstrap over actors. "
+        "UA: mean recall of the emotions; "
         "WA: accuracy; 16 classes: emotion and gender both right; ECE: expected calibration error, 15 bins, after the "
         "temperature that the validation part gave (before it; and what a perfectly calibrated model would show on as "
         "many clips); a bootstrap repeats clips, which adds to a calibration error, so that the interval can lie above "
@@ -102,13 +108,13 @@ def leak_table(of_protocols: Mapping[str, Any]) -> list[str]:
 
 
 def read_results_of(results: Path, network: str) -> dict[str, dict[str, Any]]:
-    """Return a network's results by protocol; under ``degraded`` those on degraded clips, None without."""
+    """Return a network's results by protocol; under ``robustness`` those on degraded clips, None without."""
     by_protocol = {}
     for name in PROTOCOLS:
-        path, degraded = results / f"{name}-{network}.json", results / f"{name}-{network}-degraded.json"
+        path, degraded = results / f"{name}-{network}.json", results / f"{name}-{network}-robustness.json"
         if path.is_file():
             by_protocol[name] = json.loads(path.read_text(encoding="utf-8")) | {
-                "degraded": json.loads(degraded.read_text(encoding="utf-8")) if degraded.is_file() else None
+                "robustness": json.loads(degraded.read_text(encoding="utf-8")) if degraded.is_file() else None
             }
     return by_protocol
 
@@ -169,7 +175,7 @@ def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
     for name, result in best_first:
         if name == "cnn":
             lines += [*fairness_table(name, result["fairness"]), *risk_coverage_table(name, result["risk_coverage"])]
-            lines += degraded_lines(name, result["degraded"]) if result["degraded"] else []
+            lines += robustness_lines(name, result["robustness"]) if result["robustness"] else []
     return lines
 
 
@@ -198,8 +204,8 @@ def risk_coverage_table(name: str, curve: Mapping[str, Sequence[float]]) -> list
     return ["", f"{name}, if the least confident go unanswered:", "", *markdown_table(heads, cells)]
 
 
-def degraded_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
-    """Return the results of `robustness.degrade_trials` as lines of Markdown."""
+def robustness_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
+    """Return the results of `robustness.evaluate_trials_robustness` as lines of Markdown."""
     title = (
         f"{name}, seed {degraded['seed']}, on test clips that have suffered ({degraded['clips']} clips, "
         f"{degraded['folds']} folds; `emobeam evaluate --protocol --robustness`):"

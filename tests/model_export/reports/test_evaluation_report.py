@@ -205,6 +205,7 @@ def test_seeds_that_answered_other_clips_are_each_measured_on_their_own():
     both, first, second = (
         figures_of(rows, EMOTIONS) for rows in (pd.concat([fewer, more], ignore_index=True), more, fewer)
     )
-    assert both["clips"] == len(more)
+    assert both.clips == len(more)
+    all_seeds, one, two = (figures.intervals for figures in (both, first, second))
     for key in ("ua", "gender_accuracy", "nll"):
-        assert both[key]["mean"] == pytest.approx((first[key]["mean"] + second[key]["mean"]) / 2)
+        assert all_seeds[key].mean == pytest.approx((one[key].mean + two[key].mean) / 2)
