@@ -51,7 +51,7 @@ def test_the_commands_are_found():
 def test_a_command_line_parses(arguments, monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     if arguments == ["--version"]:
-        with pytest.raises(SystemExit, match="^0$"):
+        with pytest.raises(SystemExit, match=r"^0$"):
             make_parser().parse_args(arguments)
         return
     try:
