@@ -1,4 +1,4 @@
-"""Every relative link in every page resolves, and so does every link to a heading."""
+"""Every relative link in every page resolves, and so do links to headings and paths in code."""
 
 import re
 
@@ -8,6 +8,9 @@ from tests.support.pages import markdown_pages, page_name
 from tests.support.paths import ROOT
 
 PAGES = markdown_pages()
+FOLDERS = (
+    "emobeam", "pipelines", "schemas", "model_export", "tests", "benchmarks", "tools", "deploy", "docs", "samples",
+)  # fmt: skip
 
 
 def without_code(text):
@@ -35,3 +38,11 @@ def test_every_relative_link_resolves(page):
         assert linked.is_relative_to(ROOT), f"{page_name(page)} links to {target}, outside of the checkout"
         if anchor:
             assert anchor in anchors(linked.read_text(encoding="utf-8")), f"{page_name(page)} links to {target}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=page_name)
+def test_every_path_in_code_exists(page):
+    for code in re.findall(r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.M | re.S)):
+        for word in code.split():
+            if re.fullmatch(rf"({'|'.join(FOLDERS)})/[\w./-]*\w/?", word):
+                assert (ROOT / word).exists(), f"{page_name(page)} names {word}"
