@@ -104,7 +104,7 @@ def leak_table(of_protocols: Mapping[str, Any]) -> list[str]:
         for name, result in rows.items()
     ]
     heads = ["split", *(_FIGURES[key] for key in figures)]
-    return ["", "## One network, from a leak to speakers unheard", "", *markdown_table(heads, cells)]
+    return ["", "## One network, from a leak to disjoint speakers", "", *markdown_table(heads, cells)]
 
 
 def read_results_of(results: Path, network: str) -> dict[str, dict[str, Any]]:

@@ -94,7 +94,7 @@ def test_an_interrupted_run_leaves_nothing(archive, tiny_path, tmp_path):
     os.killpg(process.pid, signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 130, errors
-    assert errors.strip().splitlines()[-1] == "interrupted"
+    assert errors.strip().splitlines()[-1] == "interrupted", errors
     assert not (tmp_path / "out" / "_staging").exists()
 
 
@@ -109,7 +109,7 @@ def test_an_interrupted_run_leaves_no_staging_and_no_process(archive, tiny_path,
     process.send_signal(getattr(signal, name))
     _, errors = process.communicate()
     assert process.returncode == 130, errors
-    assert errors.strip().splitlines()[-1] == "interrupted"
+    assert errors.strip().splitlines()[-1] == "interrupted", errors
     assert not (tmp_path / "out" / "_staging").exists()
     assert not (tmp_path / "out" / "files").exists()
     assert children.stdout.split()
