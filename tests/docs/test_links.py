@@ -4,13 +4,10 @@ import re
 
 import pytest
 
-from tests.support.pages import markdown_pages, page_name
+from tests.support.pages import FOLDERS, markdown_pages, page_name
 from tests.support.paths import ROOT
 
 PAGES = markdown_pages()
-FOLDERS = (
-    "emobeam", "pipelines", "schemas", "model_export", "tests", "benchmarks", "tools", "deploy", "docs", "samples",
-)  # fmt: skip
 
 
 def without_code(text):
