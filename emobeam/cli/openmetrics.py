@@ -33,7 +33,7 @@ Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """How a run outcome.
+    """How a run ended.
 
     Attributes
     ----------
