@@ -171,7 +171,7 @@ def run_to_end(plan: RunPlan, local: LocalRun, runner: Runner, check: Callable[[
     with contextlib.ExitStack() as stack:
         if runner.is_local:
             stack.enter_context(progress.shown(local.progress))
-            signals = stack.enter_context(_stopped_by_signals(local))
+            signals = stack.enter_context(stopped_by_signals(local))
         thread.start()
         try:
             while thread.is_alive():
@@ -191,7 +191,7 @@ def run_to_end(plan: RunPlan, local: LocalRun, runner: Runner, check: Callable[[
 
 
 @contextlib.contextmanager
-def _stopped_by_signals(local: LocalRun) -> Iterator[list[int]]:
+def stopped_by_signals(local: LocalRun) -> Iterator[list[int]]:
     """Stop a run by its first SIGINT or SIGTERM, which is added to the list, and interrupt it by the second.
 
     Before anything is scored, the first interrupts, too.

@@ -188,9 +188,10 @@ class SealRun(_RunDoFn):
     def process(self, _: None, parts: Iterable[Part], counts: Iterable[ListingCounts]) -> None:
         """Seal."""
         with self._local.keeping_error():
-            if self._local.stopped:
+            listing, parts = ListingCounts.total(counts), list(parts)
+            if self._local.stopped and sum(part.counts.uris for part in parts) < listing.to_score:
                 raise RunCancelledError(f"run {self._plan.run_id} was stopped before all was scored")
-            seal(self._plan, list(parts), ListingCounts.total(counts), self._local.cancellation)
+            seal(self._plan, parts, listing, self._local.cancellation)
 
 
 class _RunTransform(beam.PTransform):

@@ -1,5 +1,6 @@
 """What tests of nights share: runs that die, and looks at what they left."""
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -43,7 +44,7 @@ import dataclasses, os, sys
 from emobeam.cli import main as command, score as s
 from emobeam.cli.process import run_as_process
 from emobeam.dataset.run_plan import PartPolicy
-from emobeam.pipelines import local_run
+from emobeam.pipelines import local_run, work_queue
 score_options = s.score_options
 def with_small_parts(*given):
     return dataclasses.replace(score_options(*given), parts=PartPolicy(rows={part_rows}))
@@ -55,15 +56,17 @@ if __name__ == "__main__":  # the scoring process imports this too
 """
 
 
-def night_process(archive, out, model, *, part_rows, die_at=0):
-    """The command, with parts of so many rows; it kills itself when it has scored so many recordings."""
+def night_process(archive, out, model, *, part_rows, die_at=0, by=signal.SIGKILL, batch=64):
+    """The command, with parts of so many rows; it gets a signal when it has scored so many recordings."""
     setup = (
         "class Progress(local_run.Progress):\n"
         "    def count(self, *, failed):\n"
         "        super().count(failed=failed)\n"
-        f"        if self.done == {die_at}: os.kill(os.getpid(), 9)\n"
+        f"        if self.done == {die_at}: os.kill(os.getpid(), {by:d})\n"
     )
-    program = COMMAND.format(part_rows=part_rows, setup=setup, act="local_run.Progress = Progress")
+    program = COMMAND.format(
+        part_rows=part_rows, setup=setup, act=f"local_run.Progress, work_queue.BATCH_SIZE = Progress, {batch}"
+    )
     script = out.parent / "night.py"
     script.write_text(program)
     return start(
