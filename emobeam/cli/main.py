@@ -150,7 +150,7 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _with_input_flags(argv: Sequence[str]) -> list[str]:
+def with_input_flags(argv: Sequence[str]) -> list[str]:
     """Make flags of the inputs that stand before all flags of ``score`` and ``plan``, or behind ``--``.
 
     argparse cannot: flags that only Beam has take values, which it would take for inputs.
@@ -169,7 +169,7 @@ def _with_input_flags(argv: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code, as ``--help`` lists them."""
     parser = make_parser()
-    arguments, rest = parser.parse_known_args(_with_input_flags(sys.argv[1:] if argv is None else argv))
+    arguments, rest = parser.parse_known_args(with_input_flags(sys.argv[1:] if argv is None else argv))
     if arguments.command == "help":
         parser.parse_args([arguments.topic, "--help"] if arguments.topic else ["--help"])
     command = _COMMANDS[arguments.command]

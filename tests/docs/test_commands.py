@@ -5,7 +5,7 @@ import shlex
 
 import pytest
 
-from emobeam.cli.main import make_parser
+from emobeam.cli.main import make_parser, with_input_flags
 from tests.support.pages import markdown_pages, page_name
 from tests.support.paths import ROOT
 
@@ -55,7 +55,7 @@ def test_a_command_line_parses(arguments, monkeypatch, capsys):
             make_parser().parse_args(arguments)
         return
     try:
-        parsed, rest = make_parser().parse_known_args(arguments)
+        parsed, rest = make_parser().parse_known_args(with_input_flags(arguments))
     except SystemExit:
         pytest.fail(capsys.readouterr().err)
     if parsed.command in TAKES_BEAM_FLAGS:
