@@ -109,7 +109,9 @@ def decide(output: str, rows: int) -> dict[str, Any]:
     from emobeam.pipelines import transforms
     from emobeam.pipelines.local_run import local_run
 
-    transforms.storage = type("Listing", (), {"list_input": staticmethod(lambda *_: listing(rows))})  # type: ignore[assignment]
+    transforms.storage = type(
+        "Listing", (), {"list_input": staticmethod(lambda *_: listing(rows)), "PassedOver": storage.PassedOver}
+    )  # type: ignore[assignment]
     started = time.perf_counter()
     options = beam.options.pipeline_options.PipelineOptions(
         ["--direct_num_workers", "2", "--direct_running_mode", "multi_threading"]
@@ -119,7 +121,7 @@ def decide(output: str, rows: int) -> dict[str, Any]:
     with local_run(plan.run_id, is_local=True) as local:
         selected = pipeline | transforms.ToScore(plan, local)
         _ = (
-            selected.to_score
+            selected[transforms.TO_SCORE]
             | transforms.OrderBySize(plan, local)
             | beam.Reshuffle()
             | beam.FlatMap(lambda batch: skip.unpack([batch]))

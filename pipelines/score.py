@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from emobeam import storage
-from emobeam.audio.decode import EXTENSIONS
+from emobeam.audio.decode import EXTENSIONS, DecodeError, open_audio
 from emobeam.dataset import commit, transaction
 from emobeam.dataset.errors import DatasetError
 from emobeam.dataset.layout import newest_run_id
@@ -31,6 +31,7 @@ from emobeam.schemas.settings import ScoreSettings
 from emobeam.scoring.model import Model, ModelError, load_model, read_model
 from emobeam.scoring.sandbox import ScoringProcessError, start_server
 from emobeam.storage import StorageError, UriError
+from emobeam.storage.uris import extension_of
 
 _VERSIONED = ("emobeam", "apache-beam", "av", "numpy", "onnxruntime", "pyarrow", "scipy", "soundfile", "soxr")
 
@@ -162,6 +163,8 @@ def validate(options: ScoreOptions) -> Validated:
         model = load_model(model_bytes, name=options.model)
         output = storage.canonical(options.output)
         empty = tuple(pattern for pattern in options.inputs if _is_empty(pattern))
+        for pattern in options.inputs:
+            _check_content(pattern)
     except (ModelError, StorageError, UriError) as error:
         raise ScoreError(str(error)) from error
     if len(empty) == len(options.inputs):
@@ -174,6 +177,20 @@ def validate(options: ScoreOptions) -> Validated:
 
 def _is_empty(pattern: str) -> bool:
     return all(listed.kind == "hidden" for listed in storage.list_input(pattern, EXTENSIONS))
+
+
+def _check_content(pattern: str) -> None:
+    """Refuse a file that is named by itself, does not end as a recording does, and is none by its content."""
+    uri = storage.canonical(pattern)
+    if extension_of(storage.name_of(uri)) in {*EXTENSIONS, ".txt"} or storage.stat(uri).kind != "recording":
+        return
+    try:
+        with storage.open_read(uri) as file, open_audio(file):
+            pass
+    except DecodeError as error:
+        raise ScoreError(
+            f"{pattern} is no recording: {error}. Name recordings, a folder, a glob, or a .txt file with a name a line"
+        ) from error
 
 
 def make_run_plan(options: ScoreOptions, validated: Validated, *, after: str) -> RunPlan:

@@ -24,7 +24,7 @@ from emobeam.pipelines.metrics import RunMetrics
 from emobeam.scoring import FileResult
 from emobeam.scoring.sandbox import ProcessOptions, ScoringAbandonedError, ScoringProcess
 
-LISTING_COUNTS = "listing_counts"
+TO_SCORE, LISTING_COUNTS = "to_score", "listing_counts"
 
 #: Seconds between two checks for a cancellation, where a worker waits for others.
 _POLL_S = 0.2
@@ -39,12 +39,15 @@ class _RunDoFn(beam.DoFn):
 
 
 class ListInputs(_RunDoFn):
-    """Patterns in; the names that they match out, in batches by shard."""
+    """Patterns in; the names that they match out, in batches by shard, and on `LISTING_COUNTS` what they pass over."""
 
-    def process(self, pattern: str) -> Iterator[tuple[int, bytes]]:
+    def process(self, pattern: str) -> Iterator[Any]:
         """List a pattern."""
         with self._local.keeping_error():
-            yield from skip.in_shards((listed.uri, listed) for listed in storage.list_input(pattern, EXTENSIONS))
+            passed_over = storage.PassedOver()
+            listing = storage.list_input(pattern, EXTENSIONS, passed_over)
+            yield from skip.in_shards((listed.uri, listed) for listed in listing)
+            yield beam.pvalue.TaggedOutput(LISTING_COUNTS, ListingCounts(passed_over=dict(passed_over)))
 
 
 class ListCommitted(_RunDoFn):
@@ -212,7 +215,7 @@ class ToScore(_RunTransform):
         listed = (
             begin
             | "Patterns" >> beam.Create(sorted(set(plan.inputs)))  # which spreads them where there are several
-            | "List" >> beam.ParDo(ListInputs(plan, local))
+            | "List" >> beam.ParDo(ListInputs(plan, local)).with_outputs(LISTING_COUNTS, main="listed")
         )
         attempts = (
             begin
@@ -221,11 +224,13 @@ class ToScore(_RunTransform):
             | "SpreadParts" >> beam.Reshuffle()
             | "ReadAttempts" >> beam.ParDo(ReadAttempts(plan, local))
         )
-        return (
-            {"listed": listed, "attempts": attempts}
+        selected = (
+            {"listed": listed.listed, "attempts": attempts}
             | "Join" >> beam.CoGroupByKey()
             | "Select" >> beam.ParDo(Select(plan, local)).with_outputs(LISTING_COUNTS, main="to_score")
         )
+        counts = (listed[LISTING_COUNTS], selected[LISTING_COUNTS]) | "Counts" >> beam.Flatten()
+        return {TO_SCORE: selected.to_score, LISTING_COUNTS: counts}
 
 
 class ScoreArchive(_RunTransform):
@@ -235,7 +240,7 @@ class ScoreArchive(_RunTransform):
         """Apply the flow to an empty pipeline."""
         plan, local = self._plan, self._local
         selected = begin | "ToScore" >> ToScore(plan, local)
-        batches = selected.to_score | (
+        batches = selected[TO_SCORE] | (
             "OrderBySize" >> OrderBySize(plan, local) if local.is_local else "Single" >> beam.FlatMap(_one_by_one)
         )
         parts = batches | "SpreadPaths" >> beam.Reshuffle() | "ScoreToParts" >> beam.ParDo(ScoreToParts(plan, local))

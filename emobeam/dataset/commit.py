@@ -133,6 +133,7 @@ def seal(plan: RunPlan, parts: Sequence[Part], listing: ListingCounts, cancellat
         wall_time_s=(datetime.datetime.now(datetime.UTC) - plan.started_at).total_seconds(),
         outcome="complete",
         stage_seconds=seconds_by_stage(parts),
+        passed_over=listing.passed_over,
     )
     with cancellation.writing():
         if not storage.exists(plan.uri):

@@ -196,9 +196,15 @@ def select(
             to_score.append(file)
     return to_score, ListingCounts(
         listed=len(files) - counts["hidden"],
+        hidden=counts["hidden"],
+        new=counts["new"],
+        changed=counts["changed"],
+        retried=counts["retried"],
+        rescored=counts["rescored"],
+        done=counts["done"],
+        forgotten=counts["forgotten"],
         size_bytes=sum(file.size_bytes or 0 for file in to_score),
         uris_checksum=uri_set_checksum(file.uri for file in to_score),
-        **counts,
     )
 
 

@@ -1,5 +1,6 @@
 """Inputs as people name them, and files as file systems keep them."""
 
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -8,6 +9,7 @@ import pytest
 
 from emobeam.pipelines.errors import ScoreError
 from tests.support import factory
+from tests.support.nights import wrong_in
 from tests.support.runs import run_score
 
 
@@ -40,3 +42,34 @@ def test_a_modification_time_of_any_year_is_no_obstacle(in_memory, tiny_path, tm
     flags = ("--input", in_memory, "--output", tmp_path / "out", "--model", tiny_path)
     assert run_score(*flags)["files_ok"] == 2
     assert run_score(*flags)["files_skipped"] == 2
+
+
+def test_what_is_passed_over_for_its_name_is_counted_by_ending(archive, tiny_path, tmp_path):
+    for name in ("notes.json", "more/b.json", "more/readme", ".hidden.json", "c.wav.1"):
+        (archive / name).parent.mkdir(exist_ok=True)
+        (archive / name).write_bytes(b"{}")
+    for name in ("d.wav ", "E.WAV;1"):
+        factory.write_wav(archive / "d.wav", factory.voice(0.5))
+        (archive / "d.wav").rename(archive / name)
+    flags = ("--output", tmp_path / "out", "--model", tiny_path)
+    row = run_score("--input", archive, *flags)
+    assert (row["files_ok"], row["files_passed_over"]) == (8, 4)
+    assert json.loads(row["passed_over"]) == {".json": 2, "": 1, ".1": 1}
+    assert not wrong_in(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("truth.csv", b"path,emotion\na.wav,sad\n"), ("notes", b"x" * 400), ("e.zip", b"PK")]
+)
+def test_a_file_that_is_no_recording_is_refused_before_the_run(archive, tiny_path, tmp_path, name, data):
+    (archive / name).write_bytes(data)
+    flags = ("--output", tmp_path / "out", "--model", tiny_path)
+    with pytest.raises(ScoreError, match=rf"{name} is no recording: .*Name recordings"):
+        run_score("--input", archive / "0.wav", "--input", archive / name, *flags)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recording_of_any_name_is_taken_where_it_is_named(archive, tiny_path, tmp_path):
+    (archive / "0.wav").rename(archive / "call.2026-01-31")
+    row = run_score("--input", archive / "call.2026-01-31", "--output", tmp_path / "out", "--model", tiny_path)
+    assert row["files_ok"] == 1
