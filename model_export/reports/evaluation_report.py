@@ -291,7 +291,7 @@ def _size(answers: pd.DataFrame) -> str:
     clips, seeds = answers["clip"].nunique(), answers["seed"].nunique()
     if seeds == 1:
         return f"{clips} clips, one seed"
-    return f"{len(answers)} answers: {clips} clips, each asked of up to {seeds} seeds"
+    return f"{len(answers)} answers: {clips} clips, each with up to {seeds} seeds"
 
 
 def _index(names: pd.Series, order: Sequence[str]) -> np.ndarray:
