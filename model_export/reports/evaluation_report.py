@@ -77,7 +77,7 @@ def write_report(folder: Path, answers: pd.DataFrame, histories: Mapping[str, Se
     Parameters
     ----------
     folder : Path
-        Of the page, made if absent; an earlier report there is written over.
+        Of the page, made if absent; an earlier report there is overwritten.
     answers : pandas.DataFrame
         One row a test clip and seed: ``clip``, ``corpus``, ``actor``, ``gender``, ``emotion``, ``protocol``,
         ``network``, ``seed``, ``fold``, ``p_<emotion>`` for each of `emobeam.schemas.labels.EMOTIONS` (null where the

@@ -1,4 +1,4 @@
-"""Model cards: what a model is, how well it does and what it is not for, with figures from the run's own files."""
+"""Model cards: a model's data, accuracy, limits and terms, with figures from the run's own files."""
 
 from collections.abc import Mapping
 from pathlib import Path

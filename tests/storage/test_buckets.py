@@ -191,7 +191,7 @@ def test_a_long_recording_is_streamed_by_ranges(proxy, s3, long_wav, tiny):
     storage.write(f"{s3}/a.wav", long_wav)
     (row,) = score_recording(f"{s3}/a.wav", tiny).files
     assert row["status"] == "ok"
-    requests = [request for request in proxy.seen if request.method == "GET" and request.key.endswith("a.wav")]
+    requests = [request for request in proxy.requests if request.method == "GET" and request.key.endswith("a.wav")]
     assert all(request.last - request.first < ranges.BLOCK for request in requests)
     assert len(requests) == -(-len(long_wav) // ranges.BLOCK)
 
@@ -215,7 +215,7 @@ def test_the_next_objects_and_blocks_are_prefetched(proxy, s3, long_wav):
 def wait_for(happened, proxy):
     deadline = time.monotonic() + 30
     while not happened():
-        assert time.monotonic() < deadline, proxy.seen
+        assert time.monotonic() < deadline, proxy.requests
         time.sleep(0.01)
 
 
