@@ -115,7 +115,7 @@ def test_a_run_over_buckets_gives_what_a_run_over_folders_gives(kind, a_bucket, 
     capsys.readouterr()
     assert command.main(["plan", *map(str, flags)]) == 0
     planned = json.loads(capsys.readouterr().out)
-    assert (planned["files_changed"], planned["files_done"], planned["held_by"]) == (1, 8, None)
+    assert (planned["files_changed"], planned["files_done"], planned["lock_owner"]) == (1, 8, None)
     assert run_score(*flags)["files_processed"] == 1
 
     uri = f"{base}/in/3.wav"
