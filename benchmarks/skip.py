@@ -2,7 +2,7 @@
 
 usage: skip.py [--rows N] [--runs N] [--json FILE]
 
-An output is made of so many committed rows, in runs of equal size, and a listing of the same recordings, of which one
+An output is made of so many committed rows, in runs of equal size, and a listing of the same recordings. One recording
 in a thousand is new. The pipeline is that of `emobeam score` up to the decision (list, read the tables, join, select,
 sort). The listing comes from memory in place of a disk, so that the join is measured, not the system's `stat`. The
 pipeline runs in a process of its own, whose peak memory is reported; an empty one before it shows the part of both that
@@ -96,7 +96,7 @@ def make_output(output: str, rows: int, runs: int) -> None:
 
 
 def listing(rows: int) -> Iterator[ListedFile]:
-    """Yield what a listing would: all that is done, and some that is new."""
+    """Yield what a listing would: all recordings that are done, and some new ones."""
     for index in range(rows + rows // _NEW):
         yield ListedFile(_uri(index), "recording", _size(index), _THEN)
 

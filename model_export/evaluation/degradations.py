@@ -87,7 +87,7 @@ def add_noise(samples: np.ndarray, rate: int, *, noise: Path, snr_db: float, see
     samples : np.ndarray, shape (n,)
     rate : int
     noise : Path
-        Folder of recordings, searched through and through.
+        Folder of recordings, searched with all folders below it.
     snr_db : float
     seed : int
         Chooses the recording and where in it the stretch begins, whatever the ratio.
@@ -137,7 +137,7 @@ def reverberate(samples: np.ndarray, rate: int, *, rt60_s: float, direct_db: flo
 
 
 def clip_peaks(samples: np.ndarray, rate: int, *, overdrive_db: float) -> Sound:
-    """Cut off all that is less than `overdrive_db` below the loudest sample, as an input driven too hard does."""
+    """Clip at `overdrive_db` below the loudest sample, as an overdriven input does."""
     ceiling = np.abs(samples).max(initial=0.0) * np.float32(10 ** (-overdrive_db / 20))
     return np.clip(samples, -ceiling, ceiling), rate
 
@@ -173,7 +173,7 @@ def _plain(change: Callable[..., Sound], **how: float) -> Callable[[np.ndarray, 
 def _noisy(snr_db: float) -> Degradation:
     def change(samples: np.ndarray, rate: int, seed: int, noise: Path | None) -> Sound:
         if noise is None:
-            raise CorpusError("noise is asked for without recordings of noise; name their folder with --noise DIR")
+            raise CorpusError("noise needs recordings of noise; name their folder with --noise DIR")
         return add_noise(samples, rate, noise=noise, snr_db=snr_db, seed=seed)
 
     return Degradation(f"noise, {snr_db:g} dB SNR", change, needs_noise=True)
@@ -183,7 +183,7 @@ def _room(samples: np.ndarray, rate: int, seed: int, _noise: Path | None) -> Sou
     return reverberate(samples, rate, rt60_s=0.6, direct_db=0.0, seed=seed)
 
 
-#: All that is measured, in the order of the tables.
+#: The measured degradations, in the order of the tables.
 DEGRADATIONS: Mapping[str, Degradation] = {
     "mu_law": Degradation("G.711 mu-law, 8 kHz", _plain(mu_law)),
     "gsm": Degradation("GSM 6.10, 8 kHz", _plain(gsm)),

@@ -1,4 +1,4 @@
-"""Evaluate a run on clips that neither trained nor validated it, answered as scoring answers them."""
+"""Evaluate a run on clips that neither trained nor validated it, processed as in scoring."""
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
@@ -219,7 +219,7 @@ def evaluate(
 
 
 def answer(clips: pd.DataFrame, model: Classifier) -> pd.DataFrame:
-    """Return a model's answers about clips, as scoring answers them.
+    """Return a model's answers for clips, processed as in scoring.
 
     Clips are read anew: `emobeam.audio.windows.cut_windows`, `emobeam.audio.frontend.log_mel`, the network with its
     temperature, `emobeam.audio.windows.aggregate`.
@@ -250,7 +250,7 @@ def speech_windows(clips: pd.DataFrame, front_end: FrontEnd) -> list[ClipWindows
 def answer_windows(
     clips: pd.DataFrame, windows: Sequence[ClipWindows], predict: Predict, emotions: Sequence[str]
 ) -> pd.DataFrame:
-    """Return a network's answers about clips whose windows are cut; as `answer`, which cuts them."""
+    """Return a network's answers for clips whose windows are cut; as `answer`, which cuts them."""
     emotion, gender = clip_answers([clip for clip in windows if len(clip.log_mel)], predict)
     sounding = clips[[len(clip.log_mel) > 0 for clip in windows]]
     return answer_table(sounding, emotion, gender, emotions=emotions)
@@ -277,7 +277,7 @@ def figures(answers: pd.DataFrame, emotions: Sequence[str]) -> Figures:
     classes = len(emotions)
 
     def over_actors(table: pd.DataFrame, measure: Callable[[np.ndarray], float]) -> Interval:
-        # Each seed's figure, on the clips that it answered, and then their mean: not all seeds need have run all folds.
+        # Each seed's figure on the clips that it answered, then their mean: a seed may lack folds.
         seeds = table["seed"].to_numpy() if "seed" in table else np.zeros(len(table), dtype=int)
         of_seeds = [seeds == seed for seed in np.unique(seeds)]
         return interval_over_actors(

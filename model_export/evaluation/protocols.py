@@ -27,7 +27,7 @@ _FOLDS = 5
 _VALIDATION_SHARE = 0.1
 _COPY_SPEEDS = (1.0, 0.93, 1.07)
 _LEAK_TEST_SHARE = 0.25
-#: Trains whole beside RAVDESS where it is given: the two share no actor.
+#: Where given, all of it trains in addition to RAVDESS: the two share no actor.
 AUXILIARY_CORPUS = "crema_d"
 
 
@@ -126,8 +126,8 @@ def _crema_speakers(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
     splitter = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
     for number, (_, test) in enumerate(splitter.split(clips, _joint(clips), clips["actor"]), start=1):
         tested = sorted(set(clips["actor"].iloc[test]))
-        asked = tuple(e for e in EMOTIONS if e in CORPUS_EMOTIONS["crema_d"])
-        yield Fold(str(number), clips, hold_out(clips, tested, seed=_mixed(seed, number)), asked)
+        emotions = tuple(e for e in EMOTIONS if e in CORPUS_EMOTIONS["crema_d"])
+        yield Fold(str(number), clips, hold_out(clips, tested, seed=_mixed(seed, number)), emotions)
 
 
 #: Protocols by the name that ``--protocol`` takes.

@@ -1,4 +1,4 @@
-"""Metrics of a network on degraded clips: each of `degradations`, beside the clean clips."""
+"""Metrics of a network on degraded clips, for each of `degradations`, compared with the clean clips."""
 
 import functools
 from collections.abc import Callable, Mapping, Sequence
@@ -56,7 +56,7 @@ class ConditionFigures:
         Against clean.
     gender_accuracy : Interval
     unchanged : Interval
-        Share of clips whose emotion is answered as when clean.
+        Share of clips with the same emotion answered as for the clean clip.
     """
 
     condition: str
@@ -184,7 +184,7 @@ def evaluate_trials_robustness(
         If a corpus or the noise cannot be read.
     """
     if len(trials.seeds) > 1:
-        raise RunError("degraded clips are asked of one seed's networks; give --seed once")
+        raise RunError("degraded clips are tested on one seed's networks; give --seed once")
     seed, tables = trials.seeds[0], []
     for fold in trials.rule.folds(trials.clips(), seed):
         folder = trials.folder(seed, fold.name)

@@ -260,7 +260,7 @@ def summary(
     one_seed = answers[answers["seed"] == answers["seed"].min()]
     labelled = answers[answers["emotion"].isin(tested)]
     true = np.array([tested.index(emotion) for emotion in labelled["emotion"]])
-    # As everywhere here, answers are taken among the emotions tested.
+    # Answers are taken among the tested emotions, as in all figures.
     among_tested = answers.assign(**{f"p_{e}": np.nan for e in EMOTIONS if e not in tested})
     result = {
         "protocol": trials.protocol,

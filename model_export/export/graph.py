@@ -1,4 +1,4 @@
-"""A run's network as an ONNX graph, and how long it takes a window."""
+"""A run's network as an ONNX graph, and its time for a window."""
 
 import time
 from pathlib import Path

@@ -77,7 +77,7 @@ def write_report(folder: Path, answers: pd.DataFrame, histories: Mapping[str, Se
     Parameters
     ----------
     folder : Path
-        Of the page, made if absent; an earlier report there is written over.
+        Of the page, made if absent; an earlier report there is overwritten.
     answers : pandas.DataFrame
         One row a test clip and seed: ``clip``, ``corpus``, ``actor``, ``gender``, ``emotion``, ``protocol``,
         ``network``, ``seed``, ``fold``, ``p_<emotion>`` for each of `emobeam.schemas.labels.EMOTIONS` (null where the
@@ -291,7 +291,7 @@ def _size(answers: pd.DataFrame) -> str:
     clips, seeds = answers["clip"].nunique(), answers["seed"].nunique()
     if seeds == 1:
         return f"{clips} clips, one seed"
-    return f"{len(answers)} answers: {clips} clips, each asked of up to {seeds} seeds"
+    return f"{len(answers)} answers: {clips} clips, each with up to {seeds} seeds"
 
 
 def _index(names: pd.Series, order: Sequence[str]) -> np.ndarray:

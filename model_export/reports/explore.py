@@ -104,7 +104,7 @@ def explore(
     corpora : sequence of (name, folder)
         As `corpora.read_corpora` takes them.
     out : Path
-        Folder of the page, made if absent; what an earlier exploration wrote there is written over.
+        Folder of the page, made if absent; an earlier exploration there is overwritten.
     front_end : FrontEnd or None
         Gives the rate and the mel bands of everything shown; the default one where None.
     report : callable
@@ -278,7 +278,7 @@ def _intensities(clips: pd.DataFrame) -> list[str]:
 
 
 def choose_clips(clips: pd.DataFrame, *, statement: str | None = None) -> list[Clip]:
-    """Return one clip of each emotion, of one actor and one statement as far as they reach.
+    """Return one clip of each emotion, of one actor and one statement where these have the emotion.
 
     The actor and statement are those with most emotions, the first of these by name; an emotion that they lack is
     taken from the same actor, else from the first clip that has it. The choice depends on the table alone.
@@ -288,7 +288,7 @@ def choose_clips(clips: pd.DataFrame, *, statement: str | None = None) -> list[C
     clips : pandas.DataFrame
         Of one corpus, as `measure` gives it; silent ones are skipped.
     statement : str or None
-        Is preferred where it is there.
+        Preferred if the corpus has it.
 
     Returns
     -------

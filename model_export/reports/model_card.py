@@ -1,4 +1,4 @@
-"""Model cards: what a model is, how well it does and what it is not for, with figures from the run's own files."""
+"""Model cards: a model's data, accuracy, limits and terms, with figures from the run's own files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -65,9 +65,7 @@ def write_card(run_folder: Path, exported: Exported, *, results: Path | None = N
         evidence: dict[str, Any] = {"evaluation": evaluation}
     else:
         if results is None:
-            raise RunError(
-                f"every actor trained {run_folder}, so only protocols can tell what it is worth; give their --results"
-            )
+            raise RunError(f"every actor trained {run_folder}, so only protocols can measure it; give their --results")
         run["temperature"] = protocol_temperature(run, results)
         evidence = {"protocols": read_protocols(run, results)}
     path = exported.path.with_suffix(".md")
@@ -164,7 +162,7 @@ def _groups(network: str, result: Mapping[str, Any]) -> list[str]:
 
 
 def weakest_emotions(measured: Mapping[str, Mapping[str, Any]], *, count: int = 3) -> list[str]:
-    """Return a sentence for each corpus on the emotions missed most, and what they are mistaken for.
+    """Return a sentence for each corpus on the emotions with the lowest recall, and how they are misclassified.
 
     Parameters
     ----------
@@ -181,8 +179,9 @@ def weakest_emotions(measured: Mapping[str, Mapping[str, Any]], *, count: int = 
             row = dict(zip(figures["emotions"], figures["confusion"][figures["emotions"].index(emotion)], strict=True))
             clips, wrong = sum(row.values()), max((e for e in row if e != emotion), key=row.__getitem__)
             misses.append(
-                f"{emotion} is heard in {row[emotion]} of {clips} clips, and taken for {wrong} in {row[wrong]}"
+                f"{emotion} is correct in {row[emotion]} of {clips} clips, and classified as {wrong} in {row[wrong]}"
             )
         title = _CORPORA.get(corpus, corpus)
-        sentences.append(f"{title}: {'; '.join(misses)}. The confusion matrix is in the `.json` beside this card.")
+        listed = ";\n  ".join(misses)
+        sentences.append(f"{title}:\n  {listed}.\n  The confusion matrix is in the `.json` beside this card.")
     return sentences

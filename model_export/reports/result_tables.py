@@ -23,6 +23,19 @@ _FIGURES = {
     "ece": "ECE",
     "nll": "log loss",
 }
+#: Columns of the tables whose heads are abbreviations.
+_MEANINGS = {
+    "UA": "mean recall of the emotions",
+    "WA": "accuracy of the emotion",
+    "gender": "accuracy of the gender",
+    "16 classes": "share of clips with emotion and gender both correct",
+    "ECE": "expected calibration error, 15 bins, after the temperature that the validation part gave",
+    "ECE before": "the same before the temperature",
+    "ECE of chance": "what a perfectly calibrated model would show on as many clips",
+    "log loss": "in nats, after the temperature",
+    "ONNX": "UA of the exported graph on ONNX Runtime",
+}
+
 #: The protocol by which networks are compared, and the one over clips with repetitions together.
 _SPEAKERS, _GROUPED_CLIPS = "emobox", "grouped-clips"
 #: Splits of RAVDESS's speech, from the most optimistic to the strictest.
@@ -47,13 +60,13 @@ def write_tables(results: Path) -> Path:
     lines = [
         "# Protocols",
         "",
-        "Written by `emobeam evaluate --protocol`, from the `.json` files beside this page; the answers clip by clip "
-        "are in the `.parquet` files, where these are kept. In brackets: 95 % intervals from a bootstrap over actors. "
-        "UA: mean recall of the emotions; "
-        "WA: accuracy; 16 classes: emotion and gender both right; ECE: expected calibration error, 15 bins, after the "
-        "temperature that the validation part gave (before it; and what a perfectly calibrated model would show on as "
-        "many clips); a bootstrap repeats clips, which adds to a calibration error, so that the interval can lie above "
-        "the figure. ONNX: UA of the exported graph on ONNX Runtime.",
+        "`emobeam evaluate --protocol` writes this page from the `.json` files beside it. The `.parquet` files, where",
+        "they are kept, hold the answers clip by clip. Brackets hold 95 % intervals from a bootstrap over actors.",
+        "",
+        *markdown_table(["figure", "meaning"], _MEANINGS.items()),
+        "",
+        "A bootstrap repeats clips, which adds to a calibration error. So the interval of an ECE can be above",
+        "the figure.",
     ]
     lines += networks_table(made) + leak_table(made.get("cnn", {}))
     for protocol, of_networks in by_protocol.items():
@@ -94,7 +107,7 @@ def networks_table(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def leak_table(of_protocols: Mapping[str, Any]) -> list[str]:
-    """Return one network's figures on splits from the leak to unheard speakers, as lines of Markdown."""
+    """Return one network's figures on splits from the leak to disjoint speakers, as lines of Markdown."""
     rows = {name: of_protocols[name] for name in _FROM_LEAK if name in of_protocols}
     if len(rows) < 2:  # nothing to compare
         return []
@@ -171,7 +184,7 @@ def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 [_FIGURES[key], *(f"{fold[key]['mean']:.3f}" for fold in folds.values())]
                 for key in ("ua", "gender_accuracy", "accuracy_16")
             ]
-            lines += ["", f"{name}, fold by fold:", "", *markdown_table(["fold", *folds], cells)]
+            lines += ["", f"{name}, by fold:", "", *markdown_table(["fold", *folds], cells)]
     for name, result in best_first:
         if name == "cnn":
             lines += [*fairness_table(name, result["fairness"]), *risk_coverage_table(name, result["risk_coverage"])]
@@ -190,7 +203,7 @@ def fairness_table(name: str, fairness: Mapping[str, Any]) -> list[str]:
                 recalls = [_short(measured["recall"][emotion]) for emotion in EMOTIONS]
                 cells.append([corpus, group, *size, *figures, *recalls])
     heads = ["corpus", "group", "actors", "clips", "UA", "gender", *EMOTIONS]
-    return ["", f"{name}, by group of speakers (difference: women less men):", "", *markdown_table(heads, cells)]
+    return ["", f"{name}, by group of speakers (difference: women minus men):", "", *markdown_table(heads, cells)]
 
 
 def risk_coverage_table(name: str, curve: Mapping[str, Sequence[float]]) -> list[str]:
@@ -201,13 +214,13 @@ def risk_coverage_table(name: str, curve: Mapping[str, Sequence[float]]) -> list
         ["accuracy among them", *(f"{accuracy:.3f}" for _, accuracy, _ in points)],
         ["least confidence", *(f"{confidence:.2f}" for _, _, confidence in points)],
     ]
-    return ["", f"{name}, if the least confident go unanswered:", "", *markdown_table(heads, cells)]
+    return ["", f"{name}, when only the most confident clips are answered:", "", *markdown_table(heads, cells)]
 
 
 def robustness_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
     """Return the results of `robustness.evaluate_trials_robustness` as lines of Markdown."""
     title = (
-        f"{name}, seed {degraded['seed']}, on test clips that have suffered ({degraded['clips']} clips, "
+        f"{name}, seed {degraded['seed']}, on degraded test clips ({degraded['clips']} clips, "
         f"{degraded['folds']} folds; `emobeam evaluate --protocol --robustness`):"
     )
     cells = []
@@ -216,7 +229,7 @@ def robustness_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
         span = "" if change["low"] is None else f" ({change['low']:+.3f} to {change['high']:+.3f})"
         shares = [f"{row[key]['mean']:.3f}" for key in ("gender_accuracy", "unchanged")]
         cells.append([row["title"], in_words(row["ua"]), f"{change['mean']:+.3f}{span}", *shares, str(row["silent"])])
-    heads = ["condition", "UA", "change", "gender", "emotion answered as when clean", "without an answer"]
+    heads = ["condition", "UA", "change", "gender", "same emotion as clean", "without an answer"]
     return ["", title, "", *markdown_table(heads, cells)]
 
 
@@ -229,7 +242,7 @@ def _cost_cells(result: Mapping[str, Any], *, adds: bool = False) -> list[str]:
     if adds:
         cells.append(f"{result['multiply_adds'] / 1e6:.1f}" if "multiply_adds" in result else "-")
     cells.append("-" if result["ms_per_window"] is None else f"{result['ms_per_window']:.2f}")
-    # Minutes on a GPU are no minutes of a core.
+    # Minutes on a GPU are not comparable with those of a core.
     elsewhere = [name for name in result.get("backends", ()) if name != "tensorflow"]
     return [*cells, f"{result['train_seconds'] / 60:.1f}" + (f" (some on {', '.join(elsewhere)})" if elsewhere else "")]
 

@@ -133,7 +133,7 @@ class Batches:
 
 
 def _emotion_targets(clips: pd.DataFrame, heads: Sequence[Head], smoothing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return weighted targets (0 where not asked) and which logits each clip's corpus asks for."""
+    """Return weighted targets (0 for emotions that the clip's corpus lacks) and which logits its corpus has."""
     logits = [(head, emotion) for head in heads for emotion in head.emotions]
     present = {str(name): set(rows["emotion"]) for name, rows in clips.groupby("corpus")}
     asked_by = {

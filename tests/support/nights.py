@@ -1,4 +1,4 @@
-"""What tests of nights share: runs that die, and looks at what they left."""
+"""Helpers for tests of nightly runs: runs that are killed, and checks of their outputs."""
 
 import signal
 import sys
@@ -38,7 +38,7 @@ def killed_run(out, tiny, count=5, **changes):
     return run, [part for part in (*parts, writer.seal()) if part]
 
 
-#: A program that is the command, with parts of some rows, for which there is no flag.
+#: A program that runs the command with small parts, because no flag sets their size.
 COMMAND = """\
 import dataclasses, os, sys
 from emobeam.cli import main as command, score as s
@@ -57,7 +57,7 @@ if __name__ == "__main__":  # the scoring process imports this too
 
 
 def night_process(archive, out, model, *, part_rows, die_at=0, by=signal.SIGKILL, batch=64):
-    """The command, with parts of so many rows; it gets a signal when it has scored so many recordings."""
+    """Start the command with parts of `part_rows` rows; it gets a signal after `die_at` recordings."""
     setup = (
         "class Progress(local_run.Progress):\n"
         "    def count(self, *, failed):\n"
@@ -82,7 +82,7 @@ def wait_for(process, happened):
 
 
 def alive(pid):
-    """Tell whether a process is still there and no mere shadow."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):

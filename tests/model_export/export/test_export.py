@@ -232,7 +232,7 @@ def test_card_states_the_evaluations_figures(run, corpus):
     assert "**0.432** | 0.250 to 0.625" in text
     assert "0.6667 of 3 clips" in text
     assert "| recall | neutral | happy |" in text
-    assert "sad is heard in 1 of 4 clips, and taken for calm in 3" in text
+    assert "sad is correct in 1 of 4 clips, and classified as calm in 3" in text
     assert "temperature of 1.700" in text
     assert "2 minutes" in text
     assert "non-commercial" in text
@@ -246,7 +246,7 @@ def test_run_that_everyone_trained_takes_temperature_and_figures_from_its_protoc
     lines = []
     exported = exporting.export(run, run / "plain.onnx", report=lines.append)
     assert "its temperature is 1" in lines[0]
-    with pytest.raises(RunError, match="only protocols can tell what it is worth; give their --results"):
+    with pytest.raises(RunError, match="only protocols can measure it; give their --results"):
         write_card(run, exported)
     results = tmp_path / "results"
     results.mkdir()
@@ -262,7 +262,7 @@ def test_run_that_everyone_trained_takes_temperature_and_figures_from_its_protoc
     assert contract.temperature == pytest.approx(np.exp(np.mean(np.log(fitted))))
     assert contract.training["held_out"]["emobox"]["ua"] == emobox["ua"]
     text = write_card(run, exported, results=results).read_text()
-    assert "none of them can tell what it is worth" in text
+    assert "none of them can measure it" in text
     assert f"**{emobox['ua']['mean']:.3f}** | {emobox['ua']['low']:.3f} to" in text
     assert f"temperature of {contract.temperature:.3f}" in text
     assert "| ravdess | female | 12 | 720 |" in text

@@ -108,12 +108,12 @@ def test_page_states_what_scikit_learn_finds(written):
         for column, values in zip(("precision", "recall", "F1"), expected[:3], strict=True):
             assert table[column].tolist() == [f"{value:.3f}" for value in values]
         assert table["clips"].astype(int).tolist() == expected[3].tolist()
-    assert "128 answers: 64 clips, each asked of up to 2 seeds" in page.text
+    assert "128 answers: 64 clips, each with up to 2 seeds" in page.text
 
 
 def test_clips_of_an_emotion_that_the_model_lacks_count_for_gender_alone(written):
     page = Page(written[0])
-    assert "16 answers are to clips of an emotion that the model was never taught (calm, surprised)" in page.text
+    assert "16 answers are to clips of an emotion that the model was not trained on (calm, surprised)" in page.text
     emotions = page.table(4)
     assert emotions.loc["calm"].tolist() == ["-", "-", "-", "0"]
     assert emotions["clips"].astype(int).sum() == 64 - 16
