@@ -60,9 +60,12 @@ def night_process(archive, out, model, *, part_rows, die_at=0, by=signal.SIGKILL
     """Start the command with parts of `part_rows` rows; it gets a signal after `die_at` recordings."""
     setup = (
         "class Progress(local_run.Progress):\n"
+        "    sent = False\n"
         "    def count(self, *, failed):\n"
         "        super().count(failed=failed)\n"
-        f"        if self.done == {die_at}: os.kill(os.getpid(), {by:d})\n"
+        f"        if {die_at} and not self.sent and self.done >= {die_at}:\n"
+        "            self.sent = True\n"
+        f"            os.kill(os.getpid(), {by:d})\n"
     )
     program = COMMAND.format(
         part_rows=part_rows, setup=setup, act=f"local_run.Progress, work_queue.BATCH_SIZE = Progress, {batch}"
