@@ -40,7 +40,7 @@ def killed_run(out, tiny, count=5, **changes):
 
 #: A program that runs the command with small parts, because no flag sets their size.
 COMMAND = """\
-import dataclasses, os, sys
+import dataclasses, os, sys, threading
 from emobeam.cli import main as command, score as s
 from emobeam.cli.process import run_as_process
 from emobeam.dataset.run_plan import PartPolicy
@@ -58,17 +58,27 @@ if __name__ == "__main__":  # the scoring process imports this too
 
 def night_process(archive, out, model, *, part_rows, die_at=0, by=signal.SIGKILL, batch=64):
     """Start the command with parts of `part_rows` rows; it gets a signal after `die_at` recordings."""
+    # No worker goes on between the signal and its handler, however long that takes.
     setup = (
+        "handled = threading.Event()\n"
+        "class LocalRun(local_run.LocalRun):\n"
+        "    def stop(self):\n"
+        "        super().stop()\n"
+        "        handled.set()\n"
         "class Progress(local_run.Progress):\n"
         "    sent = False\n"
         "    def count(self, *, failed):\n"
         "        super().count(failed=failed)\n"
-        f"        if {die_at} and not self.sent and self.done >= {die_at}:\n"
+        f"        if not {die_at} or self.done < {die_at}: return\n"
+        "        if not self.sent:\n"
         "            self.sent = True\n"
         f"            os.kill(os.getpid(), {by:d})\n"
+        "        handled.wait()\n"
     )
     program = COMMAND.format(
-        part_rows=part_rows, setup=setup, act=f"local_run.Progress, work_queue.BATCH_SIZE = Progress, {batch}"
+        part_rows=part_rows,
+        setup=setup,
+        act=f"local_run.Progress, local_run.LocalRun, work_queue.BATCH_SIZE = Progress, LocalRun, {batch}",
     )
     script = out.parent / "night.py"
     script.write_text(program)
