@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from emobeam.audio.decode import DecodeError
 from emobeam.audio.frontend import active_level, level_dbfs, mel_power
-from emobeam.audio.load import load_mono, resample_array
+from emobeam.audio.load import resample_array
 from emobeam.model_export.corpora.tables import read_corpora
 from emobeam.model_export.errors import CorpusError
 from emobeam.model_export.reports import figures, html
@@ -26,6 +25,7 @@ from emobeam.model_export.reports.augmentation_examples import (
     augmented,
     strongest_draw,
 )
+from emobeam.model_export.training.features import load_clip
 from emobeam.schemas.contract import FrontEnd
 from emobeam.schemas.labels import CREMA_D_INTENSITIES, EMOTIONS, GENDERS, RAVDESS_INTENSITIES
 
@@ -194,10 +194,7 @@ def read_clip(path: str, front_end: FrontEnd) -> tuple[float, np.ndarray]:
     CorpusError
         If the clip cannot be decoded.
     """
-    try:
-        samples, rate = load_mono(path)
-    except (DecodeError, OSError) as error:
-        raise CorpusError(f"{path} cannot be read: {error}; copy it again from its source") from error
+    samples, rate = load_clip(path)
     sound = resample_array(samples, sample_rate=rate, target_rate=front_end.sample_rate)
     return len(samples) / rate, sound
 

@@ -29,6 +29,20 @@ _POWER_FIELDS = ("sample_rate", "n_fft", "hop_length", "n_mels", "fmin", "fmax")
 _WORTH_PROCESSES = 300
 
 
+def load_clip(path: str) -> tuple[np.ndarray, int]:
+    """Return the sound of a clip, its channels mixed to one, and its rate in Hz.
+
+    Raises
+    ------
+    CorpusError
+        If the clip cannot be decoded.
+    """
+    try:
+        return load_mono(path)
+    except (DecodeError, OSError) as error:
+        raise CorpusError(f"{path} cannot be read: {error}; copy it again from its source") from error
+
+
 def clip_power(path: str, front_end: FrontEnd, *, speed: float = 1.0) -> np.ndarray:
     """Return the mel power of a clip's channels mixed to one.
 
@@ -49,10 +63,7 @@ def clip_power(path: str, front_end: FrontEnd, *, speed: float = 1.0) -> np.ndar
     CorpusError
         If the clip cannot be decoded.
     """
-    try:
-        samples, rate = load_mono(path)
-    except (DecodeError, OSError) as error:
-        raise CorpusError(f"{path} cannot be read: {error}") from error
+    samples, rate = load_clip(path)
     # A clip that claims a higher rate than it has is played faster.
     return sound_power([samples], round(rate * speed), front_end)
 
