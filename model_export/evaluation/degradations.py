@@ -18,10 +18,11 @@ import numpy as np
 import scipy.signal
 import soundfile
 
-from emobeam.audio.decode import EXTENSIONS, DecodeError
+from emobeam.audio.decode import EXTENSIONS
 from emobeam.audio.frontend import active_level
 from emobeam.audio.load import load_mono, resample_array
 from emobeam.model_export.errors import CorpusError, ModelExportError
+from emobeam.model_export.training.features import load_clip
 
 _TELEPHONE_HZ = 8_000
 #: What LAME resamples to by itself for mono at 32 kbit/s.
@@ -100,7 +101,7 @@ def add_noise(samples: np.ndarray, rate: int, *, noise: Path, snr_db: float, see
     rng = np.random.default_rng(seed)
     files = _recordings(noise)
     file = files[int(rng.integers(len(files)))]
-    recording, recording_rate = read_mono(file)
+    recording, recording_rate = load_clip(file)
     recording = resample_array(recording, sample_rate=recording_rate, target_rate=rate)
     start = round(rng.random() * len(recording))
     stretch = np.take(recording, np.arange(start, start + len(samples)), mode="wrap")
@@ -238,20 +239,6 @@ def active_rms(samples: np.ndarray, rate: int) -> float:
     length = max(1, min(round(_LEVEL_FRAME_S * rate), len(samples)))
     frames = samples[: len(samples) // length * length].reshape(-1, length)
     return math.sqrt(active_level(frames**2)) if len(frames) else 0.0
-
-
-def read_mono(path: Path) -> Sound:
-    """Return a recording's channels mixed to one.
-
-    Raises
-    ------
-    CorpusError
-        If it cannot be decoded.
-    """
-    try:
-        return load_mono(path)
-    except (DecodeError, OSError) as error:
-        raise CorpusError(f"{path} cannot be read: {error}") from error
 
 
 @functools.cache

@@ -12,14 +12,14 @@ import pandas as pd
 from emobeam.model_export.corpora.tables import read_corpora
 from emobeam.model_export.errors import CorpusError, ModelExportError, RunError
 from emobeam.model_export.evaluation.answers import NO_ANSWER, answer_table, emotion_classes, gender_right
-from emobeam.model_export.evaluation.degradations import DEGRADATIONS, degrade, read_mono
+from emobeam.model_export.evaluation.degradations import DEGRADATIONS, degrade
 from emobeam.model_export.evaluation.evaluate import run_summary
 from emobeam.model_export.evaluation.metrics import Interval, confusion, draws_over_actors, unweighted_recall
 from emobeam.model_export.evaluation.predictions import Classifier, ClipWindows, Predict, clip_answers, clip_windows
 from emobeam.model_export.evaluation.predictors import classifier
 from emobeam.model_export.evaluation.trials import Trials
 from emobeam.model_export.reports.result_tables import write_tables
-from emobeam.model_export.training.features import mapping, sound_power
+from emobeam.model_export.training.features import load_clip, mapping, sound_power
 from emobeam.model_export.training.runs import (
     ROBUSTNESS_ANSWERS_FILE,
     ROBUSTNESS_FILE,
@@ -290,7 +290,7 @@ def _condition_windows(
     path: str, front_end: FrontEnd, names: Sequence[str], noise: Path | None
 ) -> Sequence[ClipWindows]:
     """Return a clip's windows: clean, and unless the clean clip is silent in each of the named conditions."""
-    samples, rate = read_mono(Path(path))
+    samples, rate = load_clip(Path(path))
 
     def windows(degraded: np.ndarray, hz: int) -> ClipWindows:
         power = sound_power([degraded], hz, front_end)

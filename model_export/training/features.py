@@ -29,7 +29,7 @@ _POWER_FIELDS = ("sample_rate", "n_fft", "hop_length", "n_mels", "fmin", "fmax")
 _WORTH_PROCESSES = 300
 
 
-def load_clip(path: str) -> tuple[np.ndarray, int]:
+def load_clip(path: str | Path) -> tuple[np.ndarray, int]:
     """Return the sound of a clip, its channels mixed to one, and its rate in Hz.
 
     Raises

@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from emobeam.audio.frontend import resample
 from emobeam.model_export.errors import CorpusError, ModelExportError
 from emobeam.model_export.evaluation import degradations
-from emobeam.model_export.evaluation.degradations import DEGRADATIONS, active_rms, add_noise, degrade, read_mono
+from emobeam.model_export.evaluation.degradations import DEGRADATIONS, active_rms, add_noise, degrade
 from emobeam.model_export.evaluation.predictions import clip_windows
-from emobeam.model_export.training.features import sound_power
+from emobeam.model_export.training.features import load_clip, sound_power
 from emobeam.schemas.contract import FrontEnd
 from tests.support.paths import ROOT
 
@@ -21,7 +21,7 @@ RNG = np.random.default_rng(0)
 
 @pytest.fixture(scope="module")
 def voice():
-    return read_mono(STUDIO)
+    return load_clip(STUDIO)
 
 
 def at(rate, sound):
@@ -186,7 +186,7 @@ def test_active_level_of_speech_is_blind_to_pauses():
 
 
 def test_real_clip_through_real_noise(corpora):
-    samples, rate = read_mono(corpora / "crema_d" / "1001_DFA_ANG_XX.ogg")
+    samples, rate = load_clip(corpora / "crema_d" / "1001_DFA_ANG_XX.ogg")
     degraded, _ = degrade("noise_10", samples, rate, clip="1001_DFA_ANG_XX", noise=corpora / "noise")
     added = (degraded - samples).astype(np.float64)
     assert 20 * np.log10(active_rms(samples, rate) / np.sqrt((added**2).mean())) == pytest.approx(10, abs=0.01)

@@ -15,11 +15,11 @@ from emobeam.model_export.corpora.splits import Split
 from emobeam.model_export.errors import CorpusError, ModelExportError
 from emobeam.model_export.evaluation import robustness
 from emobeam.model_export.evaluation.answers import P_EMOTIONS, P_FEMALE, answer_table
-from emobeam.model_export.evaluation.degradations import DEGRADATIONS, read_mono
+from emobeam.model_export.evaluation.degradations import DEGRADATIONS
 from emobeam.model_export.evaluation.metrics import Interval
 from emobeam.model_export.evaluation.predictions import Classifier, clip_answers, clip_windows
 from emobeam.model_export.evaluation.protocols import PROTOCOLS, Fold
-from emobeam.model_export.training.features import clip_power
+from emobeam.model_export.training.features import clip_power, load_clip
 from emobeam.schemas.contract import FrontEnd
 from emobeam.schemas.labels import EMOTIONS, RAVDESS_EMOTIONS
 from tests.support.paths import ROOT
@@ -34,7 +34,7 @@ STUDIO = ROOT / "samples" / "en_female_studio.wav"
 def clips(tmp_path_factory):
     """Return a table of four clips of two actors: three cut from a voice, one digitally silent."""
     folder = tmp_path_factory.mktemp("clips")
-    samples, rate = read_mono(STUDIO)
+    samples, rate = load_clip(STUDIO)
     rows = []
     for number, emotion in enumerate(("sad", "angry", "sad", "happy")):
         path = folder / f"clip_{number}.flac"
@@ -153,7 +153,7 @@ def test_clip_with_two_answers_or_none_in_a_condition_is_refused():
 @pytest.fixture
 def run(tmp_path):
     """Return the folder of a run over two actors' speech, one of whom trained it, and a song of the other's."""
-    samples, rate = read_mono(STUDIO)
+    samples, rate = load_clip(STUDIO)
     for actor, channel in ((1, "01"), (1, "02"), (2, "01")):
         for code in list(RAVDESS_EMOTIONS)[:2]:
             name = f"03-{channel}-{code}-01-01-01-{actor:02d}.wav"
