@@ -95,14 +95,14 @@ def work(archive: str, run: RunPlan, cancellation: Cancellation) -> None:
         for part in before.files.values()
         for attempt in skip.attempts(run, before.run_id, part.uri)
     ]
-    to_score, tally = skip.select(listed, tried, ForgottenList.of(run.output), rescore=run.rescore)
+    to_score, counts = skip.select(listed, tried, ForgottenList.of(run.output), rescore=run.rescore)
     tried_again = PartWriter(run, cancellation)
     for one in to_score[:3]:
         tried_again.add(answer(one, run))
     tried_again.seal()  # by a bundle that Beam gave up: in no manifest
     writer = PartWriter(run, cancellation)
     sealed = [writer.add(answer(one, run)) for one in skip.largest_first([skip.pack(to_score)])]
-    commit.seal(run, [part for part in (*sealed, writer.seal()) if part], tally, cancellation)
+    commit.seal(run, [part for part in (*sealed, writer.seal()) if part], counts, cancellation)
 
 
 def score(folder: Path) -> None:

@@ -241,8 +241,8 @@ def test_card_states_the_evaluations_figures(run, corpus):
 
 
 def test_run_that_everyone_trained_takes_temperature_and_figures_from_its_protocols(run, corpus, tmp_path):
-    everyone = {"unit": "actor", "train": ["ravdess_01"], "validation": [], "test": []}
-    write_run(run, corpus, split=everyone, temperature=1.0, history=[{"epoch": 1, "seconds": 60.0}])
+    split = {"unit": "actor", "train": ["ravdess_01"], "validation": [], "test": []}
+    write_run(run, corpus, split=split, temperature=1.0, history=[{"epoch": 1, "seconds": 60.0}])
     lines = []
     exported = exporting.export(run, run / "plain.onnx", report=lines.append)
     assert "its temperature is 1" in lines[0]
