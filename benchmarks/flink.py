@@ -2,9 +2,9 @@
 
 usage: flink.py --input PATTERN [--json FILE]
 
-Each is the command as a user gives it, from outside: its start, Beam's, and the commit included. The scoring step by
+Each run is the command, timed from outside, with its start, Beam's start and the commit. The scoring step by
 itself is measured by Flink's REST service: from its first subtask's start to its last one's end, the start of
-the scoring processes included. `killed` is the run on two TaskManagers of which one is killed as it begins to score.
+the scoring processes included. `killed` is the run on two TaskManagers with one of them killed as it begins to score.
 The cluster (deploy/flink) is started afresh for each and warmed up by a run over samples/, whose workers are gone when
 the timed one starts. All on one machine: what a second TaskManager adds here are slots, and no cores.
 """

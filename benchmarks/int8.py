@@ -1,11 +1,11 @@
-"""What 8 bits cost in right answers: protocol P1's networks in floats and in 8 bits, on the clips that test them.
+"""The cost of 8-bit convolutions in accuracy: a protocol's networks in floats and in 8 bits, on their test clips.
 
 usage: int8.py --trials DIR --corpus ravdess=DIR --corpus ravdess_song=DIR [--json FILE]
 
-DIR is the folder p1/cnn in the --work of `emobeam evaluate --protocol p1` (or crema/cnn, of crema), with a folder for
-each seed and fold. Each network is exported as `emobeam export` and `emobeam export --int8` do it, its ranges taken
-from clips of its training actors, and both graphs answer for the speech of its test actors, as scoring does. Figures
-are of each seed's folds together.
+DIR is the folder emobox/cnn in the --work-dir of `emobeam evaluate --protocol emobox` (or crema-speakers/cnn), with a
+folder for each seed and fold. Each network is exported as by `emobeam export` and `emobeam export --int8`, with ranges
+from clips of its training actors. Both graphs are tested on the speech of its test actors, as in scoring. Figures are
+over all folds of a seed.
 """
 
 import argparse
@@ -22,7 +22,6 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 import pandas as pd
 
-from emobeam.model_export.corpora.splits import Split
 from emobeam.model_export.corpora.tables import read_corpora
 from emobeam.model_export.evaluation.answers import gender_right
 from emobeam.model_export.evaluation.evaluate import answer_windows, speech_windows
@@ -32,7 +31,7 @@ from emobeam.model_export.export.quantize import calibration_windows, to_int8
 from emobeam.model_export.flags import corpus
 from emobeam.model_export.training.runs import read_run
 from emobeam.models.session import open_session
-from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, FrontEnd
+from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME
 
 
 def answers_of(graph: Any, clips: pd.DataFrame, windows: list[Any], emotions: list[str]) -> pd.DataFrame:
@@ -43,19 +42,19 @@ def answers_of(graph: Any, clips: pd.DataFrame, windows: list[Any], emotions: li
 
 
 def compare(plain: pd.DataFrame, small: pd.DataFrame, emotions: list[str]) -> dict[str, float]:
-    """Return what two tables of answers about the same clips are worth, and how far they agree."""
+    """Return the metrics of two tables of answers about the same clips, and their agreement."""
     true = np.array([emotions.index(name) for name in plain["emotion"]])
-    found = {}
+    figures = {}
     columns = [f"p_{name}" for name in emotions]
     for name, table in (("floats", plain), ("int8", small)):
         p = table[columns].to_numpy()
         counts = confusion(true, p.argmax(axis=1), len(emotions))
-        found[f"ua_{name}"] = unweighted_recall(counts)
-        found[f"gender_{name}"] = float(gender_right(table).mean())
-        found[f"log_loss_{name}"] = log_loss(p, true)
+        figures[f"ua_{name}"] = unweighted_recall(counts)
+        figures[f"gender_{name}"] = float(gender_right(table).mean())
+        figures[f"log_loss_{name}"] = log_loss(p, true)
     one, other = plain[columns].to_numpy(), small[columns].to_numpy()
     moved = np.abs(one - other).max(axis=1)
-    return found | {
+    return figures | {
         "clips": len(true),
         "same_emotion": float((one.argmax(axis=1) == other.argmax(axis=1)).mean()),
         "same_gender": float(((plain["p_female"] > 0.5) == (small["p_female"] > 0.5)).mean()),
@@ -77,7 +76,7 @@ def main() -> None:
     for folder in sorted(arguments.trials.glob("seed*-fold*")):
         runs.setdefault(int(re.findall(r"\d+", folder.name)[0]), []).append(folder)
     first = read_run(next(iter(runs.values()))[0])
-    front_end, emotions = FrontEnd(**first["options"]["front_end"]), first["emotions"]
+    front_end, emotions = first.front_end, list(first.emotions)
     clips = read_corpora(arguments.corpus)
     speech = clips[clips["channel"] == "speech"].reset_index(drop=True)
     windows = dict(zip(speech["clip"], speech_windows(speech, front_end), strict=True))
@@ -86,10 +85,9 @@ def main() -> None:
         tables: dict[str, list[pd.DataFrame]] = {"plain": [], "small": []}
         for folder in folders:
             run = read_run(folder)
-            split = Split(**run["split"])
-            test = split.part(speech, "test")
-            graph = to_onnx(folder, run)
-            small = to_int8(graph, calibration_windows(split.part(clips, "train"), front_end))
+            test = run.split.part(speech, "test")
+            graph = to_onnx(folder, run.temperature)
+            small = to_int8(graph, calibration_windows(run.split.part(clips, "train"), front_end))
             of_test = [windows[clip] for clip in test["clip"]]
             tables["plain"].append(answers_of(graph, test, of_test, emotions))
             tables["small"].append(answers_of(small, test, of_test, emotions))
@@ -97,8 +95,8 @@ def main() -> None:
         result[f"seed {seed}"] = compare(plain, small, emotions)
     seeds = list(result.values())
     result["mean"] = {name: float(np.mean([each[name] for each in seeds])) for name in seeds[0]}
-    for name, found in result.items():
-        print(name, "  ".join(f"{key} {value:.4f}" for key, value in found.items()))
+    for name, figures in result.items():
+        print(name, "  ".join(f"{key} {value:.4f}" for key, value in figures.items()))
     if arguments.json:
         arguments.json.write_text(json.dumps(result, indent=1) + "\n")
 

@@ -1,4 +1,4 @@
-"""The memory and time of recordings of many hours, beside a minute of the same.
+"""The memory and time of recordings of many hours, compared with one minute of the same.
 
 usage: long.py [--hours 12] [--work DIR] [--json FILE] [wav/windows wav/pauses mp3/windows m4a/windows ..]
 

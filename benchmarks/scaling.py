@@ -3,8 +3,8 @@
 usage: scaling.py [--price PER_CORE_HOUR] [--move-ms MS] [--names-per-s N] [--measure]
 
 The cost of a recording, the share of two plain loops that a run reaches, the skip join's time and memory come from
-docs/results/*.json, and so follow whatever is measured there anew. Prices, a bucket's pace and the kinds of machines
-are inputs: those given here are examples and no provider's. `--measure` measures here, and writes into
+docs/results/*.json, and so follow new measurements there. Prices, a bucket's pace and the kinds of machines are inputs:
+the defaults are examples, not a provider's. `--measure` measures here, and writes into
 docs/results/scaling.json, what no other benchmark measures: the memory of a recording in the step that orders all of
 them, the time to list a name and to promote an object in a folder.
 """
@@ -32,7 +32,7 @@ from emobeam.schemas.contract import FrontEnd  # noqa: E402 - likewise
 SIZES = (10_000, 1_000_000, 100_000_000)
 CORES = (4, 16, 64, 512)
 
-#: Seconds of a call; a row of the segments table for each window, of which one begins every so many seconds.
+#: Seconds of a call, and seconds between the starts of two windows, each a row of the segments table.
 CALL_S = 300.0
 WINDOW_S = FrontEnd().window_hop_frames * FrontEnd().frame_s
 
@@ -84,7 +84,7 @@ def row(files: int, cost_s: float, rows: float, arguments: argparse.Namespace) -
 
 
 def time_of(hours: float) -> str:
-    """Return hours as people say them.
+    """Return hours in the largest unit that fits.
 
     >>> [time_of(h) for h in (0.001, 0.1, 3.0, 400.0)]
     ['4 s', '6 min', '3.0 h', '17 d']
@@ -142,12 +142,12 @@ def peak_of_order(count: int) -> int:
     from emobeam.storage import ListedFile
 
     now = datetime.datetime.now(datetime.UTC)
-    found = (
+    listed = (
         (uri, ListedFile(uri, "recording", size_bytes=index, modified_at=now + datetime.timedelta(seconds=index)))
         for index in range(count)
         for uri in [f"file:///archive/2026/11/22/actor_{index % 24:02d}/03-01-01-{index:08d}.wav"]
     )
-    ordered = skip.largest_first(batch for _, batch in skip.in_shards(found))
+    ordered = skip.largest_first(batch for _, batch in skip.in_shards(listed))
     assert len(ordered) == count
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 

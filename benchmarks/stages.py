@@ -3,8 +3,8 @@
 usage: stages.py --archive DIR [--json FILE] [--files N]
 
 Each stage is timed by running the loop up to it, on the same files, in turns; a stage's own time is the difference to
-the one before. Reported is the mean over files of the least processor time over the rounds: other load on the machine
-only adds.
+the one before. The figure is the mean over files of the least processor time over the rounds, because other
+load on the machine only adds.
 """
 
 import argparse

@@ -1,18 +1,18 @@
-"""Files a second: the plain loop, the pipeline, and what one would write by hand, in one run on the same files.
+"""Files a second: the plain loop, the pipeline, and a loop written by hand, in one run on the same files.
 
 usage: throughput.py --archive DIR [--sizes N ..] [--rounds N] [--json FILE] [--model FILE]
 
 - The plain loop is `score_recording` in one process, one file after the other: the limit of one core.
 - Two loops are two such processes at the same time, each with its own files: the limit of two cores that share memory.
-- The pipeline is the command with two workers, timed from outside, start-up included, on so many files; those past the
-  archive's own number are hard links to them.
+- The pipeline is the command with two workers, timed from outside, start-up included, on so many files. Beyond
+  the archive's own number they are hard links.
 - By hand is librosa.load, librosa.feature.melspectrogram and Keras predict, file by file, with the same network.
 - audonnx is audeering's audinterface and audonnx with two workers, librosa's mel and the same graph.
 
 The last two use windows as the loop does, except for the one at a recording's end, and have no voice detector. For a
 fair comparison the pipeline is measured with ``--vad energy`` too, which has none either.
 
-All take turns in each round, and each is a process of its own. The results are the medians over the rounds, of times
+They alternate in each round, each in a process of its own. The results are the medians over the rounds, of times
 and of ratios within a round. Every file is read once beforehand, so that the disk is not measured. The milliseconds of
 processor time a file are more reliable than files a second where other work shares the machine. Of the pipeline's, the
 last quarter of a second is not counted.
@@ -47,7 +47,7 @@ from emobeam.storage import ListedFile  # noqa: E402
 
 
 class Took(NamedTuple):
-    """What some files took: seconds by the clock, and of processors."""
+    """Cost of some files: wall-clock seconds and processor seconds."""
 
     files: int
     seconds: float
@@ -65,7 +65,7 @@ def plain_loop(files: Sequence[ListedFile], model_name: str) -> Took:
     """Loop over files."""
     model = load_model(model_name)
     score_recording(files[0], model)
-    return timed(lambda: [score_recording(found, model) for found in files], len(files))
+    return timed(lambda: [score_recording(file, model) for file in files], len(files))
 
 
 def pipeline(archive: Path, model_name: str, workers: int, *flags: str) -> Took:
@@ -118,7 +118,7 @@ def audonnx_workers(files: Sequence[ListedFile], model_name: str, workers: int) 
         hop_dur=front_end.window_hop_frames * front_end.frame_s,
         num_workers=workers,
     )
-    paths = [storage.path_of(found.uri) for found in files]
+    paths = [storage.path_of(file.uri) for file in files]
     feature.process_files(paths[:2])
     return timed(lambda: feature.process_files(paths), len(paths))
 
@@ -144,7 +144,7 @@ def librosa_windows(sound: np.ndarray, front_end: FrontEnd) -> np.ndarray:
 
 
 def by_hand(files: Sequence[ListedFile], model_name: str) -> Took:
-    """Run the loop that one would write by hand."""
+    """Run a loop as written by hand."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import librosa
 
@@ -159,7 +159,7 @@ def by_hand(files: Sequence[ListedFile], model_name: str) -> Took:
         network.predict(librosa_windows(sound, front_end), verbose=0)
 
     score(storage.path_of(files[0].uri))
-    return timed(lambda: [score(storage.path_of(found.uri)) for found in files], len(files))
+    return timed(lambda: [score(storage.path_of(file.uri)) for file in files], len(files))
 
 
 def alone(work: Callable[..., Took], *arguments: object) -> Took:
@@ -169,7 +169,7 @@ def alone(work: Callable[..., Took], *arguments: object) -> Took:
 
 
 def side_by_side(work: Callable[..., Took], *arguments: tuple[object, ...]) -> Took:
-    """Run several in fresh processes at a time; what they took together, by the slowest."""
+    """Run several at once in fresh processes; return their total, with the time of the slowest."""
     with _processes(len(arguments)) as pool:
         took = [future.result() for future in [pool.submit(work, *each) for each in arguments]]
     return Took(sum(t.files for t in took), max(t.seconds for t in took), sum(t.cpu_s for t in took))
@@ -180,9 +180,9 @@ def _processes(number: int) -> concurrent.futures.ProcessPoolExecutor:
 
 
 def link(files: Sequence[ListedFile], number: int, folder: Path) -> Path:
-    """Return a folder of so many recordings, hard links to files, over and over."""
-    for index, found in enumerate(itertools.islice(itertools.cycle(files), number)):
-        path = Path(storage.path_of(found.uri))
+    """Return a folder of so many recordings: hard links to the files, repeated as needed."""
+    for index, file in enumerate(itertools.islice(itertools.cycle(files), number)):
+        path = Path(storage.path_of(file.uri))
         place = folder / str(number) / f"{index // 1_000:03d}"
         place.mkdir(parents=True, exist_ok=True)
         (place / f"{index:06d}-{path.name}").hardlink_to(path)
@@ -208,9 +208,9 @@ def main() -> None:
     arguments = parser.parse_args()
 
     listed = storage.list_input(str(arguments.archive), EXTENSIONS)
-    files = sorted((f for f in listed if f.kind == "recording"), key=lambda found: found.uri)
-    for found in files:
-        storage.read(found.uri)
+    files = sorted((f for f in listed if f.kind == "recording"), key=lambda file: file.uri)
+    for file in files:
+        storage.read(file.uri)
     few = evenly(files, arguments.loop_files)
     halves, model = (few[::2], few[1::2]), arguments.model
     rounds: list[dict[str, Took]] = []

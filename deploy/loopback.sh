@@ -1,22 +1,22 @@
-# What the servers on loopback share: installed by Go into a cache, started in the background, stopped by their pid.
+# Functions for servers on loopback: install with Go into a cache, start in the background, stop by pid.
 # Sourced by deploy/*/start.sh and stop.sh.
 set -euo pipefail
 
 cache="${EMOBEAM_DEPLOY_CACHE:-$HOME/.cache/emobeam-deploy}"
 PATH="$PATH:/usr/local/go/bin"
 
-# go_program NAME PACKAGE VERSION: its path, built if it is not there yet.
+# go_program NAME PACKAGE VERSION: build the program unless it is in the cache, and print its path.
 go_program() {
     local folder="$cache/$1-$3"
     if [ ! -x "$folder/$1" ]; then
-        command -v go >/dev/null || { echo "$1 is built by Go, which is not here: https://go.dev/dl" >&2; return 1; }
+        command -v go >/dev/null || { echo "$1 needs Go, which is not installed: https://go.dev/dl" >&2; return 1; }
         echo "building $1 $3, once; minutes" >&2
         GOBIN="$folder" nice go install "$2@$3" >&2
     fi
     echo "$folder/$1"
 }
 
-# in_background FOLDER PORT COMMAND...: start it, and wait until it listens.
+# in_background FOLDER PORT COMMAND...: start the command, and wait until it listens.
 in_background() {
     local folder="$1" port="$2"
     shift 2
@@ -38,7 +38,7 @@ in_background() {
     return 1
 }
 
-# stopped FOLDER: stop what was started there, and remove what it held.
+# stopped FOLDER: stop the process that was started there, and remove its data.
 stopped() {
     if [ -f "$1/pid" ]; then
         kill "$(cat "$1/pid")" 2>/dev/null || true

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Installs what the tests of deploy/ check with, into ~/.cache/emobeam-deploy (or EMOBEAM_DEPLOY): a real Airflow in an
-# environment of its own, and Prometheus's promtool from Debian's package. Neither is needed to score.
+# Installs the tools that the tests of deploy/ need into ~/.cache/emobeam-deploy (or EMOBEAM_DEPLOY): Airflow in its own
+# environment, and Prometheus's promtool from Debian's package. Scoring needs neither.
 #
-# usage: deploy/tools.sh [airflow] [promtool]     (both, if none is named; what is there already is left as it is)
+# usage: deploy/tools.sh [airflow] [promtool]     (default: both; tools that are already installed are not changed)
 set -euo pipefail
 cd "$(dirname "$0")"
 cache="${EMOBEAM_DEPLOY:-$HOME/.cache/emobeam-deploy}"

@@ -11,6 +11,7 @@ Each message is one line: what is wrong, where, and what to do.
       StorageError            a folder or bucket does not do what it was asked
       ModelError              a model cannot be found or loaded
       ScoringProcessError     the process that scores cannot do its work; no recording is the cause
+        ScoringAbandonedError results are waited for no longer, since the caller is to end
       DatasetError            an output cannot be changed or read
         CommitError           what was scored does not add up to what was listed
         RunCancelledError     the run was cancelled while it was under way

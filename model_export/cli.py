@@ -1,4 +1,4 @@
-"""What ``emobeam train``, ``evaluate`` and ``export`` do with their flags, which `emobeam.model_export.flags` adds."""
+"""The commands ``emobeam explore``, ``train``, ``evaluate`` and ``export``; their flags are in `model_export.flags`."""
 
 import argparse
 import os
@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from emobeam.model_export.errors import ModelExportError, RunError
-from emobeam.model_export.training.runs import ANSWERS_FILE
+from emobeam.model_export.training.runs import ANSWERS_FILE, TrainingRun
 
-# Each command imports Keras or matplotlib inside: they take seconds, and the message about a wrong folder should not.
+# Each command imports Keras or matplotlib inside, after it has read the folders: they take seconds to import, and a
+# wrong folder is reported at once.
 
 
 def run_explore(args: argparse.Namespace) -> int:
@@ -24,7 +25,7 @@ def run_explore(args: argparse.Namespace) -> int:
 
         explore(args.corpus, args.out, report=_report)
 
-    return _one_line(work)
+    return _in_one_line(work)
 
 
 def run_train(args: argparse.Namespace) -> int:
@@ -41,21 +42,21 @@ def run_train(args: argparse.Namespace) -> int:
 
         given = {
             name: getattr(args, name)
-            for name in ("epochs", "cache", "start", "learning_rate")
+            for name in ("epochs", "cache", "init_from", "learning_rate")
             if getattr(args, name) is not None
         }
-        stage = stage_of([name for name, _ in args.corpus], started=args.start is not None)
+        stage = stage_of([name for name, _ in args.corpus], initialized=args.init_from is not None)
         options = TrainOptions(
             corpora=tuple(args.corpus),
             out=args.out,
             network=args.network,
-            fold=None if args.everyone else args.fold,
+            fold=None if args.no_holdout else args.fold,
             seed=args.seed,
             **{**recipe(args.network, stage), **given},
         )
         train(options, report=_report, command=["emobeam", *sys.argv[1:]])
 
-    return _one_line(work)
+    return _in_one_line(work)
 
 
 def run_evaluate(args: argparse.Namespace) -> int:
@@ -68,17 +69,17 @@ def run_evaluate(args: argparse.Namespace) -> int:
         else:
             _evaluate_run(args)
 
-    return _one_line(work)
+    return _in_one_line(work)
 
 
 def _refuse_idle_flags(args: argparse.Namespace) -> None:
     """Raise RunError where a flag would change nothing."""
-    if args.noise and not args.degraded:
-        raise RunError("--noise is of use with --degraded alone; add that, or leave --noise out")
-    if args.report and args.degraded:
-        raise RunError("--degraded has no report; leave --report out, or give it in a run of its own")
-    if args.train_only and (args.degraded or args.report):
-        raise RunError("--train-only tests nothing; give --degraded or --report later, without it")
+    if args.noise and not args.robustness:
+        raise RunError("--noise is of use with --robustness alone; add that, or leave --noise out")
+    if args.report and args.robustness:
+        raise RunError("--robustness has no report; leave --report out, or give it in a run of its own")
+    if args.train_only and (args.robustness or args.report):
+        raise RunError("--train-only tests nothing; give --robustness or --report later, without it")
     if not args.protocol:
         idle = [
             f"--{name.replace('_', '-')}" for name in ("seed", "fold", "train_only", "results") if getattr(args, name)
@@ -94,16 +95,16 @@ def _evaluate_run(args: argparse.Namespace) -> None:
         raise RunError("nothing to evaluate: name a training run's folder, or a protocol by --protocol")
     read_run(args.run)
     _quiet()
-    if args.degraded:
-        from emobeam.model_export.evaluation.robustness import evaluate_degraded
+    if args.robustness:
+        from emobeam.model_export.evaluation.robustness import evaluate_robustness
 
-        evaluate_degraded(args.run, corpora=args.corpus, noise=args.noise, report=_report)
+        evaluate_robustness(args.run, corpora=args.corpus, noise=args.noise, report=_report)
         return
     from emobeam.model_export.evaluation.evaluate import evaluate
 
     evaluate(args.run, corpora=args.corpus, report=_report)
     if args.report:
-        _write_report(args.report, args.run / ANSWERS_FILE, {args.run.resolve().name: read_run(args.run)["history"]})
+        _write_report(args.report, args.run / ANSWERS_FILE, {args.run.resolve().name: _history(read_run(args.run))})
 
 
 def _evaluate_protocol(args: argparse.Namespace) -> None:
@@ -116,24 +117,28 @@ def _evaluate_protocol(args: argparse.Namespace) -> None:
         protocol=args.protocol,
         network=args.network,
         corpora=tuple(args.corpus),
-        work=args.work,
-        results=args.results or args.work,
+        work_dir=args.work_dir,
+        results=args.results or args.work_dir,
         seeds=tuple(args.seed) or (0,),
         folds=tuple(args.fold),
         jobs=args.jobs,
         train_only=args.train_only,
-        cache=args.cache or args.work / "cache",
+        cache=args.cache or args.work_dir / "cache",
     )
-    if args.degraded:
-        from emobeam.model_export.evaluation.robustness import degrade_trials
+    if args.robustness:
+        from emobeam.model_export.evaluation.robustness import evaluate_trials_robustness
 
-        degrade_trials(trials, noise=args.noise, report=_report)
+        evaluate_trials_robustness(trials, noise=args.noise, report=_report)
         return
     run_trials(trials, report=_report)
     if args.report:
         made = read_results(trials)
-        histories = {f"seed {seed}, fold {fold}": trial.run["history"] for (seed, fold), trial in made.items()}
-        _write_report(args.report, trials.result.with_suffix(".parquet"), histories)
+        histories = {f"seed {seed}, fold {fold}": _history(trial.run) for (seed, fold), trial in made.items()}
+        _write_report(args.report, trials.answers_result, histories)
+
+
+def _history(run: TrainingRun) -> list[dict[str, Any]]:
+    return [epoch.to_json() for epoch in run.history]
 
 
 def _write_report(folder: Path, answers: Path, histories: Mapping[str, Any]) -> None:
@@ -152,25 +157,18 @@ def run_export(args: argparse.Namespace) -> int:
 
         read_run(args.run)
         _quiet()
-        from emobeam.model_export.export.export import export
+        from emobeam.model_export.export.export import ExportOptions, export
         from emobeam.model_export.reports.model_card import write_card
 
-        exported = export(
-            args.run,
-            args.out,
-            name=args.name,
-            corpora=args.corpus,
-            results=args.results,
-            int8=args.int8,
-            report=_report,
-        )
+        options = ExportOptions(name=args.name, corpora=tuple(args.corpus), results=args.results, int8=args.int8)
+        exported = export(args.run, args.out, options, report=_report)
         if args.card:
             _report(f"{write_card(args.run, exported, results=args.results)}: its card")
 
-    return _one_line(work)
+    return _in_one_line(work)
 
 
-def _one_line(work: Callable[[], None]) -> int:
+def _in_one_line(work: Callable[[], None]) -> int:
     try:
         work()
     except ModelExportError as error:
@@ -180,7 +178,7 @@ def _one_line(work: Callable[[], None]) -> int:
 
 
 def _quiet() -> None:
-    # TensorFlow's notes on its own build say nothing to whoever trains.
+    # Hides TensorFlow's messages about its build.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 

@@ -4,7 +4,7 @@ from emobeam.errors import EmobeamError
 
 
 class ModelExportError(EmobeamError):
-    """Something that the user can put right; the message says what is wrong, where, and what to do."""
+    """An error that the user can correct; the message says cause, place and cure."""
 
 
 class CorpusError(ModelExportError):
@@ -16,11 +16,11 @@ class DownloadError(ModelExportError):
 
 
 class RunError(ModelExportError):
-    """A training run's folder is not what it should be."""
+    """A training run's folder or options are wrong, or a protocol's results are."""
 
 
 class ExportError(ModelExportError):
-    """An exported graph does not answer as the trained network does."""
+    """A network cannot be exported, or the exported graph does not answer as the network does."""
 
 
 class PageError(ModelExportError):

@@ -29,7 +29,7 @@ def _add_corpus(parser: argparse.ArgumentParser, *, required: bool, purpose: str
 
 def add_explore_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``emobeam explore``."""
-    _add_corpus(parser, required=True, purpose="a corpus to look into")
+    _add_corpus(parser, required=True, purpose="a corpus to explore")
     parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for index.html and its figures")
 
 
@@ -37,20 +37,20 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``emobeam train``."""
     _add_corpus(parser, required=True, purpose="a corpus to train on")
     parser.add_argument(
-        "--out", required=True, type=Path, metavar="RUN", help="the run's folder; an interrupted run there goes on"
+        "--out", required=True, type=Path, metavar="RUN", help="the run's folder; an interrupted run there is continued"
     )
     parser.add_argument("--network", default="cnn", metavar="NAME", help="the network to train (default: cnn)")
     parser.add_argument(
         "--fold", type=int, default=1, metavar="N", help="EmoBox RAVDESS fold whose actors are held out (default: 1)"
     )
     parser.add_argument(
-        "--everyone",
+        "--no-holdout",
         action="store_true",
-        help="hold nobody out: for a model to use, whose worth and temperature a protocol has shown (export --results)",
+        help="train on every actor: for a model whose accuracy and temperature a protocol measures (export --results)",
     )
     parser.add_argument("--epochs", type=int, metavar="N", help="length of the schedule (default: the recipe's)")
-    parser.add_argument("--seed", type=int, default=0, metavar="N", help="of everything random (default: 0)")
-    parser.add_argument("--start", type=Path, metavar="RUN", help="a finished run with whose weights to begin")
+    parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)")
+    parser.add_argument("--init-from", type=Path, metavar="RUN", help="a finished run whose weights to start from")
     parser.add_argument("--learning-rate", type=float, metavar="R", help="highest rate (default: the recipe's)")
     parser.add_argument(
         "--cache",
@@ -68,13 +68,17 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
         "--report", type=Path, metavar="DIR", help="write figures and tables there too, as a page, index.html"
     )
     parser.add_argument(
-        "--degraded",
+        "--robustness",
         action="store_true",
-        help="measure instead what codecs, noise, a room, clipping and other levels cost on held-out speech",
+        help="measure instead the cost of codecs, noise, a room, clipping and other levels on held-out speech",
     )
-    parser.add_argument("--noise", type=Path, metavar="DIR", help="folder of recordings of noise, for --degraded")
+    parser.add_argument("--noise", type=Path, metavar="DIR", help="folder of recordings of noise, for --robustness")
     protocol = parser.add_argument_group("instead of RUN: train and test by a protocol")
-    protocol.add_argument("--protocol", metavar="NAME", help="p1, p1b, p2i, p2ii, p3, p4 or crema")
+    protocol.add_argument(
+        "--protocol",
+        metavar="NAME",
+        help="emobox, loso, random-clips, grouped-clips, leaky, cross-corpus or crema-speakers",
+    )
     protocol.add_argument("--network", default="cnn", metavar="NAME", help="cnn, gru, lstm, mlp, knn or tree")
     protocol.add_argument(
         "--seed", type=int, action="append", default=[], metavar="N", help="may be given again (default: 0)"
@@ -82,20 +86,22 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     protocol.add_argument(
         "--fold", action="append", default=[], metavar="NAME", help="may be given again (default: all)"
     )
-    protocol.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings side by side (default: 1)")
+    protocol.add_argument("--jobs", type=int, default=1, metavar="N", help="trainings in parallel (default: 1)")
     protocol.add_argument(
         "--train-only",
         action="store_true",
-        help="test nothing yet, as on a machine with a GPU and no TensorFlow (KERAS_BACKEND=jax or torch)",
+        help="do not test yet, as on a machine with a GPU and no TensorFlow (KERAS_BACKEND=jax or torch)",
     )
     protocol.add_argument(
-        "--work", type=Path, default=Path("trials"), metavar="DIR",
-        help="folder of the trainings; what is there already is taken up (default: trials)",
+        "--work-dir", type=Path, default=Path("trials"), metavar="DIR",
+        help="folder of the trainings; those already there are used (default: trials)",
     )  # fmt: skip
     protocol.add_argument(
-        "--results", type=Path, metavar="DIR", help="folder for PROTOCOL-NETWORK.json and .parquet (default: WORK)"
+        "--results", type=Path, metavar="DIR", help="folder for PROTOCOL-NETWORK.json and .parquet (default: WORK_DIR)"
     )
-    protocol.add_argument("--cache", type=Path, metavar="DIR", help="folder of cached features (default: WORK/cache)")
+    protocol.add_argument(
+        "--cache", type=Path, metavar="DIR", help="folder of cached features (default: WORK_DIR/cache)"
+    )
 
 
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
@@ -106,7 +112,7 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--int8",
         action="store_true",
-        help="its convolutions in 8 bits: a third of the time, for nearly the same answers (docs/model.md)",
+        help="quantize its convolutions to 8 bits: a third of the time, nearly the same answers (docs/model.md)",
     )
     parser.add_argument(
         "--card", action="store_true", help="write the model's card and its figures beside it, as .md and .json"
@@ -115,6 +121,6 @@ def add_export_arguments(parser: argparse.ArgumentParser) -> None:
         "--results",
         type=Path,
         metavar="DIR",
-        help="results of protocols: the temperature and the figures of a run that everyone trained",
+        help="folder of protocols' results: the temperature and the figures of a run without held-out actors",
     )
-    _add_corpus(parser, required=False, purpose="a corpus whose clips prove the export (default: the run's)")
+    _add_corpus(parser, required=False, purpose="a corpus whose clips verify the export (default: the run's)")

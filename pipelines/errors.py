@@ -9,6 +9,24 @@ class ScoreError(EmobeamError):
     exit_code = 1
 
 
+class RunStopped(KeyboardInterrupt):
+    """A person, or the system, stopped the run; what it had scored is kept.
+
+    Attributes
+    ----------
+    exit_code : int
+        128 and the signal's number.
+    """
+
+    def __init__(self, signal_number: int, kept: int) -> None:
+        super().__init__(
+            f"stopped: {kept:,} recordings that were scored are kept; the next run into this output commits them"
+            if kept
+            else "interrupted"
+        )
+        self.exit_code = 128 + signal_number
+
+
 class UsageError(ScoreError):
     """The command line is wrong."""
 

@@ -6,6 +6,7 @@ pickled as its run's id: a worker in the same process gets the very object, a wo
 
 import contextlib
 import threading
+import time
 from collections.abc import Iterator
 
 from emobeam.dataset.cancellation import Cancellation
@@ -16,6 +17,9 @@ from emobeam.pipelines.work_queue import SHARED_RESERVE, WorkQueue
 #: Most recordings dealt to a worker at a time, and batches that are dealt at least, so that every worker gets some.
 DEALT_AT_ONCE = 16
 _MIN_BATCHES = 64
+
+#: Seconds that a run which is stopped waits for batches in hand; with sealing them it ends within twice as many.
+GRACE_S = 10.0
 
 
 class LocalRun:
@@ -34,6 +38,8 @@ class LocalRun:
     cancellation : Cancellation
     error : Exception or None
         The first that ended the run, before Beam wraps it.
+    stopped : bool
+        Whether the run is to score no more, and to keep what it has scored.
     listing_counts : list of ListingCounts
         Of a listing that `emobeam plan` makes.
     """
@@ -45,6 +51,8 @@ class LocalRun:
         self.cancellation = Cancellation(run_id)
         self.error: Exception | None = None
         self.listing_counts: list[ListingCounts] = []
+        self.stopped = False
+        self._stopped_at = 0.0
         self._lock = threading.Lock()
         self._queue = WorkQueue(SHARED_RESERVE)
 
@@ -55,6 +63,16 @@ class LocalRun:
     def queue(self) -> WorkQueue:
         """Return the queue that a bundle of recordings goes through."""
         return self._queue if self.is_local else WorkQueue()
+
+    def stop(self) -> None:
+        """Score no more: workers finish the batches in hand, as far as they can within `GRACE_S`, and seal them."""
+        self._stopped_at = time.monotonic()
+        self.stopped = True
+        self._queue.close()
+
+    def is_overdue(self) -> bool:
+        """Return whether workers should wait no longer for the batches in hand."""
+        return self.stopped and time.monotonic() - self._stopped_at > GRACE_S
 
     def batch_size(self, recordings: int) -> int:
         """Return how many recordings to deal at a time: an element costs Beam more than a recording costs here."""

@@ -3,17 +3,18 @@
 import argparse
 import contextlib
 import json
+import signal
 import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from emobeam.dataset.run_plan import RunPlan
 from emobeam.pipelines import beam_workarounds
-from emobeam.pipelines.errors import UsageError
+from emobeam.pipelines.errors import RunStopped, UsageError
 from emobeam.pipelines.local_run import LocalRun
 from emobeam.scoring.cpus import usable_cpus
 
@@ -85,7 +86,11 @@ def choose_runner(flags: Sequence[str]) -> Runner:
         )
     direct = options.view_as(DirectOptions)
     given = {flag.partition("=")[0] for flag in flags}
-    if "--direct_num_workers" not in given:
+    if direct.direct_num_workers < 0:
+        raise UsageError(
+            f"--direct_num_workers is {direct.direct_num_workers}; it must be 1 or more, or 0 for all cores"
+        )
+    if "--direct_num_workers" not in given or not direct.direct_num_workers:
         direct.direct_num_workers = usable_cpus()
     if "--direct_running_mode" not in given:
         direct.direct_running_mode = "multi_threading"
@@ -161,8 +166,12 @@ def run_to_end(plan: RunPlan, local: LocalRun, runner: Runner, check: Callable[[
             errors.append(error)
 
     thread = threading.Thread(target=work, name="pipeline", daemon=True)
-    # A cluster's workers count elsewhere.
-    with contextlib.nullcontext() if job else progress.shown(local.progress):
+    # A cluster's workers count elsewhere, and are stopped by cancelling the job.
+    signals: list[int] = []
+    with contextlib.ExitStack() as stack:
+        if runner.is_local:
+            stack.enter_context(progress.shown(local.progress))
+            signals = stack.enter_context(stopped_by_signals(local))
         thread.start()
         try:
             while thread.is_alive():
@@ -175,8 +184,36 @@ def run_to_end(plan: RunPlan, local: LocalRun, runner: Runner, check: Callable[[
                 thread.join(_CANCEL_S)
             raise
     if errors:
+        if signals:
+            raise RunStopped(signals[0], local.progress.done)
         raise errors[0]
     return metrics.query_metrics(results[0])
+
+
+@contextlib.contextmanager
+def stopped_by_signals(local: LocalRun) -> Iterator[list[int]]:
+    """Stop a run by its first SIGINT or SIGTERM, which is added to the list, and interrupt it by the second.
+
+    Before anything is scored, the first interrupts, too.
+    """
+    received: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield received  # where signals cannot be handled
+        return
+
+    def handle(number: int, _: object) -> None:
+        received.append(number)
+        if len(received) > 1 or not local.progress.total:
+            raise RunStopped(number, 0)
+        local.stop()
+        print("emobeam score: stopping; a second signal ends it at once", file=sys.stderr, flush=True)
+
+    before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _submitted(pipeline: Any, runner: Runner) -> Any:

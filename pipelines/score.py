@@ -16,12 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from emobeam import storage
-from emobeam.audio.decode import EXTENSIONS
+from emobeam.audio.decode import EXTENSIONS, DecodeError, open_audio
 from emobeam.dataset import commit, transaction
 from emobeam.dataset.errors import DatasetError
 from emobeam.dataset.layout import newest_run_id
 from emobeam.dataset.recovery import Recovery, locked
-from emobeam.dataset.run_plan import PartPolicy, RunPlan, new_run_id
+from emobeam.dataset.run_plan import PartPolicy, RunPlan, SameBy, new_run_id
 from emobeam.dataset.run_record import RunRecord
 from emobeam.pipelines import beam_workarounds
 from emobeam.pipelines.errors import ScoreError
@@ -31,6 +31,7 @@ from emobeam.schemas.settings import ScoreSettings
 from emobeam.scoring.model import Model, ModelError, load_model, read_model
 from emobeam.scoring.sandbox import ScoringProcessError, start_server
 from emobeam.storage import StorageError, UriError
+from emobeam.storage.uris import extension_of
 
 _VERSIONED = ("emobeam", "apache-beam", "av", "numpy", "onnxruntime", "pyarrow", "scipy", "soundfile", "soxr")
 
@@ -53,6 +54,8 @@ class ScoreOptions:
     settings : ScoreSettings
     rescore : bool
         Score what is done already, too.
+    same_by : {"mtime", "size"}
+        See `emobeam.dataset.run_plan.RunPlan`.
     run_date : datetime.date, optional
         Default: today, in UTC.
     parts : PartPolicy
@@ -65,6 +68,7 @@ class ScoreOptions:
     model: str = "default"
     settings: ScoreSettings = field(default_factory=ScoreSettings)
     rescore: bool = False
+    same_by: SameBy = "mtime"
     run_date: datetime.date | None = None
     parts: PartPolicy = field(default_factory=PartPolicy)
     beam_flags: Sequence[str] = ()
@@ -85,6 +89,8 @@ class ScoreResult:
         What Beam measured: see `emobeam.pipelines.metrics`.
     recoveries : tuple of Recovery
         What was done about dead runs.
+    empty_inputs : tuple of str
+        Patterns under which there was nothing to score.
     """
 
     run_id: str
@@ -94,14 +100,15 @@ class ScoreResult:
     template: str | None = None
     metrics: Mapping[str, Any] = field(default_factory=dict)
     recoveries: tuple[Recovery, ...] = ()
+    empty_inputs: tuple[str, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return the place of the run, the columns of its row, the metrics, and a line for each recovery."""
         place = {"run_id": self.run_id, "run_date": self.run_date, "output": self.output}
-        recoveries = [str(each) for each in self.recoveries]
+        notes = {"recoveries": [str(each) for each in self.recoveries], "empty_inputs": list(self.empty_inputs)}
         if self.record is None:
-            return {**place, "template": self.template, "recoveries": recoveries}
-        return {**place, **self.record.columns(), "metrics": self.metrics, "recoveries": recoveries}
+            return {**place, "template": self.template, **notes}
+        return {**place, **self.record.columns(), "metrics": self.metrics, **notes}
 
 
 @dataclass(frozen=True)
@@ -114,11 +121,14 @@ class Validated:
     model : Model
     output : str
         Uri.
+    empty_inputs : tuple of str
+        Patterns under which there is nothing to score.
     """
 
     model_bytes: bytes
     model: Model
     output: str
+    empty_inputs: tuple[str, ...]
 
 
 def score(options: ScoreOptions) -> ScoreResult:
@@ -138,7 +148,7 @@ def score(options: ScoreOptions) -> ScoreResult:
             result = work(plan, validated.model_bytes, runner, lock.check)
     except _EXPLAINED as error:
         raise ScoreError(str(error)) from error
-    return dataclasses.replace(result, recoveries=lock.recoveries)
+    return dataclasses.replace(result, recoveries=lock.recoveries, empty_inputs=validated.empty_inputs)
 
 
 def validate(options: ScoreOptions) -> Validated:
@@ -151,19 +161,36 @@ def validate(options: ScoreOptions) -> Validated:
     try:
         model_bytes = read_model(options.model)
         model = load_model(model_bytes, name=options.model)
+        output = storage.canonical(options.output)
+        empty = tuple(pattern for pattern in options.inputs if _is_empty(pattern))
         for pattern in options.inputs:
-            _check_input(pattern)
-        return Validated(model_bytes, model, storage.canonical(options.output))
+            _check_content(pattern)
     except (ModelError, StorageError, UriError) as error:
         raise ScoreError(str(error)) from error
-
-
-def _check_input(pattern: str) -> None:
-    if not any(listed.kind != "hidden" for listed in storage.list_input(pattern, EXTENSIONS)):
+    if len(empty) == len(options.inputs):
         raise ScoreError(
-            f"nothing to score at {pattern}: no file there ends in one of {' '.join(sorted(EXTENSIONS))}. "
+            f"nothing to score at {', '.join(empty)}: no file there ends in one of {' '.join(sorted(EXTENSIONS))}. "
             "Name a folder or glob that holds recordings, or the recording itself"
         )
+    return Validated(model_bytes, model, output, empty)
+
+
+def _is_empty(pattern: str) -> bool:
+    return all(listed.kind == "hidden" for listed in storage.list_input(pattern, EXTENSIONS))
+
+
+def _check_content(pattern: str) -> None:
+    """Refuse a file that is named by itself, does not end as a recording does, and is none by its content."""
+    uri = storage.canonical(pattern)
+    if extension_of(storage.name_of(uri)) in {*EXTENSIONS, ".txt"} or storage.stat(uri).kind != "recording":
+        return
+    try:
+        with storage.open_read(uri) as file, open_audio(file):
+            pass
+    except DecodeError as error:
+        raise ScoreError(
+            f"{pattern} is no recording: {error}. Name recordings, a folder, a glob, or a .txt file with a name a line"
+        ) from error
 
 
 def make_run_plan(options: ScoreOptions, validated: Validated, *, after: str) -> RunPlan:
@@ -184,6 +211,7 @@ def make_run_plan(options: ScoreOptions, validated: Validated, *, after: str) ->
         options=json.dumps(list(options.beam_flags)),
         versions=json.dumps(versions()),
         rescore=options.rescore,
+        same_by=options.same_by,
         parts=options.parts,
     )
 

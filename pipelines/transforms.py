@@ -13,6 +13,7 @@ from emobeam.audio.decode import EXTENSIONS
 from emobeam.dataset import skip
 from emobeam.dataset.commit import seal
 from emobeam.dataset.counts import ListingCounts
+from emobeam.dataset.errors import RunCancelledError
 from emobeam.dataset.layout import committed_runs
 from emobeam.dataset.part_writer import Part, PartWriter
 from emobeam.dataset.run_plan import RunPlan
@@ -21,9 +22,9 @@ from emobeam.pipelines.beam_workarounds import hide_main
 from emobeam.pipelines.local_run import LocalRun
 from emobeam.pipelines.metrics import RunMetrics
 from emobeam.scoring import FileResult
-from emobeam.scoring.sandbox import ProcessOptions, ScoringProcess
+from emobeam.scoring.sandbox import ProcessOptions, ScoringAbandonedError, ScoringProcess
 
-LISTING_COUNTS = "listing_counts"
+TO_SCORE, LISTING_COUNTS = "to_score", "listing_counts"
 
 #: Seconds between two checks for a cancellation, where a worker waits for others.
 _POLL_S = 0.2
@@ -38,12 +39,15 @@ class _RunDoFn(beam.DoFn):
 
 
 class ListInputs(_RunDoFn):
-    """Patterns in; the names that they match out, in batches by shard."""
+    """Patterns in; the names that they match out, in batches by shard, and on `LISTING_COUNTS` what they pass over."""
 
-    def process(self, pattern: str) -> Iterator[tuple[int, bytes]]:
+    def process(self, pattern: str) -> Iterator[Any]:
         """List a pattern."""
         with self._local.keeping_error():
-            yield from skip.in_shards((listed.uri, listed) for listed in storage.list_input(pattern, EXTENSIONS))
+            passed_over = storage.PassedOver()
+            listing = storage.list_input(pattern, EXTENSIONS, passed_over)
+            yield from skip.in_shards((listed.uri, listed) for listed in listing)
+            yield beam.pvalue.TaggedOutput(LISTING_COUNTS, ListingCounts(passed_over=dict(passed_over)))
 
 
 class ListCommitted(_RunDoFn):
@@ -77,7 +81,9 @@ class Select(_RunDoFn):
     def process(self, shard: tuple[int, Mapping[str, Iterable[bytes]]]) -> Iterator[Any]:
         """Decide on a shard."""
         listed, attempts = (skip.unpack(shard[1][side]) for side in ("listed", "attempts"))
-        to_score, counts = skip.select(listed, attempts, self._forgotten, rescore=self._plan.rescore)
+        to_score, counts = skip.select(
+            listed, attempts, self._forgotten, rescore=self._plan.rescore, same_by=self._plan.same_by
+        )
         yield beam.pvalue.TaggedOutput(LISTING_COUNTS, counts)
         if to_score:
             yield skip.pack(to_score)
@@ -149,16 +155,18 @@ class ScoreToParts(_RunDoFn):
     def _started(self) -> ScoringProcess:
         if self._process is None:
             hide_main()
-            process = ScoringProcess(ProcessOptions(model=self._plan.staged_model, settings=self._plan.settings))
+            options = ProcessOptions(model=self._plan.staged_model, settings=self._plan.settings)
+            process = ScoringProcess(options, is_overdue=self._local.is_overdue)
             self._local.progress.watch(lambda: process.audio_duration_s)
             self._process = process
         return self._process
 
     def _gather(self, results: Iterable[FileResult]) -> Iterator[Part]:
-        for result in results:
-            self._local.progress.count(failed=result.files[0]["status"] == "failed")
-            self._metrics.count_file(result)
-            yield from self._sealed(self._writer.add(result))
+        with contextlib.suppress(ScoringAbandonedError):  # what is gathered by then is kept
+            for result in results:
+                self._local.progress.count(failed=result.files[0]["status"] == "failed")
+                self._metrics.count_file(result)
+                yield from self._sealed(self._writer.add(result))
 
     def _sealed(self, part: Part | None) -> Iterator[Part]:
         if part is not None:
@@ -183,7 +191,10 @@ class SealRun(_RunDoFn):
     def process(self, _: None, parts: Iterable[Part], counts: Iterable[ListingCounts]) -> None:
         """Seal."""
         with self._local.keeping_error():
-            seal(self._plan, list(parts), ListingCounts.total(counts), self._local.cancellation)
+            listing, parts = ListingCounts.total(counts), list(parts)
+            if self._local.stopped and sum(part.counts.uris for part in parts) < listing.to_score:
+                raise RunCancelledError(f"run {self._plan.run_id} was stopped before all was scored")
+            seal(self._plan, parts, listing, self._local.cancellation)
 
 
 class _RunTransform(beam.PTransform):
@@ -204,7 +215,7 @@ class ToScore(_RunTransform):
         listed = (
             begin
             | "Patterns" >> beam.Create(sorted(set(plan.inputs)))  # which spreads them where there are several
-            | "List" >> beam.ParDo(ListInputs(plan, local))
+            | "List" >> beam.ParDo(ListInputs(plan, local)).with_outputs(LISTING_COUNTS, main="listed")
         )
         attempts = (
             begin
@@ -213,11 +224,13 @@ class ToScore(_RunTransform):
             | "SpreadParts" >> beam.Reshuffle()
             | "ReadAttempts" >> beam.ParDo(ReadAttempts(plan, local))
         )
-        return (
-            {"listed": listed, "attempts": attempts}
+        selected = (
+            {"listed": listed.listed, "attempts": attempts}
             | "Join" >> beam.CoGroupByKey()
             | "Select" >> beam.ParDo(Select(plan, local)).with_outputs(LISTING_COUNTS, main="to_score")
         )
+        counts = (listed[LISTING_COUNTS], selected[LISTING_COUNTS]) | "Counts" >> beam.Flatten()
+        return {TO_SCORE: selected.to_score, LISTING_COUNTS: counts}
 
 
 class ScoreArchive(_RunTransform):
@@ -227,7 +240,7 @@ class ScoreArchive(_RunTransform):
         """Apply the flow to an empty pipeline."""
         plan, local = self._plan, self._local
         selected = begin | "ToScore" >> ToScore(plan, local)
-        batches = selected.to_score | (
+        batches = selected[TO_SCORE] | (
             "OrderBySize" >> OrderBySize(plan, local) if local.is_local else "Single" >> beam.FlatMap(_one_by_one)
         )
         parts = batches | "SpreadPaths" >> beam.Reshuffle() | "ScoreToParts" >> beam.ParDo(ScoreToParts(plan, local))

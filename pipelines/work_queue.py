@@ -35,6 +35,7 @@ class WorkQueue:
         self._bytes = 0
         self._reserve = reserve
         self._workers = self._producers = 0
+        self._closed = False
 
     def begin(self) -> None:
         """Count a worker that is dealt recordings from now on."""
@@ -49,11 +50,21 @@ class WorkQueue:
             self._changed.notify_all()
 
     def put(self, file: ListedFile) -> None:
-        """Add a recording."""
+        """Add a recording, unless the queue is closed."""
         with self._changed:
+            if self._closed:
+                return
             self._waiting.append(file)
             self._bytes += file.size_bytes or 0
             self._changed.notify()
+
+    def close(self) -> None:
+        """Drop what waits: all batches are empty from now on."""
+        with self._changed:
+            self._closed = True
+            self._waiting.clear()
+            self._bytes = 0
+            self._changed.notify_all()
 
     def take_surplus(self) -> list[ListedFile]:
         """Take a full batch of what is beyond the reserve; return an empty one where that is not enough."""
@@ -65,8 +76,8 @@ class WorkQueue:
     def take(self, timeout_s: float) -> list[ListedFile] | None:
         """Take a batch, the smaller the fewer are left; return an empty one at the end, None at the timeout."""
         with self._changed:
-            self._changed.wait_for(lambda: self._waiting or not self._producers, timeout_s)
-            if not self._waiting and self._producers:
+            self._changed.wait_for(lambda: self._waiting or not self._producers or self._closed, timeout_s)
+            if not self._waiting and self._producers and not self._closed:
                 return None
             return self._pop(max(1, min(BATCH_SIZE, len(self._waiting) // (4 * max(1, self._workers)))))
 

@@ -195,6 +195,13 @@ RUNS: tuple[Column, ...] = (
         )
         for stage, meaning in (*STAGES.items(), (WRITE, "writing parts"))
     ),
+    Column(
+        "files_passed_over",
+        "int64",
+        "names in folders and globs that do not end as recordings do, not in files_listed; null in recovered and "
+        "compacted runs, and in runs older than the column",
+    ),
+    Column("passed_over", "string", "the same by ending, JSON"),
 )
 
 COLUMNS: dict[Table, tuple[Column, ...]] = {"files": FILES, "segments": SEGMENTS, "runs": RUNS}

@@ -62,7 +62,7 @@ _EXTREMES = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 0x7FFFFFFF, 0x80
 
 @functools.cache
 def clips() -> tuple[tuple[str, bytes], ...]:
-    """Return the whole files that all others are made of, each with its name's extension."""
+    """Return the intact files that the others are made from, each with its name's extension."""
     files = []
     for name in ("en_male_phone.wav", "en_call_two_channels.flac"):
         sound, rate = soundfile.read(ROOT / "samples" / name, dtype="float32", frames=int(CLIP_S * 16_000))
@@ -209,7 +209,7 @@ def fuzz(count: int, *, seed: int, folder: Path, model: str = "default", stall_s
     ----------
     count, seed : int
     folder : Path
-        For the recordings, of which some hundred are there at a time.
+        For the recordings; some hundred exist at a time.
     model : str
     stall_s : float
         As in `ProcessOptions`.

@@ -1,11 +1,11 @@
-"""Make ``emobeam/models/speech.onnx`` from Silero's voice activity detector: the same network, for ONNX Runtime's fast paths.
+"""Make ``emobeam/models/speech.onnx`` from Silero's voice activity detector: the same network, arranged to run faster.
 
 usage: pack_speech.py silero_vad-6.2.3-py3-none-any.whl emobeam/models/speech.onnx
 
 The wheel comes from ``pip download --no-deps silero-vad==6.2.3``. Its ``silero_vad_16k_sequence.onnx`` takes chunks of
 sound: a convolution that is a Fourier transform, four convolutions over the four steps of a chunk, an LSTM, a sigmoid.
-Convolutions over so few steps are slow, so the first is left to a real FFT (`emobeam.audio.vad`), and each step that one of
-the others gives becomes a matrix over the steps that it sees. How far the networks' probabilities differ is printed.
+Convolutions over so few steps are slow. The first is replaced by a real FFT (`emobeam.audio.vad`), and each output step
+of the others becomes a matrix over its input steps. The largest difference of the networks' probabilities is printed.
 """
 
 import argparse
@@ -41,6 +41,7 @@ def pack(source: onnx.ModelProto) -> onnx.ModelProto:
             matrix = f"w{index}_{first - start}{last - start}"
             weights |= {matrix: taps.transpose(2, 1, 0).reshape(-1, len(taps))}
             weights |= {f"from_{name}": np.array([first * inputs]), f"to_{name}": np.array([last * inputs])}
+            # The tensor names are those of the packaged file, so that packing reproduces it byte for byte.
             nodes += [
                 helper.make_node("Slice", [above, f"from_{name}", f"to_{name}", "time"], [f"seen{name}"]),
                 helper.make_node("Gemm", [f"seen{name}", matrix, f"b{index}"], [f"sum{name}"]),

@@ -1,7 +1,7 @@
-"""Score the recordings every night: a DAG for Airflow 3, to be put into its folder of DAGs.
+"""Score the recordings every night: a DAG for Airflow 3. Copy it into Airflow's folder of DAGs.
 
-emobeam needs an environment of its own, since it and Airflow want other versions of the same libraries; the task calls
-its command. Settings, as environment variables of the workers: EMOBEAM (the command), EMOBEAM_INPUT, EMOBEAM_OUTPUT.
+emobeam needs its own environment, because it and Airflow need different versions of the same libraries. The task calls
+its command. Settings are environment variables of the workers: EMOBEAM (the command), EMOBEAM_INPUT, EMOBEAM_OUTPUT.
 """
 
 import datetime
@@ -21,19 +21,19 @@ ZONE = "Europe/Berlin"
 
 
 class NotDone(AirflowException):
-    """The night could not be done; tried again, since it may pass."""
+    """The night could not be done. It is retried, because the cause may pass."""
 
 
 class TooManyFailures(AirflowFailException):
-    """All is committed, and more recordings failed than allowed; not tried again, since they would again."""
+    """All is committed, and more recordings failed than allowed. It is not retried: they would fail again."""
 
 
 class WrongUsage(AirflowFailException):
-    """The flags are wrong; not tried again."""
+    """The flags are wrong. It is not retried."""
 
 
 def alert(context: Context) -> None:
-    """Tell that the night is given up. Put a mail, a pager or a webhook in the log's place."""
+    """Report that the last try of the night failed. Replace the log by a mail, a pager or a webhook."""
     error = context.get("exception")
     severity = logging.WARNING if isinstance(error, TooManyFailures) else logging.ERROR
     logging.getLogger("emobeam").log(severity, "%s: %s", type(error).__name__, error)
@@ -42,7 +42,7 @@ def alert(context: Context) -> None:
 @dag(
     schedule=CronTriggerTimetable("30 1 * * *", timezone=ZONE),
     start_date=pendulum.datetime(2026, 1, 1, tz=ZONE),
-    catchup=False,  # a night that was missed needs no run of its own: the next one scores all that is new
+    catchup=False,  # a missed night needs no run: the next one scores all new recordings
     max_active_runs=1,
     default_args={"retries": 3, "retry_delay": datetime.timedelta(minutes=10), "on_failure_callback": alert},
 )
@@ -51,7 +51,7 @@ def emobeam_night() -> None:
 
     @task
     def score(logical_date: datetime.datetime | None = None) -> dict[str, Any]:
-        # When the night was due, whenever this is tried. A run that is triggered by hand without a date has none.
+        # The time at which the night was due, the same in every try. A run triggered by hand without a date has none.
         due = logical_date or datetime.datetime.now(datetime.UTC)
         night = due.astimezone(zoneinfo.ZoneInfo(ZONE)).date()
         command = [

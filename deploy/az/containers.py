@@ -1,4 +1,4 @@
-"""Create containers in Azurite, which nothing that only stores objects can do.
+"""Create containers in Azurite. obstore stores objects and cannot create containers.
 
 usage: containers.py PORT NAME ...
 """
@@ -11,7 +11,7 @@ import sys
 import urllib.request
 
 _ACCOUNT = "devstoreaccount1"
-_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="  # every emulator's
+_KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="  # of every emulator
 
 
 def create(port: int, name: str) -> None:

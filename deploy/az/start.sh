@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Start a server of Azure Blob Storage's kind on loopback: eval "$(deploy/az/start.sh)"
-# Azurite is Microsoft's own emulator, and comes from npm. Its account and key are the ones that all emulators have, and
-# obstore knows them. It prints what obstore needs to reach it, and what the tests marked az look for.
-# EMOBEAM_AZ_PORT names another port than 10000.
+# Start a server for Azure Blob Storage on loopback: eval "$(deploy/az/start.sh)"
+# Azurite is Microsoft's emulator, from npm. All emulators have the same account and key, which obstore uses by default.
+# The script prints the environment variables for obstore and for the tests marked az.
+# EMOBEAM_AZ_PORT sets another port than 10000.
 . "$(dirname "$0")/../loopback.sh"
 
 port="${EMOBEAM_AZ_PORT:-10000}"
@@ -12,7 +12,7 @@ version=3.35.0
 folder="$cache/azurite-$version"
 server="$folder/node_modules/.bin/azurite-blob"
 if [ ! -x "$server" ]; then
-    command -v npm >/dev/null || { echo "azurite comes from npm, which is not here: https://nodejs.org" >&2; exit 1; }
+    command -v npm >/dev/null || { echo "azurite needs npm, which is not installed: https://nodejs.org" >&2; exit 1; }
     echo "installing azurite $version, once" >&2
     nice npm install --silent --no-audit --no-fund --prefix "$folder" "azurite@$version" >&2
 fi

@@ -1,4 +1,4 @@
-"""What a Flex Template's launcher runs: ``emobeam score``, with the template's parameters as its flags."""
+"""The program of a Flex Template's launcher: ``emobeam score``, with the template's parameters as its flags."""
 
 import sys
 

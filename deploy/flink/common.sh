@@ -1,14 +1,14 @@
-# What start.sh and stop.sh share; to be sourced.
+# Shared by start.sh and stop.sh, which source it.
 cache="${EMOBEAM_DEPLOY_CACHE:-$HOME/.cache/emobeam-deploy}"
-state="$cache/flink-state" # of the cluster that runs: process ids, logs, temporary files
+state="$cache/flink-state" # of the running cluster: process ids, logs, temporary files
 python="${PYTHON:-python}"
 
-# The ids of the processes that start.sh started and that still run.
+# Print the ids of the processes of start.sh that are still running.
 running() {
     local pid
     [ -f "$state/pids" ] || return 0
     while read -r pid _; do
-        # An id may belong to another process by now.
+        # The id may have been reused by another process.
         ps -p "$pid" -o command= 2>/dev/null | grep -q "$state" && echo "$pid"
     done <"$state/pids"
     return 0

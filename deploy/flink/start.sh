@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Starts a Flink cluster on this machine, with Beam's job server beside it: deploy/flink/start.sh [TASKMANAGERS], 2 by
-# default. Needs Java 11 or 17, Maven and Go; what they fetch stays in ~/.cache/emobeam-deploy (EMOBEAM_DEPLOY_CACHE).
-# Workers run the Python that has emobeam: the first on the PATH, or as given by PYTHON=...
+# default. Needs Java 11 or 17, Maven and Go; downloads stay in ~/.cache/emobeam-deploy (EMOBEAM_DEPLOY_CACHE).
+# Workers run the first Python on the PATH, or the one in PYTHON. It must have emobeam.
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$here/common.sh"
@@ -17,7 +17,7 @@ if [ -n "$(running)" ]; then
     exit 1
 fi
 
-# Named by what is in them, and complete once they have their name: a fetch that broke off is begun again.
+# Folders are named by their content and renamed when complete: an interrupted download starts again.
 lib="$cache/flink-$(sha256sum "$here/pom.xml" | head -c 12)"
 if [ ! -d "$lib" ]; then
     echo "fetching Flink and the job server ..."
@@ -37,7 +37,7 @@ rm -rf "$state"
 mkdir -p "$state/bin" "$state/tmp"
 ln -s "$boot" "$state/bin/beam-boot"
 ln -s "$here/worker.sh" "$state/bin/emobeam-worker"
-# By name: a TaskManager finds emobeam-worker, that beam-boot, and that `python`.
+# A TaskManager starts emobeam-worker by name, which starts beam-boot, which starts `python`.
 export PATH="$state/bin:$(dirname "$("$python" -c 'import sys; print(sys.executable)')"):$PATH"
 
 cd "$state" # workers leave files where they start
@@ -46,7 +46,7 @@ export TMPDIR="$state/tmp"
 launch() { # NAME CLASS HEAP ARGUMENTS...: one Java process, its log in $state/NAME.log
     local name="$1" class="$2" heap="$3"
     shift 3
-    # Java only passes names and paths on: cheap to start matters more than fast in the long run.
+    # Java only passes names and paths: a short start matters more than throughput.
     nohup java "-Xmx$heap" -XX:MaxMetaspaceSize=256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 \
         "-Dlog4j.configurationFile=$here/log4j2.properties" "-Djava.io.tmpdir=$state/tmp" \
         -cp "$lib/*" "$class" "$@" >"$state/$name.log" 2>&1 </dev/null &

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Stops what start.sh started. A job that runs on it fails, and the next scoring run settles what that left.
+# Stops the processes of start.sh. A running job fails, and the next scoring run recovers what it scored.
 set -euo pipefail
 source "$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)/common.sh"
 

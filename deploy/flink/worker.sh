@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# What a TaskManager starts and stops: Beam's boot program, which starts Python. Left alone by a TaskManager that was
-# killed, boot would go on for minutes to start workers that nobody answers: somebody has to look.
+# A TaskManager starts and stops this: Beam's boot program, which starts Python. After a TaskManager was killed, boot
+# would start workers for minutes that no process serves. The loop below ends boot when its TaskManager is gone.
 boot=$$
 manager=$PPID
 (
@@ -11,5 +11,5 @@ manager=$PPID
     kill $boot # it ends Python too, by force after five seconds
 ) >/dev/null 2>&1 &
 
-export RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1 # no environment of its own for each worker: emobeam is in this one
-exec beam-boot "$@" --semi_persist_dir="$(mktemp -d)" # of its own: two that start at once would share /tmp/staged
+export RUN_PYTHON_SDK_IN_DEFAULT_ENVIRONMENT=1 # use this environment, which has emobeam, for all workers
+exec beam-boot "$@" --semi_persist_dir="$(mktemp -d)" # a separate folder: two workers would share /tmp/staged

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
-# Start a server of Google Cloud Storage's kind on loopback: eval "$(deploy/gcs/start.sh)"
-# fake-gcs-server keeps objects in memory, and is built by Go; xml_api.py before it gives it the API that obstore speaks.
-# It prints what obstore needs to reach it, and what the tests marked gcs look for. EMOBEAM_GCS_PORT names another port
-# than 4443; the next one is taken, too.
+# Start a server for Google Cloud Storage on loopback: eval "$(deploy/gcs/start.sh)"
+# fake-gcs-server stores objects in memory, and is built with Go. xml_api.py in front of it adds the XML API, which
+# obstore uses. The script prints the environment variables for obstore and for the tests marked gcs. EMOBEAM_GCS_PORT
+# sets another port than 4443; the port after it is used, too.
 . "$(dirname "$0")/../loopback.sh"
 
 port="${EMOBEAM_GCS_PORT:-4443}"

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Stop the servers of start.sh, and remove what they held.
+# Stop the servers of start.sh, and remove their data.
 . "$(dirname "$0")/../loopback.sh"
 
 place="${TMPDIR:-/tmp}/emobeam-gcs-${EMOBEAM_GCS_PORT:-4443}"

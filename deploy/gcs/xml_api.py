@@ -1,11 +1,11 @@
-"""Google's XML API before fake-gcs-server, which writes by the JSON API alone; obstore speaks nothing but XML.
+"""Google's XML API in front of fake-gcs-server. The server writes by the JSON API only; obstore uses only the XML API.
 
 usage: xml_api.py PORT SERVER_PORT
 
-What it stores, lists, versions and refuses is the server's doing: a put on condition of a generation becomes an upload
-on that condition, a copy a rewrite. Two things are done here: a read on condition of an etag, which the server does
-not know, asks for the etag first and then for that generation; and the pieces of a long upload are put together. One
-process, loopback only, no credentials: to try things out, not to serve.
+The server stores, lists, versions and refuses: a put on the condition of a generation becomes an upload on that
+condition, a copy becomes a rewrite. This program implements two things that the server lacks. A read on the condition
+of an etag requests the etag first, and then that generation. The pieces of a long upload are joined. It is one process,
+on loopback only, without credentials: for trials, not for production.
 """
 
 import http.client
@@ -20,15 +20,15 @@ _KEPT = ("content-type", "content-range", "etag", "last-modified", "x-goog-gener
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Translates a request, asks the server, translates its answer."""
+    """Translates a request, sends it to the server, and translates the response."""
 
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server_port = 0
-    pieces: dict[str, dict[int, bytes]] = {}  # noqa: RUF012 - of all uploads under way, for all requests
+    pieces: dict[str, dict[int, bytes]] = {}  # noqa: RUF012 - of all current uploads, shared by all requests
 
     def answer(self) -> None:
-        """Answer any request."""
+        """Handle any request."""
         body = self.rfile.read(int(self.headers.get("content-length") or 0))
         path, _, query = self.path.partition("?")
         bucket, _, key = unquote(path).lstrip("/").partition("/")
@@ -61,7 +61,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = answer
 
     def read(self, query: str) -> None:
-        """Pass a read on; on condition of an etag, read the generation that has it."""
+        """Forward a read. On the condition of an etag, read the generation that has it."""
         path, wanted = self.path, self.headers.get("if-match")
         if wanted is not None:
             status, headers, _ = self.ask("HEAD", path)
@@ -77,7 +77,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.send(status, kept, data, length=length)
 
     def upload(self, bucket: str, key: str, body: bytes, *, whole: bool = False) -> None:
-        """Store an object, on condition of the generation that is there, 0 for none, where one is named."""
+        """Store an object. If the request names a generation, store it only if that one is current (0: no object)."""
         asked = {"uploadType": "media", "name": key}
         if "x-goog-if-generation-match" in self.headers:
             asked["ifGenerationMatch"] = self.headers["x-goog-if-generation-match"]
@@ -94,7 +94,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def ask(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> tuple[int, Any, bytes]:
-        """Ask the server; return status, headers and body."""
+        """Send a request to the server. Return status, headers and body."""
         server = http.client.HTTPConnection("127.0.0.1", self.server_port)
         server.request(method, path, body, {**(headers or {}), "host": self.headers["host"]})
         answer = server.getresponse()
@@ -105,7 +105,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def send(
         self, status: int, headers: dict[str, str] | None = None, body: bytes = b"", length: int | None = None
     ) -> None:
-        """Send an answer."""
+        """Send a response."""
         self.send_response_only(status)
         for name, value in (headers or {}).items():
             self.send_header(name, value)
@@ -120,7 +120,7 @@ def _object(bucket: str, key: str) -> str:
 
 
 def main() -> None:
-    """Serve for ever."""
+    """Serve until the process ends."""
     port, Handler.server_port = map(int, sys.argv[1:])
     http.server.ThreadingHTTPServer(("127.0.0.1", port), Handler).serve_forever()
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Take the server of start.sh away, and bring it back with all that it held: outage.sh down|up
-# It is halted: connections are taken by the system, and nobody answers.
+# Stop the process of start.sh's server, and continue it with its data: outage.sh down|up
+# While it is stopped, the system accepts connections and no requests are answered.
 . "$(dirname "$0")/../loopback.sh"
 
 pid="$(cat "${TMPDIR:-/tmp}/emobeam-s3-${EMOBEAM_S3_PORT:-7070}/pid")"

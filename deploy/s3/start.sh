@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Start an S3 server on loopback: eval "$(deploy/s3/start.sh)"
-# versitygw keeps objects as files, honours If-Match and If-None-Match on GET and PUT, and is built by Go. It prints
-# what obstore needs to reach it, and what the tests marked s3 look for. EMOBEAM_S3_PORT names another port than 7070.
+# versitygw stores objects as files, supports If-Match and If-None-Match on GET and PUT, and is built with Go.
+# The script prints the environment variables for obstore and for the tests marked s3. EMOBEAM_S3_PORT sets another port
+# than 7070.
 . "$(dirname "$0")/../loopback.sh"
 
 port="${EMOBEAM_S3_PORT:-7070}"

@@ -61,6 +61,13 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--rescore", action="store_true", help="score again what this model and these settings have scored"
     )
     parser.add_argument(
+        "--same-by",
+        choices=("mtime", "size"),
+        default="mtime",
+        help="what says that a recording is the one that was scored: size and etag or modification time, where whole "
+        "hours make no difference; or size alone, as for an archive that was copied (default: mtime)",
+    )
+    parser.add_argument(
         "--max-failure-rate",
         type=failure_rate,
         default=0.05,
@@ -123,6 +130,7 @@ def score_options(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> "
         model=arguments.model,
         settings=settings,
         rescore=arguments.rescore,
+        same_by=arguments.same_by,
         run_date=arguments.run_date,
         beam_flags=tuple(beam_flags),
     )
@@ -130,7 +138,7 @@ def score_options(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> "
 
 def add_show_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``emobeam show``."""
-    parser.add_argument("output", help="the --output of a scoring run")
+    add_output_argument(parser)
     parser.add_argument("--limit", type=int, default=50, metavar="N", help="rows to print (default: 50)")
 
 
@@ -142,11 +150,24 @@ def add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def add_output_argument(parser: argparse.ArgumentParser) -> None:
-    """Add the flag of commands on an output: ``emobeam verify`` and ``emobeam compact``."""
-    parser.add_argument("--output", required=True, metavar="DIR", help="the --output of scoring runs")
+    """Add the argument of commands on an output, such as ``emobeam verify``: by position or by ``--output``."""
+    either = parser.add_mutually_exclusive_group(required=True)
+    either.add_argument("place", nargs="?", metavar="DIR", help="the --output of scoring runs")
+    either.add_argument("--output", metavar="DIR", help="the same")
+
+
+def output_of(arguments: argparse.Namespace) -> str:
+    """Return the value of the argument that `add_output_argument` adds."""
+    output: str = arguments.place if arguments.output is None else arguments.output
+    return output
 
 
 def add_forget_arguments(parser: argparse.ArgumentParser) -> None:
-    """Add the flags of ``emobeam forget``."""
-    parser.add_argument("uri", nargs="+", metavar="URI", help="a recording: its path or uri")
-    add_output_argument(parser)
+    """Add the arguments of ``emobeam forget``."""
+    parser.add_argument(
+        "names",
+        nargs="+",
+        metavar="NAME",
+        help="the --output of scoring runs, unless it is given by that flag; then recordings, by path or uri",
+    )
+    parser.add_argument("--output", metavar="DIR", help="the --output of scoring runs")

@@ -1,7 +1,10 @@
 """The one command. Each sub-command is imported only when it is called, so that ``--help`` answers at once."""
 
 import argparse
+import errno
 import importlib
+import itertools
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,7 +23,8 @@ exit codes:
   1    it could not be done, or is not in order; one line says why
   2    wrong usage
   3    score: all is committed, and more files failed than --max-failure-rate allows
-  130  interrupted
+  130  interrupted by Ctrl-C (SIGINT); score keeps what it has scored
+  143  the same by SIGTERM
 """
 
 _TRAIN_ONLY = {
@@ -64,7 +68,8 @@ class _Command:
 
 
 _SCORE = """\
-Score recordings into Parquet tables. What is done already is skipped. Options that are not
+Score recordings into Parquet tables: emobeam score calls/*.wav --output scores. Inputs come before
+all options, or by --input. What is done already is skipped. Options that are not
 listed here are Beam's, such as --runner and --direct_num_workers (default: all cores). @FILE is
 replaced by the options in a file, one a line."""
 
@@ -145,10 +150,26 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def with_input_flags(argv: Sequence[str]) -> list[str]:
+    """Make flags of the inputs that stand before all flags of ``score`` and ``plan``, or behind ``--``.
+
+    argparse cannot: flags that only Beam has take values, which it would take for inputs.
+    """
+    command, *rest = argv or [""]
+    if command not in _COMMANDS or not _COMMANDS[command].takes_beam_flags:
+        return list(argv)
+    flags = list(itertools.dropwhile(lambda word: not word.startswith(("-", "@")), rest))
+    inputs = rest[: len(rest) - len(flags)]
+    if "--" in flags:
+        end = flags.index("--")
+        inputs, flags = [*inputs, *flags[end + 1 :]], flags[:end]
+    return [command, *(f"--input={name}" for name in inputs), *flags]
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code, as ``--help`` lists them."""
     parser = make_parser()
-    arguments, rest = parser.parse_known_args(argv)
+    arguments, rest = parser.parse_known_args(with_input_flags(sys.argv[1:] if argv is None else argv))
     if arguments.command == "help":
         parser.parse_args([arguments.topic, "--help"] if arguments.topic else ["--help"])
     command = _COMMANDS[arguments.command]
@@ -170,9 +191,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
     except BrokenPipeError:
         return 141  # the reader of the output has closed it, as `head` does
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO, errno.EBADF):
+            raise
+        print(f"emobeam {command.name}: cannot write to standard output: {error.strerror}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt as interrupt:
+        print(str(interrupt) or "interrupted", file=sys.stderr)
+        return int(getattr(interrupt, "exit_code", 128 + signal.SIGINT))
 
 
 def run() -> NoReturn:

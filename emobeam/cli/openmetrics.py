@@ -25,7 +25,7 @@ from emobeam.schemas.tables import STATUSES
 from emobeam.storage import StorageError
 
 #: Of `emobeam score`. Their counters are there from the first run on: what appears with a 1 has not risen to it.
-EXIT_CODES = (0, 1, 2, 3, 130)
+EXIT_CODES = (0, 1, 2, 3, 130, 143)
 
 #: Samples as they are carried over: by name and labels.
 Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
@@ -33,7 +33,7 @@ Samples = Mapping[tuple[str, frozenset[tuple[str, str]]], float]
 
 @dataclass(frozen=True, kw_only=True)
 class RunOutcome:
-    """How a run outcome.
+    """How a run ended.
 
     Attributes
     ----------

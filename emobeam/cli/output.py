@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -40,10 +41,20 @@ def locked_tables(place: str) -> Iterator[tuple[str, LockedOutput]]:
         yield output, lock
 
 
+def print_result(text: str) -> None:
+    """Print what has been committed. It is, also where standard output is closed or full."""
+    try:
+        print(text, flush=True)
+    except OSError:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, 1)  # what is still buffered goes there
+        os.close(nowhere)
+
+
 def print_change(output: str, lock: LockedOutput, counts: Mapping[str, Any], text: str) -> None:
     """Print what a command changed: lines on a terminal, else one line of JSON."""
     recoveries = [str(each) for each in lock.recoveries]
     if sys.stdout.isatty():
-        print("\n".join([*(f"recovered: {each}" for each in recoveries), text]))
+        print_result("\n".join([*(f"recovered: {each}" for each in recoveries), text]))
     else:
-        print(json.dumps({"output": output, **counts, "recoveries": recoveries}))
+        print_result(json.dumps({"output": output, **counts, "recoveries": recoveries}))

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 
 from emobeam import storage
 from emobeam.cli.flags import score_options
+from emobeam.cli.summary import passed_over_line
 from emobeam.dataset import parts, transaction
 from emobeam.dataset.counts import ListingCounts
 from emobeam.dataset.layout import committed_runs, newest_run_id
@@ -122,6 +123,8 @@ def format_json(plan: ScorePlan) -> str:
             "files_done": listing.done,
             "files_forgotten": listing.forgotten,
             "files_hidden": listing.hidden,
+            "files_passed_over": sum(listing.passed_over.values()),
+            "passed_over": dict(listing.passed_over),
             "size_bytes": listing.size_bytes,
             "estimated_s": plan.estimated_s,
             "staged": list(plan.staged),
@@ -148,6 +151,8 @@ def format_text(plan: ScorePlan) -> str:
     ]
     if listing.hidden:
         lines.append(f"hidden    {listing.hidden:,} names with a leading dot, passed over")
+    if listing.passed_over:
+        lines.append(passed_over_line(listing.passed_over))
     if plan.lock_owner:
         lines.append(f"writing   {plan.lock_owner}; a run now would be refused")
     elif plan.staged:

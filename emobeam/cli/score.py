@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from emobeam import storage
 from emobeam.cli import openmetrics, summary
 from emobeam.cli.flags import add_score_arguments, score_options
+from emobeam.cli.output import print_result
 from emobeam.cli.process import run_as_process
 from emobeam.pipelines import beam_workarounds
 from emobeam.pipelines.errors import ScoreError
@@ -29,8 +30,8 @@ def run(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
     except ScoreError as error:
         code = error.exit_code
         print(f"emobeam score: {error}", file=sys.stderr)
-    except KeyboardInterrupt:
-        code = 130
+    except KeyboardInterrupt as interrupt:
+        code = int(getattr(interrupt, "exit_code", 130))
         raise
     finally:
         if arguments.metrics_file is not None:
@@ -49,9 +50,9 @@ def run(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> int:
 def _report(result: ScoreResult, max_failure_rate: float) -> int:
     """Print what came of a run; return the exit code."""
     if result.record is None:
-        print(json.dumps(result.to_dict()))
+        print_result(json.dumps(result.to_dict()))
         return 0
-    print(summary.format_text(result) if sys.stdout.isatty() else summary.format_json(result))
+    print_result(summary.format_text(result) if sys.stdout.isatty() else summary.format_json(result))
     failed, processed = result.record.files_failed, result.record.counts.uris
     if failed > max_failure_rate * processed:
         print(

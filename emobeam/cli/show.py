@@ -7,6 +7,7 @@ from typing import Any
 import pyarrow as pa
 
 from emobeam import storage
+from emobeam.cli.flags import output_of
 from emobeam.cli.output import NoTablesError, shown_place
 from emobeam.dataset import parts
 from emobeam.dataset.layout import list_runs
@@ -68,7 +69,7 @@ def _cells(row: Mapping[str, Any]) -> tuple[str, ...]:
 
 def run(arguments: argparse.Namespace) -> int:
     """Run ``emobeam show`` and return its exit code."""
-    output = storage.canonical(arguments.output)
+    output = storage.canonical(output_of(arguments))
     table = latest(output)
     print(format_table(table.slice(0, arguments.limit).to_pylist()))
     if table.num_rows > arguments.limit:

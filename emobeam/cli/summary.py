@@ -1,6 +1,7 @@
 """What a run prints at its end: a few lines for people, one line of JSON for programs."""
 
 import json
+from collections.abc import Mapping
 
 from emobeam import storage
 from emobeam.dataset.run_record import RunRecord
@@ -11,10 +12,15 @@ from emobeam.schemas.tables import STATUSES
 #: Columns that hold JSON themselves, or lists of runs.
 _IN_TABLE_ONLY = {"compacted", "model_contract", "options", "settings", "versions"}
 
+#: Endings that are named in the summary.
+_MAX_ENDINGS = 5
+
 
 def format_json(result: ScoreResult) -> str:
     """Return a run's result as one line of JSON; columns that hold JSON themselves are left in the table."""
     values = {name: value for name, value in result.to_dict().items() if name not in _IN_TABLE_ONLY}
+    if result.record is not None:
+        values["passed_over"] = result.record.passed_over
     return json.dumps(values, default=str)
 
 
@@ -34,8 +40,22 @@ def format_text(result: ScoreResult) -> str:
         f"audio     {duration}, {record.rtfx:,.0f} times real time",
         f"tables    {storage.path_of(result.output) if result.output.startswith('file://') else result.output}",
         *(f"recovered {recovery}" for recovery in result.recoveries),
+        *(f"empty     {pattern}: nothing to score there" for pattern in result.empty_inputs),
     ]
     return "\n".join(lines)
+
+
+def passed_over_line(passed_over: Mapping[str, int]) -> str:
+    """Return how many names were passed over, by ending, the most frequent first.
+
+    >>> passed_over_line({".json": 2, "": 1})
+    'passed    3 names that do not end as recordings do: 2 .json, 1 without an ending'
+    """
+    by_ending = sorted(passed_over.items(), key=lambda item: (-item[1], item[0]))
+    shown = [f"{number:,} {ending or 'without an ending'}" for ending, number in by_ending[:_MAX_ENDINGS]]
+    more = sum(number for _, number in by_ending[_MAX_ENDINGS:])
+    detail = ", ".join([*shown, *([f"{more:,} others"] if more else [])])
+    return f"passed    {sum(passed_over.values()):,} names that do not end as recordings do: {detail}"
 
 
 def _passed_over(record: RunRecord) -> list[str]:
@@ -45,4 +65,6 @@ def _passed_over(record: RunRecord) -> list[str]:
         lines.append(f"skipped   {record.files_skipped:,} that are done{forgotten}")
     if record.files_hidden:
         lines.append(f"hidden    {record.files_hidden:,} names with a leading dot, passed over")
+    if record.passed_over:
+        lines.append(passed_over_line(record.passed_over))
     return lines

@@ -9,10 +9,9 @@ bundles that Beam tried again leave orphans; then the manifest is applied, the r
 What becomes of a run that does not get there:
 
 - It has its manifest: the next run applies it, from its first step.
-- It was killed, or failed (a full disk, a bucket out of reach) before its manifest: what it sealed stays, and the next
-  run recovers it.
-- It was interrupted by a person: all that it staged is thrown away. Past its manifest, it is applied.
-- Nothing was sealed: thrown away.
+- It was killed, stopped, or failed (a full disk, a bucket out of reach) before its manifest: what it sealed stays, and
+  the next run recovers it.
+- Nothing was sealed: discarded.
 """
 
 import contextlib
@@ -70,17 +69,17 @@ def open_run(plan: RunPlan, model: bytes, cancellation: Cancellation, check: Cal
     Raises
     ------
     Exception
-        Whatever the block raises. What was sealed by then is left for the next run, unless a person interrupted.
+        Whatever the block raises. What was sealed by then is left for the next run.
     """
     run = OpenRun(plan)
     try:
         stage(plan, model)
         yield run
-    except BaseException as error:
+    except BaseException:
         cancellation.cancel()
         # What cannot be cleaned up now, the next run will; the first error is the one to report.
         with contextlib.suppress(storage.StorageError):
-            _clean_up(plan, check, interrupted=isinstance(error, KeyboardInterrupt))
+            _clean_up(plan, check)
         raise
     try:
         run.record = transaction.apply(plan.output, plan.run_id, check).record
@@ -95,11 +94,11 @@ def stage(plan: RunPlan, model: bytes) -> None:
     storage.write(plan.staged_model, model)
 
 
-def _clean_up(plan: RunPlan, check: Callable[[], None], *, interrupted: bool) -> None:
+def _clean_up(plan: RunPlan, check: Callable[[], None]) -> None:
     check()  # without the lock, nothing may be changed
     if transaction.has_manifest(plan.output, plan.run_id):
         transaction.apply(plan.output, plan.run_id, check)
-    elif interrupted or not sealed_pairs(plan):
+    elif not sealed_pairs(plan):
         transaction.discard(plan.output, plan.run_id)
 
 
@@ -134,6 +133,7 @@ def seal(plan: RunPlan, parts: Sequence[Part], listing: ListingCounts, cancellat
         wall_time_s=(datetime.datetime.now(datetime.UTC) - plan.started_at).total_seconds(),
         outcome="complete",
         stage_seconds=seconds_by_stage(parts),
+        passed_over=listing.passed_over,
     )
     with cancellation.writing():
         if not storage.exists(plan.uri):

@@ -158,6 +158,9 @@ class ListingCounts:
         Of those to be scored.
     uris_checksum : int
         Of those to be scored: see `uri_set_checksum`.
+    passed_over : mapping of str to int
+        Names that do not end as recordings do, by ending; not among `listed`. A name that several patterns match is
+        counted for each.
     """
 
     listed: int = 0
@@ -170,6 +173,7 @@ class ListingCounts:
     forgotten: int = 0
     size_bytes: int = 0
     uris_checksum: int = 0
+    passed_over: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def skipped(self) -> int:
@@ -184,8 +188,11 @@ class ListingCounts:
     @classmethod
     def total(cls, counts: Iterable["ListingCounts"]) -> "ListingCounts":
         """Add up counts of disjoint sets of names."""
-        sums = dict.fromkeys((each.name for each in dataclasses.fields(cls)), 0)
+        sums = dict.fromkeys((each.name for each in dataclasses.fields(cls) if each.name != "passed_over"), 0)
+        passed_over: collections.Counter[str] = collections.Counter()
         for each in counts:
+            passed_over.update(each.passed_over)
             for name in sums:
                 sums[name] += getattr(each, name)
-        return cls(**sums | {"uris_checksum": combine_checksums([sums["uris_checksum"]])})
+        sums["uris_checksum"] = combine_checksums([sums["uris_checksum"]])
+        return cls(**sums, passed_over=dict(passed_over))

@@ -6,13 +6,15 @@ import json
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from emobeam import storage
 from emobeam.dataset.layout import STAGING, partition
 from emobeam.dataset.run_record import RunOrigin
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.schemas.tables import Table
+
+SameBy = Literal["mtime", "size"]
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,9 @@ class RunPlan:
         JSON, for the runs table.
     rescore : bool
         Score what is done already, too.
+    same_by : {"mtime", "size"}
+        What says that a recording is the one that was scored, beside its uri: its size and its etag or modification
+        time, or its size alone.
     parts : PartPolicy
     """
 
@@ -68,6 +73,7 @@ class RunPlan:
     options: str
     versions: str
     rescore: bool = False
+    same_by: SameBy = "mtime"
     parts: PartPolicy = field(default_factory=PartPolicy)
 
     def to_json(self) -> str:

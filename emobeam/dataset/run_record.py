@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from emobeam.dataset.counts import Counts, ListingCounts
+from emobeam.dataset.counts import Counts
 from emobeam.schemas import tables
 from emobeam.schemas.labels import EMOTIONS
 from emobeam.schemas.stages import STAGES, WRITE
@@ -62,6 +62,8 @@ class RunRecord:
         Run ids whose rows this run holds.
     stage_seconds : mapping of str to float, optional
         By stage, added up over workers; None where they were not measured.
+    passed_over : mapping of str to int, optional
+        As in `emobeam.dataset.counts.ListingCounts`; None where nothing was listed.
     """
 
     origin: RunOrigin
@@ -74,6 +76,7 @@ class RunRecord:
     outcome: Outcome | None
     compacted: tuple[str, ...] | None = None
     stage_seconds: Mapping[str, float] | None = None
+    passed_over: Mapping[str, int] | None = None
 
     @property
     def rtfx(self) -> float:
@@ -86,16 +89,6 @@ class RunRecord:
     def files_failed(self) -> int:
         """Recordings that failed."""
         return self.counts.by_status.get("failed", 0)
-
-    def with_listing(self, listing: ListingCounts) -> "RunRecord":
-        """Return the record with the counts of a listing."""
-        return dataclasses.replace(
-            self,
-            files_listed=listing.listed,
-            files_skipped=listing.skipped,
-            files_hidden=listing.hidden,
-            files_forgotten=listing.forgotten,
-        )
 
     def columns(self) -> dict[str, Any]:
         """Return the row: every column of the runs table by name."""
@@ -115,6 +108,8 @@ class RunRecord:
             "rtfx": self.rtfx,
             "outcome": self.outcome,
             "compacted": None if self.compacted is None else list(self.compacted),
+            "files_passed_over": None if self.passed_over is None else sum(self.passed_over.values()),
+            "passed_over": None if self.passed_over is None else json.dumps(self.passed_over, sort_keys=True),
         }
         return {name: values[name] for name in tables.RUNS.names}
 
@@ -147,6 +142,7 @@ class RunRecord:
             stage_seconds=None
             if any(s is None for s in stages.values())
             else {k: float(s) for k, s in stages.items() if s is not None},
+            passed_over=None if row.get("passed_over") is None else json.loads(row["passed_over"]),
         )
 
     def to_json(self) -> str:

@@ -4,8 +4,8 @@ Both sides of the join come in batches, by a hash of the uri and pickled: a row 
 kilobyte and some 16 microseconds on its way. Within a shard the join is a dictionary.
 
 A recording is skipped when a committed row has the same uri, size and etag (or modification time, where there is no
-etag), the same model and the same settings, unless the newest such row is a failure that another attempt may not
-repeat.
+etag; times that are whole hours apart are the same), the same model and the same settings, unless the newest such row
+is a failure that another attempt may not repeat.
 """
 
 import collections
@@ -24,13 +24,18 @@ import pyarrow.compute as pc
 from emobeam import storage
 from emobeam.dataset import parts
 from emobeam.dataset.counts import ListingCounts, uri_set_checksum
-from emobeam.dataset.run_plan import RunPlan
+from emobeam.dataset.run_plan import RunPlan, SameBy
 from emobeam.storage import ListedFile
 
 SHARDS = 256
 _BATCH_ITEMS = 256
 
 _BATCH_ROWS = 65_536
+
+_HOUR_US = 3_600_000_000
+
+#: Time zones are from UTC-12 to UTC+14.
+_MAX_HOURS = 26
 
 _EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
@@ -141,7 +146,12 @@ def attempts(plan: RunPlan, run_id: str, part: str) -> Iterator[Attempt]:
 
 
 def select(
-    listed: Iterable[ListedFile], attempts: Iterable[Attempt], forgotten: ForgottenList, *, rescore: bool = False
+    listed: Iterable[ListedFile],
+    attempts: Iterable[Attempt],
+    forgotten: ForgottenList,
+    *,
+    rescore: bool = False,
+    same_by: SameBy = "mtime",
 ) -> tuple[list[ListedFile], ListingCounts]:
     """Select what is to be scored.
 
@@ -154,6 +164,8 @@ def select(
     forgotten : ForgottenList
     rescore : bool
         Score what is done, too.
+    same_by : {"mtime", "size"}
+        See `emobeam.dataset.run_plan.RunPlan`.
 
     Returns
     -------
@@ -171,7 +183,7 @@ def select(
         if uri not in files:
             continue
         attempted.add(uri)
-        if not (attempt.same_config and _fits(files[uri], attempt)):
+        if not (attempt.same_config and _is_same(files[uri], attempt, same_by)):
             continue
         if uri not in newest or newest[uri].run_id < attempt.run_id:
             newest[uri] = attempt
@@ -184,9 +196,15 @@ def select(
             to_score.append(file)
     return to_score, ListingCounts(
         listed=len(files) - counts["hidden"],
+        hidden=counts["hidden"],
+        new=counts["new"],
+        changed=counts["changed"],
+        retried=counts["retried"],
+        rescored=counts["rescored"],
+        done=counts["done"],
+        forgotten=counts["forgotten"],
         size_bytes=sum(file.size_bytes or 0 for file in to_score),
         uris_checksum=uri_set_checksum(file.uri for file in to_score),
-        **counts,
     )
 
 
@@ -202,12 +220,19 @@ def _decide(file: ListedFile, newest: Attempt | None, attempted: bool, forgotten
     return "rescored" if rescore else "done"
 
 
-def _fits(file: ListedFile, attempt: Attempt) -> bool:
+def _is_same(file: ListedFile, attempt: Attempt, same_by: SameBy) -> bool:
     if file.size_bytes != attempt.size_bytes:
         return False
+    if same_by == "size":
+        return file.size_bytes is not None
     if file.etag is not None and attempt.etag is not None:
         return file.etag == attempt.etag
-    return _modified_us(file) == attempt.modified_us
+    modified_us = _modified_us(file)
+    if modified_us is None or attempt.modified_us is None:
+        return modified_us == attempt.modified_us
+    # FAT keeps local time, so that all times jump by an hour with daylight saving, and by more with the time zone.
+    apart_us = abs(modified_us - attempt.modified_us)
+    return apart_us % _HOUR_US == 0 and apart_us <= _MAX_HOURS * _HOUR_US
 
 
 def _modified_us(file: ListedFile) -> int | None:

@@ -104,24 +104,39 @@ class _SharedState(ctypes.Structure):
 class ScoringProcess:
     """Scores recordings in a process of its own; use it as a context manager, from one thread.
 
+    Parameters
+    ----------
+    options : ProcessOptions
+    is_overdue : callable, optional
+        Asked while results are waited for: once it returns True, they are waited for no longer.
+
     Raises
     ------
     ModelError
         On construction, if the model cannot be loaded.
+    ScoringAbandonedError
+        Later, once `is_overdue`.
     ScoringProcessError
         Later, if the process does not start.
     """
 
-    def __init__(self, options: ProcessOptions) -> None:
+    def __init__(self, options: ProcessOptions, *, is_overdue: Callable[[], bool] = lambda: False) -> None:
         self._options = options
+        self._is_overdue = is_overdue
         # Loaded here too: failure rows name it, and a bad model is reported before any work.
         self._model = load_model(options.model)
         self._context = multiprocessing.get_context(_START_METHOD)
         start_server()
-        self._shared = self._context.RawValue(_SharedState)
         self._pending: collections.deque[tuple[list[ListedFile], Any]] = collections.deque()
         self._failed_starts = 0
-        self._pool = self._new_pool()
+        try:
+            self._shared = self._context.RawValue(_SharedState)
+            self._pool = self._new_pool()
+        except OSError as error:  # the system's semaphores and shared memory are files in /dev/shm
+            raise ScoringProcessError(
+                f"no scoring process can be started, since memory cannot be shared with it: {error.strerror}; make "
+                "/dev/shm writable, with some megabytes of room"
+            ) from error
 
     def __enter__(self) -> "ScoringProcess":
         return self
@@ -198,6 +213,8 @@ class ScoringProcess:
         while True:
             if not future.done():
                 self._check_memory()
+                if self._is_overdue():
+                    raise ScoringAbandonedError("the results are waited for no longer")
             try:
                 results: Sequence[FileResult] = future.result(timeout=min(_CHECK_INTERVAL_S, self._options.stall_s))
             except TimeoutError:
@@ -298,6 +315,10 @@ def start_server() -> None:
 
 class ScoringProcessError(EmobeamError):
     """The scoring process cannot do its work; no recording is the cause."""
+
+
+class ScoringAbandonedError(ScoringProcessError):
+    """Results are waited for no longer, since the caller is to end."""
 
 
 class _IdleProcessEnded(Exception):

@@ -6,6 +6,7 @@ name that a system allows is plain text. Each kind of storage implements `Storag
 """
 
 import io
+import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
@@ -14,7 +15,8 @@ from typing import BinaryIO
 from emobeam.storage import local
 from emobeam.storage.backend import Lock, StorageBackend
 from emobeam.storage.buckets import BucketBackend
-from emobeam.storage.entries import ListedFile, StorageError
+from emobeam.storage.entries import ListedFile, PassedOver, StorageError
+from emobeam.storage.lists import parse_list
 from emobeam.storage.memory import MemoryBackend
 from emobeam.storage.prefetch import Prefetcher
 from emobeam.storage.uris import UriError, canonical, is_bucket, join, name_of, path_of, scheme_of
@@ -22,6 +24,7 @@ from emobeam.storage.uris import UriError, canonical, is_bucket, join, name_of, 
 __all__ = [
     "ListedFile",
     "Lock",
+    "PassedOver",
     "StorageBackend",
     "StorageError",
     "UriError",
@@ -70,7 +73,9 @@ def backend_of(uri: str) -> StorageBackend:
     return _BACKENDS[scheme_of(uri)]
 
 
-def list_input(pattern: str, extensions: Collection[str]) -> Iterator[ListedFile]:
+def list_input(
+    pattern: str, extensions: Collection[str], passed_over: PassedOver | None = None
+) -> Iterator[ListedFile]:
     """List what an input pattern names.
 
     Parameters
@@ -82,6 +87,9 @@ def list_input(pattern: str, extensions: Collection[str]) -> Iterator[ListedFile
     extensions : collection of str
         In lower case with the dot. Folders, and globs without an extension, yield only files with one of these. A file
         that is named, or matched by a glob that ends in an extension, is yielded whatever its extension.
+    passed_over : PassedOver, optional
+        Counts the files in folders, and those that globs match, that have another extension. Hidden ones are not
+        counted.
 
     Yields
     ------
@@ -94,12 +102,16 @@ def list_input(pattern: str, extensions: Collection[str]) -> Iterator[ListedFile
     StorageError
         ``not_found`` where nothing has that name, ``permission_denied`` or ``unreadable`` for a bucket.
     """
-    if pattern.lower().endswith(".txt"):
-        base = canonical(pattern).rpartition("/")[0]
-        lines = (line.rstrip(b"\r").removeprefix(b"\xef\xbb\xbf") for line in read(canonical(pattern)).split(b"\n"))
-        yield from _stats([canonical(line, base=base) for line in lines if line.strip()])
+    if pattern.lower().endswith(".txt") and not _is_folder(pattern):
+        uri = canonical(pattern)
+        base = uri.rpartition("/")[0]
+        yield from _stats([canonical(name, base=base) for name in parse_list(read(uri), uri)])
         return
-    yield from backend_of(pattern).list_input(pattern, extensions)
+    yield from backend_of(pattern).list_input(pattern, extensions, PassedOver() if passed_over is None else passed_over)
+
+
+def _is_folder(pattern: str) -> bool:
+    return not is_bucket(pattern) and os.path.isdir(path_of(canonical(pattern)))
 
 
 def _stats(uris: Sequence[str]) -> Iterator[ListedFile]:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from typing import BinaryIO, Protocol
 
-from emobeam.storage.entries import ListedFile
+from emobeam.storage.entries import ListedFile, PassedOver
 
 
 class Lock:
@@ -32,7 +32,7 @@ class StorageBackend(Protocol):
     def remote(self) -> bool:
         """Whether each call waits for a network, so that several calls should run at once."""
 
-    def list_input(self, pattern: str, extensions: Collection[str]) -> Iterator[ListedFile]:
+    def list_input(self, pattern: str, extensions: Collection[str], passed_over: PassedOver) -> Iterator[ListedFile]:
         """List a recording, a folder or a glob."""
 
     def stat(self, uri: str) -> ListedFile:

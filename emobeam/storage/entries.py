@@ -1,5 +1,6 @@
 """Entries of listings, versions of objects, and the error that storage raises."""
 
+import collections
 import datetime
 from dataclasses import dataclass
 from typing import Literal
@@ -31,6 +32,10 @@ class StorageError(EmobeamError):
 
 def _rebuild(code: str, message: str, retryable: bool) -> StorageError:
     return StorageError(code, message, retryable=retryable)
+
+
+#: How many names a listing passed over since they do not end as recordings do, by ending; "" for names without one.
+PassedOver = collections.Counter[str]
 
 
 @dataclass(frozen=True, slots=True)

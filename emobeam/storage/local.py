@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 from emobeam.storage import fault_points, locks
 from emobeam.storage.backend import Lock
-from emobeam.storage.entries import ListedFile, StorageError
+from emobeam.storage.entries import ListedFile, PassedOver, StorageError
 from emobeam.storage.uris import GLOB_CHARACTER, canonical, extension_of, path_of
 
 remote = False
@@ -33,17 +33,18 @@ os.umask(_UMASK)
 _EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
-def list_input(pattern: str, extensions: Collection[str]) -> Iterator[ListedFile]:
+def list_input(pattern: str, extensions: Collection[str], passed_over: PassedOver) -> Iterator[ListedFile]:
     """List a file, a folder or a glob; see `storage.list_input`."""
     path = path_of(canonical(pattern))
+    listing = _Listing(extensions, passed_over)
     if os.path.lexists(path):
-        yield from _walk(path, extensions, ancestors=()) if os.path.isdir(path) else [_stat_path(path)]
+        yield from listing.walk(path, ()) if os.path.isdir(path) else [_stat_path(path)]
         return
     if not GLOB_CHARACTER.search(path):
         raise StorageError("not_found", f"nothing is at {path}", retryable=False)
     extension = os.path.splitext(path)[1]
-    accepted = None if extension and not GLOB_CHARACTER.search(extension) else extensions
-    yield from _glob("/", path.split("/")[1:], accepted, extensions, ancestors=())
+    any_extension = bool(extension) and not GLOB_CHARACTER.search(extension)
+    yield from listing.glob("/", path.split("/")[1:], (), any_extension)
 
 
 def stat(uri: str) -> ListedFile:
@@ -62,8 +63,12 @@ def _stat_path(path: str) -> ListedFile:
     return ListedFile(uri, "recording", status.st_size, _modified_at(status))
 
 
-def _modified_at(status: os.stat_result) -> datetime.datetime:
-    return _EPOCH + datetime.timedelta(microseconds=status.st_mtime_ns // 1000)
+def _modified_at(status: os.stat_result) -> datetime.datetime | None:
+    """Return the modification time; None outside Python's years 1 to 9999, which file systems do not keep to."""
+    try:
+        return _EPOCH + datetime.timedelta(microseconds=status.st_mtime_ns // 1000)
+    except OverflowError:
+        return None
 
 
 def refresh_stat(entry: ListedFile, file: BinaryIO) -> ListedFile:
@@ -72,82 +77,88 @@ def refresh_stat(entry: ListedFile, file: BinaryIO) -> ListedFile:
     return dataclasses.replace(entry, size_bytes=status.st_size, modified_at=_modified_at(status))
 
 
-#: The device and inode of a folder and of those above it, by which a link that leads back up is recognised.
-_Ancestors = tuple[tuple[int, int], ...]
+#: The real paths of a folder and of those above it, by which a link that leads back up is recognised. Not their device
+#: and inode: FUSE's folders may share one.
+_Ancestors = tuple[str, ...]
 
 
-def _walk(
-    folder: str, extensions: Collection[str], ancestors: _Ancestors, hidden: bool = False
-) -> Iterator[ListedFile]:
-    for item, chain in _scan(folder, ancestors):
-        if isinstance(item, ListedFile):
-            yield item
-            continue
-        is_hidden = hidden or item.name.startswith(".")
-        if _is_folder(item):
-            yield from _walk(item.path, extensions, chain, is_hidden)
-        elif extension_of(item.name) in extensions:
-            yield ListedFile(canonical(item.path), "hidden") if is_hidden else _stat_path(item.path)
+class _Listing:
+    """A walk through folders, links followed, with what it passes over."""
 
+    def __init__(self, extensions: Collection[str], passed_over: PassedOver) -> None:
+        self._extensions = extensions
+        self._passed_over = passed_over
 
-# By hand, since no library's glob reports unreadable folders and loops of links.
-def _glob(
-    folder: str,
-    parts: list[str],
-    accepted: Collection[str] | None,
-    extensions: Collection[str],
-    ancestors: _Ancestors,
-) -> Iterator[ListedFile]:
-    """List what the parts of a glob match in a folder.
-
-    Files that the last part matches need an extension in `accepted`, unless that is None; files in folders that it
-    matches need one in `extensions`.
-    """
-    head, rest = parts[0], parts[1:]
-    if head == "**":
-        if not rest:
-            yield from _walk(folder, extensions, ancestors)
-            return
-        yield from _glob(folder, rest, accepted, extensions, ancestors)
+    def walk(self, folder: str, ancestors: _Ancestors, hidden: bool = False) -> Iterator[ListedFile]:
+        """List what is in a folder and below it."""
         for item, chain in _scan(folder, ancestors):
             if isinstance(item, ListedFile):
                 yield item
-            elif _is_folder(item) and not item.name.startswith("."):
-                yield from _glob(item.path, parts, accepted, extensions, chain)
-        return
-    if not GLOB_CHARACTER.search(head):
-        path = os.path.join(folder, head)
-        if rest and os.path.isdir(path):
-            yield from _glob(path, rest, accepted, extensions, ancestors)
-        elif not rest and os.path.lexists(path):
-            yield from _walk(path, extensions, ancestors) if os.path.isdir(path) else [_stat_path(path)]
-        return
-    for item, chain in _scan(folder, ancestors):
-        if isinstance(item, ListedFile):
-            yield item
-            continue
-        if not fnmatch.fnmatchcase(item.name, head):
-            continue
+                continue
+            is_hidden = hidden or item.name.startswith(".")
+            if _is_folder(item):
+                yield from self.walk(item.path, chain, is_hidden)
+            else:
+                yield from self._file(item, is_hidden)
+
+    # By hand, since no library's glob reports unreadable folders and loops of links.
+    def glob(self, folder: str, parts: list[str], ancestors: _Ancestors, any_extension: bool) -> Iterator[ListedFile]:
+        """List what the parts of a glob match in a folder.
+
+        Files that the last part matches may have any extension, where that is said; files in folders that it matches
+        need one of a recording.
+        """
+        head, rest = parts[0], parts[1:]
+        if head == "**":
+            if not rest:
+                yield from self.walk(folder, ancestors)
+                return
+            yield from self.glob(folder, rest, ancestors, any_extension)
+            for item, chain in _scan(folder, ancestors):
+                if isinstance(item, ListedFile):
+                    yield item
+                elif _is_folder(item) and not item.name.startswith("."):
+                    yield from self.glob(item.path, parts, chain, any_extension)
+        elif GLOB_CHARACTER.search(head):
+            for item, chain in _scan(folder, ancestors):
+                if isinstance(item, ListedFile):
+                    yield item
+                elif fnmatch.fnmatchcase(item.name, head):
+                    yield from self._match(item, head, rest, chain, any_extension)
+        else:
+            path = os.path.join(folder, head)
+            if rest and os.path.isdir(path):
+                yield from self.glob(path, rest, ancestors, any_extension)
+            elif not rest and os.path.lexists(path):
+                yield from self.walk(path, ancestors) if os.path.isdir(path) else [_stat_path(path)]
+
+    def _match(
+        self, item: os.DirEntry[str], head: str, rest: list[str], chain: _Ancestors, any_extension: bool
+    ) -> Iterator[ListedFile]:
         hidden = item.name.startswith(".") and not head.startswith(".")
-        if _is_folder(item):
-            if not hidden and rest:
-                yield from _glob(item.path, rest, accepted, extensions, chain)
-            elif not hidden:
-                yield from _walk(item.path, extensions, chain)
-        elif not rest and (accepted is None or extension_of(item.name) in accepted):
+        if not _is_folder(item):
+            if not rest:
+                yield from self._file(item, hidden, any_extension)
+        elif not hidden:
+            yield from self.glob(item.path, rest, chain, any_extension) if rest else self.walk(item.path, chain)
+
+    def _file(self, item: os.DirEntry[str], hidden: bool, any_extension: bool = False) -> Iterator[ListedFile]:
+        extension = extension_of(item.name)
+        if any_extension or extension in self._extensions:
             yield ListedFile(canonical(item.path), "hidden") if hidden else _stat_path(item.path)
+        elif not hidden:
+            self._passed_over[extension] += 1
 
 
 def _scan(folder: str, ancestors: _Ancestors) -> Iterator[tuple[os.DirEntry[str] | ListedFile, _Ancestors]]:
     """Yield a folder's items, or a broken entry for the folder, each with the folder's own chain of ancestors."""
     try:
-        status = os.stat(folder)
-        identity = (status.st_dev, status.st_ino)
-        if identity in ancestors:
+        real = os.path.realpath(folder)
+        if real in ancestors:
             return  # a link back up: everything in it is listed already
         with os.scandir(folder) as items:
             for item in items:
-                yield item, (*ancestors, identity)
+                yield item, (*ancestors, real)
     except OSError as error:
         yield ListedFile(canonical(folder), "broken", error=_reading_error(folder, error)), ancestors
 

@@ -24,6 +24,9 @@ from emobeam.storage import fault_points
 from emobeam.storage.backend import Lock
 from emobeam.storage.entries import ObjectVersion, StorageError
 
+#: Attempts to make and lock a file that other processes remove at the same time.
+_MAX_ATTEMPTS = 1000
+
 LEASE_S = 60.0
 RENEW_S = 15.0
 
@@ -112,7 +115,9 @@ def lock_file(path: str) -> Iterator[Lock]:
 
 
 def _open_locked(path: str) -> int:
-    while True:
+    # Another process may remove the folder or the file between two of our steps; where it is so every time, the folder
+    # cannot be made.
+    for _ in range(_MAX_ATTEMPTS):
         try:
             os.makedirs(os.path.dirname(path), exist_ok=True)
             descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
@@ -134,6 +139,17 @@ def _open_locked(path: str) -> int:
         except OSError as error:
             os.close(descriptor)
             raise StorageError("unwritable", f"cannot lock {path}: {error.strerror}") from error
+    raise StorageError("unwritable", f"cannot write {path}: {_missing_folder(path)}")
+
+
+def _missing_folder(path: str) -> str:
+    folder = os.path.dirname(path)
+    while folder != os.path.dirname(folder):
+        if os.path.islink(folder) and not os.path.exists(folder):
+            target = os.path.join(os.path.dirname(folder), os.readlink(folder))
+            return f"{folder} is a link to {target}, which is not there; mount or make it, or name another output"
+        folder = os.path.dirname(folder)
+    return "its folder cannot be made there; name another output"
 
 
 def lock_file_owner(path: str) -> str | None:

@@ -9,7 +9,7 @@ from typing import BinaryIO
 
 from emobeam.storage import locks, ranges
 from emobeam.storage.backend import Lock, StorageBackend
-from emobeam.storage.entries import ListedFile, ObjectVersion, StorageError
+from emobeam.storage.entries import ListedFile, ObjectVersion, PassedOver, StorageError
 from emobeam.storage.uris import GLOB_CHARACTER, extension_of, object_uri, split_uri
 
 
@@ -79,7 +79,7 @@ class ObjectBackend(StorageBackend, abc.ABC):
             ``exists`` where another version is there, ``unwritable`` otherwise.
         """
 
-    def list_input(self, pattern: str, extensions: Collection[str]) -> Iterator[ListedFile]:
+    def list_input(self, pattern: str, extensions: Collection[str], passed_over: PassedOver) -> Iterator[ListedFile]:
         """List an object, a prefix or a glob; see `storage.list_input`."""
         root, key = split_uri(pattern)
         if key and not key.endswith("/"):
@@ -99,6 +99,8 @@ class ObjectBackend(StorageBackend, abc.ABC):
             name = object_key.rpartition("/")[2]
             if has_extension or extension_of(name) in extensions:
                 yield dataclasses.replace(entry, kind="hidden") if name.startswith(".") else entry
+            elif not name.startswith("."):
+                passed_over[extension_of(name)] += 1
         if is_empty and not glob:
             raise StorageError("not_found", f"nothing is at {pattern}", retryable=False)
 

@@ -12,6 +12,8 @@ BUCKET_SCHEMES = ("s3", "gs", "az", "memory")
 #: The first character that makes a name a glob.
 GLOB_CHARACTER = re.compile(r"[*?[]")
 
+_VERSION = re.compile(r";\d+\s*$")
+
 _SCHEME = re.compile(r"([a-z][a-z0-9+.-]+)://")
 
 
@@ -114,7 +116,14 @@ def name_of(uri: str) -> str:
 
 
 def extension_of(name: str) -> str:
-    """Return the extension of a name in lower case, with its dot; empty where there is none."""
+    """Return the extension of a name in lower case, with its dot; empty where there is none.
+
+    Spaces behind it, and the version number of a name on a CD or on VMS, are no part of it.
+
+    >>> [extension_of(name) for name in ("a.WAV", "a.wav ", "A.WAV;1", ".wav", "a")]
+    ['.wav', '.wav', '.wav', '.wav', '']
+    """
+    name = _VERSION.sub("", name).rstrip()
     # Not splitext: it takes ".wav" for a name without an extension.
     dot = name.rfind(".")
     return name[dot:].lower() if dot >= 0 else ""

@@ -124,7 +124,7 @@ def _fetch_archive(
         pooch.Unzip(extract_dir=str(work / "files"))(str(path), "download", None)
         short = [name for name, size in sizes.items() if (work / "files" / name).stat().st_size != size]
         damage: object = f"{short[0]!r} is shorter than it says" if short else None
-    # All that zipfile and zlib raise on bytes that are no sound zip file.
+    # All that zipfile and zlib raise on an invalid zip file.
     except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, ValueError, RuntimeError) as error:
         damage = error
     if damage is not None:
@@ -209,7 +209,7 @@ def _downloader(name: str, size_bytes: int, *, show: bool) -> object:
     import pooch
 
     pooch.get_logger().setLevel("WARNING")  # it logs every download to stderr
-    # Audio does not shrink, and a server that compresses it would send another number of bytes.
+    # Audio does not compress, and a server that compresses it would send another number of bytes.
     return pooch.HTTPDownloader(
         progressbar=_Progress(name, size_bytes, show=show),
         chunk_size=_CHUNK_BYTES,
@@ -285,7 +285,7 @@ def _locked(folder: Path) -> Iterator[None]:
         os.close(handle)
         raise DownloadError(f"another fetch is writing to {folder}; wait until it is done") from None
     except OSError:
-        pass  # some network file systems lock no folders, and a fetch is worth having there too
+        pass  # some network file systems cannot lock folders; fetch without a lock there
     try:
         yield
     finally:

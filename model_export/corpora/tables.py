@@ -27,7 +27,7 @@ _AUDIO_ONLY = "03"
 _RAVDESS_FIELDS = ("modality", "channel", "emotion", "intensity", "statement", "repetition", "actor")
 _DEMOGRAPHICS = "VideoDemographics.csv"
 
-#: Emotions that a corpus can hold. A clip is no evidence against those that its corpus never asked for.
+#: Emotions that a corpus can hold. A clip is no evidence against an emotion that its corpus lacks.
 CORPUS_EMOTIONS: Mapping[str, tuple[str, ...]] = {
     "ravdess": EMOTIONS,
     "ravdess_song": EMOTIONS[:6],

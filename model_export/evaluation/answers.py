@@ -1,4 +1,4 @@
-"""The answers to test clips as a table: in this form those of several folds come together."""
+"""The answers to test clips as a table; tables of several folds are concatenated."""
 
 from collections.abc import Sequence
 
@@ -14,14 +14,14 @@ P_FEMALE = f"p_{GENDERS[0]}"
 
 _CLIP_COLUMNS = ["clip", "corpus", "actor", "gender", "emotion", "intensity", "statement", "repetition", "age"]
 
-#: What was answered where nothing was.
+#: Class of a clip without an answer.
 NO_ANSWER = len(EMOTIONS)
 
 
 def answer_table(
     clips: pd.DataFrame, emotion: np.ndarray, gender: np.ndarray, *, emotions: Sequence[str]
 ) -> pd.DataFrame:
-    """Return what was said and what was answered, one row a clip.
+    """Return the labels and the answers, one row a clip.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def answer_table(
     -------
     pandas.DataFrame
         ``clip``, ``corpus``, ``actor``, ``gender``, ``emotion``, ``intensity``, ``statement``, ``repetition``, ``age``
-        (years, null where the corpus tells none), the columns `P_EMOTIONS`, null where the model lacks the emotion,
+        (years, null where the corpus has none), the columns `P_EMOTIONS`, null where the model lacks the emotion,
         and `P_FEMALE`.
     """
     table = clips[_CLIP_COLUMNS].reset_index(drop=True)
@@ -49,14 +49,14 @@ def answer_table(
 
 
 def emotion_classes(answers: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """Return what was said and what was answered as indices of `EMOTIONS`.
+    """Return the true and the answered emotions as indices of `EMOTIONS`.
 
     Returns
     -------
     np.ndarray, shape (clips,)
-        What was said; -1 where the model lacks the emotion, so that the clip cannot tell how good it is.
+        True; -1 where the model lacks the emotion, so that the clip cannot be right.
     np.ndarray, shape (clips,)
-        What was answered; `NO_ANSWER` where nothing was.
+        Answered; `NO_ANSWER` without an answer.
 
     Raises
     ------
@@ -74,11 +74,11 @@ def emotion_classes(answers: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
 
 def probabilities(answers: pd.DataFrame, emotions: Sequence[str]) -> np.ndarray:
     """Return the probabilities among some emotions, summing to 1, float64, shape (clips, emotions)."""
-    found = answers[[f"p_{name}" for name in emotions]].fillna(0.0).to_numpy(dtype=np.float64)
-    return np.asarray(found / found.sum(axis=1, keepdims=True))
+    among = answers[[f"p_{name}" for name in emotions]].fillna(0.0).to_numpy(dtype=np.float64)
+    return np.asarray(among / among.sum(axis=1, keepdims=True))
 
 
 def gender_right(answers: pd.DataFrame) -> np.ndarray:
-    """Return whether each clip's gender was answered rightly, bool; no answer is not right."""
+    """Return whether each clip's gender was answered correctly, bool; no answer is wrong."""
     female = answers[P_FEMALE].to_numpy(dtype=np.float64)
     return np.asarray(np.where((answers["gender"] == GENDERS[0]).to_numpy(), female >= 0.5, female < 0.5))

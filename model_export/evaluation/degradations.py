@@ -1,8 +1,8 @@
-"""What a recording can suffer before it reaches us: codecs, noise, rooms, clipping, other levels.
+"""Degradations of recordings: codecs, noise, rooms, clipping, other levels.
 
 Every function takes one channel of float32 samples, full scale at 1, and their rate in Hz, and returns new samples and
-their rate, which may be another. Codecs are the real ones, run in memory, and what they wrote is read back by
-`emobeam.audio.decode` as an archive's files are. Whatever is random follows from a seed.
+their rate, which may be another. The codecs are real encoders that run in memory; their output is decoded by
+`emobeam.audio.decode`, like an archive's files. Everything random follows from a seed.
 """
 
 import functools
@@ -18,10 +18,11 @@ import numpy as np
 import scipy.signal
 import soundfile
 
-from emobeam.audio.decode import EXTENSIONS, DecodeError
+from emobeam.audio.decode import EXTENSIONS
 from emobeam.audio.frontend import active_level
 from emobeam.audio.load import load_mono, resample_array
 from emobeam.model_export.errors import CorpusError, ModelExportError
+from emobeam.model_export.training.features import load_clip
 
 _TELEPHONE_HZ = 8_000
 #: What LAME resamples to by itself for mono at 32 kbit/s.
@@ -79,15 +80,15 @@ def opus(samples: np.ndarray, rate: int) -> Sound:
 def add_noise(samples: np.ndarray, rate: int, *, noise: Path, snr_db: float, seed: int) -> Sound:
     """Add a stretch of one of a folder's recordings.
 
-    The ratio is that of the speech's `active_rms` to the RMS of the stretch of noise that is heard under it, so pauses
-    do not count. A stretch shorter than the speech begins again. Digital silence stays what it is.
+    The ratio is that of the speech's `active_rms` to the RMS of the stretch of noise added to it, so pauses do
+    not count. A recording shorter than the speech is repeated. Digital silence stays digital silence.
 
     Parameters
     ----------
     samples : np.ndarray, shape (n,)
     rate : int
     noise : Path
-        Folder of recordings, searched through and through.
+        Folder of recordings, searched with all folders below it.
     snr_db : float
     seed : int
         Chooses the recording and where in it the stretch begins, whatever the ratio.
@@ -100,10 +101,10 @@ def add_noise(samples: np.ndarray, rate: int, *, noise: Path, snr_db: float, see
     rng = np.random.default_rng(seed)
     files = _recordings(noise)
     file = files[int(rng.integers(len(files)))]
-    heard, heard_rate = read_mono(file)
-    heard = resample_array(heard, sample_rate=heard_rate, target_rate=rate)
-    start = round(rng.random() * len(heard))
-    stretch = np.take(heard, np.arange(start, start + len(samples)), mode="wrap")
+    recording, recording_rate = load_clip(file)
+    recording = resample_array(recording, sample_rate=recording_rate, target_rate=rate)
+    start = round(rng.random() * len(recording))
+    stretch = np.take(recording, np.arange(start, start + len(samples)), mode="wrap")
     rms = float(np.sqrt(np.mean(stretch**2, dtype=np.float64)))
     if rms == 0:
         raise CorpusError(f"{file} is digitally silent where it should give noise; take it out of {noise}")
@@ -137,7 +138,7 @@ def reverberate(samples: np.ndarray, rate: int, *, rt60_s: float, direct_db: flo
 
 
 def clip_peaks(samples: np.ndarray, rate: int, *, overdrive_db: float) -> Sound:
-    """Cut off all that is less than `overdrive_db` below the loudest sample, as an input driven too hard does."""
+    """Clip at `overdrive_db` below the loudest sample, as an overdriven input does."""
     ceiling = np.abs(samples).max(initial=0.0) * np.float32(10 ** (-overdrive_db / 20))
     return np.clip(samples, -ceiling, ceiling), rate
 
@@ -149,12 +150,12 @@ def change_level(samples: np.ndarray, rate: int, *, db: float) -> Sound:
 
 @dataclass(frozen=True)
 class Degradation:
-    """One of the things that a recording can suffer.
+    """A degradation.
 
     Attributes
     ----------
     title : str
-        For people.
+        In tables.
     change : callable
         Takes samples, their rate, a seed and the folder of noise, and returns samples and their rate.
     needs_noise : bool
@@ -173,7 +174,7 @@ def _plain(change: Callable[..., Sound], **how: float) -> Callable[[np.ndarray, 
 def _noisy(snr_db: float) -> Degradation:
     def change(samples: np.ndarray, rate: int, seed: int, noise: Path | None) -> Sound:
         if noise is None:
-            raise CorpusError("noise is asked for without recordings of noise; name their folder with --noise DIR")
+            raise CorpusError("noise needs recordings of noise; name their folder with --noise DIR")
         return add_noise(samples, rate, noise=noise, snr_db=snr_db, seed=seed)
 
     return Degradation(f"noise, {snr_db:g} dB SNR", change, needs_noise=True)
@@ -183,7 +184,7 @@ def _room(samples: np.ndarray, rate: int, seed: int, _noise: Path | None) -> Sou
     return reverberate(samples, rate, rt60_s=0.6, direct_db=0.0, seed=seed)
 
 
-#: All that is measured, in the order of the tables.
+#: The measured degradations, in the order of the tables.
 DEGRADATIONS: Mapping[str, Degradation] = {
     "mu_law": Degradation("G.711 mu-law, 8 kHz", _plain(mu_law)),
     "gsm": Degradation("GSM 6.10, 8 kHz", _plain(gsm)),
@@ -240,26 +241,12 @@ def active_rms(samples: np.ndarray, rate: int) -> float:
     return math.sqrt(active_level(frames**2)) if len(frames) else 0.0
 
 
-def read_mono(path: Path) -> Sound:
-    """Return a recording's channels mixed to one.
-
-    Raises
-    ------
-    CorpusError
-        If it cannot be decoded.
-    """
-    try:
-        return load_mono(path)
-    except (DecodeError, OSError) as error:
-        raise CorpusError(f"{path} cannot be read: {error}") from error
-
-
 @functools.cache
 def _recordings(folder: Path) -> Sequence[Path]:
-    found = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
-    if not found:
+    recordings = sorted(path for path in folder.rglob("*") if path.suffix.lower() in EXTENSIONS and path.is_file())
+    if not recordings:
         raise CorpusError(f"{folder} holds no recording of noise; give --noise a folder of sound files")
-    return found
+    return recordings
 
 
 def _pcm(samples: np.ndarray, rate: int, coded_hz: int) -> np.ndarray:

@@ -1,6 +1,8 @@
-"""What answers are worth: recalls, accuracy, F1, calibration, and their intervals over actors."""
+"""Metrics of answers: recall, accuracy, F1, calibration, and their intervals over actors."""
 
+import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,12 +11,72 @@ import scipy.optimize
 #: Equal bins of confidence in which calibration is measured.
 CALIBRATION_BINS = 15
 
-#: Shares of clips at which `risk_coverage` looks.
+#: Shares of clips at which `risk_coverage` is measured.
 COVERAGE = tuple(percent / 100 for percent in range(5, 101, 5))
 
 
+@dataclass(frozen=True)
+class Interval:
+    """A figure with its 95 % interval.
+
+    Attributes
+    ----------
+    mean : float
+    low, high : float or None
+        None where a single actor gives no interval.
+    """
+
+    mean: float
+    low: float | None = None
+    high: float | None = None
+
+    @classmethod
+    def of_draws(cls, mean: float, draws: np.ndarray | None) -> "Interval":
+        """Return the figure with the interval that holds 95 % of the draws; NaN draws do not count."""
+        if draws is None or np.isnan(draws).all():
+            return cls(mean)
+        low, high = np.nanpercentile(draws, (2.5, 97.5))
+        return cls(mean, float(low), float(high))
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Interval":
+        """Return the figure from `to_json`."""
+        return cls(value["mean"], value["low"], value["high"])
+
+    def to_json(self) -> dict[str, float | None]:
+        """Return ``mean``, ``low`` and ``high``."""
+        return dataclasses.asdict(self)
+
+    def __str__(self) -> str:
+        """Return the figure and its interval, as in ``0.625 (0.574 to 0.676)``."""
+        return f"{self.mean:.3f}" if self.low is None else f"{self.mean:.3f} ({self.low:.3f} to {self.high:.3f})"
+
+
+@dataclass(frozen=True)
+class RiskCoverage:
+    """Accuracy when only the most confident answers are given.
+
+    Attributes
+    ----------
+    coverage : tuple of float
+        Shares of clips that are answered.
+    accuracy : tuple of float
+        Among each share.
+    confidence : tuple of float
+        The lowest in each share.
+    """
+
+    coverage: tuple[float, ...]
+    accuracy: tuple[float, ...]
+    confidence: tuple[float, ...]
+
+    def to_json(self) -> dict[str, list[float]]:
+        """Return the three as lists."""
+        return {name: list(values) for name, values in dataclasses.asdict(self).items()}
+
+
 def confusion(true: np.ndarray, answered: np.ndarray, classes: int) -> np.ndarray:
-    """Return counts, int64, shape (classes, classes): rows are what was said, columns what was answered."""
+    """Return counts, int64, shape (classes, classes): rows are the true classes, columns the answered ones."""
     counts = np.zeros((classes, classes), dtype=np.int64)
     np.add.at(counts, (true, answered), 1)
     return counts
@@ -56,8 +118,8 @@ def calibration_error(probabilities: np.ndarray, true: np.ndarray) -> float:
     return float(_calibration_gaps(probabilities.max(axis=1), right[None])[0])
 
 
-def calibration_noise_floor(probabilities: np.ndarray, *, seed: int = 0, draws: int = 1000) -> dict[str, float]:
-    """Return the calibration error that a perfectly calibrated model would show on so many clips.
+def calibration_noise_floor(probabilities: np.ndarray, *, seed: int = 0, draws: int = 1000) -> Interval:
+    """Return the calibration error that a perfectly calibrated model would show on as many clips.
 
     Few clips fill a bin unevenly by chance, so that even such a model shows an error above 0. Here each clip's answer
     is drawn right or wrong by the model's own confidence in it, and the error measured as if that had happened.
@@ -69,14 +131,13 @@ def calibration_noise_floor(probabilities: np.ndarray, *, seed: int = 0, draws: 
 
     Returns
     -------
-    dict
-        ``mean`` of the draws, and ``low`` and ``high``, between which 95 % of them lie.
+    Interval
+        The mean of the draws, and the interval that holds 95 % of them.
     """
     confidence = probabilities.max(axis=1)
     right = np.random.default_rng(seed).random((draws, len(confidence))) < confidence
     errors = _calibration_gaps(confidence, right)
-    low, high = np.percentile(errors, (2.5, 97.5))
-    return {"mean": float(errors.mean()), "low": float(low), "high": float(high)}
+    return Interval.of_draws(float(errors.mean()), errors)
 
 
 def _calibration_gaps(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
@@ -86,10 +147,10 @@ def _calibration_gaps(confidence: np.ndarray, right: np.ndarray) -> np.ndarray:
     return np.asarray(np.abs((right - confidence) @ in_bin).sum(axis=1) / len(confidence))
 
 
-def risk_coverage(
-    probabilities: np.ndarray, true: np.ndarray, *, coverage: Sequence[float] = COVERAGE
-) -> dict[str, list[float]]:
-    """Return how often answers are right when only the most confident are given.
+def risk_coverage(probabilities: np.ndarray, true: np.ndarray, *, coverage: Sequence[float] = COVERAGE) -> RiskCoverage:
+    """Return the accuracy when only the most confident answers are given.
+
+    Clips of one confidence have no order: each counts with their mean.
 
     Source: R. El-Yaniv & Y. Wiener, On the foundations of noise-free selective classification, JMLR 11 (2010).
 
@@ -100,12 +161,6 @@ def risk_coverage(
         Class indices.
     coverage : sequence of float
         Shares of clips to answer, above 0, at most 1.
-
-    Returns
-    -------
-    dict
-        ``coverage``; ``accuracy`` among this share; ``confidence``, the lowest of it. Clips of one confidence are
-        answered in no order: each counts with their mean.
     """
     confidence = probabilities.max(axis=1)
     _, tied = np.unique(confidence, return_inverse=True)
@@ -114,11 +169,11 @@ def risk_coverage(
     order = np.argsort(-confidence)
     counts = np.maximum(1, np.round(np.asarray(coverage) * len(true)).astype(int))
     running = np.cumsum(expected[order])
-    return {
-        "coverage": [float(share) for share in coverage],
-        "accuracy": [float(running[count - 1] / count) for count in counts],
-        "confidence": [float(confidence[order][count - 1]) for count in counts],
-    }
+    return RiskCoverage(
+        coverage=tuple(float(share) for share in coverage),
+        accuracy=tuple(float(running[count - 1] / count) for count in counts),
+        confidence=tuple(float(confidence[order][count - 1]) for count in counts),
+    )
 
 
 def log_loss(probabilities: np.ndarray, true: np.ndarray) -> float:
@@ -146,16 +201,16 @@ def fit_temperature(probabilities: np.ndarray, true: np.ndarray) -> float:
         chosen = scaled[np.arange(len(true)), true]
         return float((np.log(np.exp(scaled).sum(axis=1)) - chosen).mean())
 
-    found = scipy.optimize.minimize_scalar(loss, bounds=(np.log(0.25), np.log(4.0)), method="bounded")
-    return float(np.exp(found.x))
+    best = scipy.optimize.minimize_scalar(loss, bounds=(np.log(0.25), np.log(4.0)), method="bounded")
+    return float(np.exp(best.x))
 
 
 def interval_over_actors(
     actors: Sequence[str], measure: Callable[[np.ndarray], float], *, seed: int = 0, draws: int = 1000
-) -> dict[str, Any]:
+) -> Interval:
     """Return a figure with its 95 % interval, by a bootstrap over actors.
 
-    Clips of one actor are alike, so actors are drawn, with replacement, and all their clips with them.
+    Clips of one actor are correlated, so actors are drawn, with replacement, and all their clips with them.
 
     Parameters
     ----------
@@ -166,12 +221,11 @@ def interval_over_actors(
 
     Returns
     -------
-    dict
-        ``mean`` (the figure over all clips), ``low`` and ``high``; these two are None for a single actor.
+    Interval
+        The figure over all clips; without an interval for a single actor.
     """
     mean = measure(np.arange(len(actors)))
-    drawn = draws_over_actors(actors, measure, seed=seed, draws=draws)
-    return {"mean": mean, **interval(drawn)}
+    return Interval.of_draws(mean, draws_over_actors(actors, measure, seed=seed, draws=draws))
 
 
 def draws_over_actors(
@@ -199,17 +253,5 @@ def draws_over_actors(
 
 
 def in_words(figure: Mapping[str, Any] | None) -> str:
-    """Return a figure with its interval, as in ``0.625 (0.574 to 0.676)``; a dash for None."""
-    if figure is None:
-        return "-"
-    if figure["low"] is None:
-        return f"{figure['mean']:.3f}"
-    return f"{figure['mean']:.3f} ({figure['low']:.3f} to {figure['high']:.3f})"
-
-
-def interval(drawn: np.ndarray | None) -> dict[str, float | None]:
-    """Return ``low`` and ``high``, between which 95 % of the draws lie; None without draws. NaN draws do not count."""
-    if drawn is None or np.isnan(drawn).all():
-        return {"low": None, "high": None}
-    low, high = np.nanpercentile(drawn, (2.5, 97.5))
-    return {"low": float(low), "high": float(high)}
+    """Return the text of an `Interval` in JSON; a dash for None."""
+    return "-" if figure is None else str(Interval.from_json(figure))

@@ -16,6 +16,25 @@ Predict = Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]
 
 
 @dataclass(frozen=True)
+class Classifier:
+    """A trained model.
+
+    Attributes
+    ----------
+    predict : callable
+        Its probabilities are calibrated.
+    front_end : FrontEnd
+        Of the windows that it takes.
+    emotions : tuple of str
+        Its labels.
+    """
+
+    predict: Predict
+    front_end: FrontEnd
+    emotions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class ClipWindows:
     """The windows of one clip that have sound.
 
@@ -24,7 +43,7 @@ class ClipWindows:
     log_mel : np.ndarray, shape (windows, window_frames, n_mels)
     levels_db : np.ndarray, shape (windows,)
         Relative to white noise of RMS 1.
-    shares : np.ndarray, shape (windows,)
+    active_fractions : np.ndarray, shape (windows,)
         Share of each window that is active.
     """
 
@@ -34,17 +53,17 @@ class ClipWindows:
 
 
 def clip_windows(power: np.ndarray, front_end: FrontEnd, *, silence_dbfs: float | None = None) -> ClipWindows:
-    """Cut a clip's mel power into the windows that scoring would ask the model about.
+    """Cut a clip's mel power into the windows that scoring would classify.
 
-    Windows vote by energy here, as with ``vad="energy"``: a corpus's clips are speech, and mel power has lost what
-    the voice detector hears.
+    Windows are weighted by energy, as with ``vad="energy"``: a corpus's clips are speech, and the voice activity
+    detector needs samples, not mel power.
 
     Parameters
     ----------
     power : np.ndarray, shape (frames, n_mels)
     front_end : FrontEnd
     silence_dbfs : float or None
-        Windows below it are left out; None keeps all that is not digital silence, for power whose level is lost.
+        Windows below it are left out; None keeps all except digital silence, for power whose level is normalised.
     """
     threshold = -np.inf if silence_dbfs is None else silence_dbfs
     windows = cut_windows([power.astype(np.float32)], front_end)
@@ -53,8 +72,8 @@ def clip_windows(power: np.ndarray, front_end: FrontEnd, *, silence_dbfs: float 
     if not sounding:
         shape = (0, front_end.window_frames, front_end.n_mels)
         return ClipWindows(np.zeros(shape, dtype=np.float32), np.zeros(0), np.zeros(0))
-    features, levels, shares = zip(*sounding, strict=True)
-    return ClipWindows(np.stack(features), np.array(levels), np.array(shares))
+    features, levels, fractions = zip(*sounding, strict=True)
+    return ClipWindows(np.stack(features), np.array(levels), np.array(fractions))
 
 
 def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
@@ -78,7 +97,7 @@ def clip_answers(
         Each with at least one window.
     predict : callable
     settings : ScoreSettings or None
-        Gives the range within which windows vote.
+        Gives the range of levels within which windows count.
 
     Returns
     -------

@@ -1,14 +1,14 @@
-"""What answers about windows, whatever it is made of: a Keras network, scikit-learn's models, an ``.onnx`` graph."""
+"""Functions from windows to probabilities: by a Keras network, a scikit-learn model or an ``.onnx`` graph."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from emobeam.model_export.evaluation.predictions import Predict, softmax
-from emobeam.model_export.networks.baselines import CLASSIC, load_classic
+from emobeam.model_export.evaluation.predictions import Classifier, Predict, softmax
+from emobeam.model_export.networks.baselines import BASELINES, load_baseline
 from emobeam.model_export.training.runs import load_network, read_run
-from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, FrontEnd
+from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME
 
 
 def predictor(run_folder: Path, *, temperature: float | None = None) -> Predict:
@@ -26,10 +26,10 @@ def predictor(run_folder: Path, *, temperature: float | None = None) -> Predict:
         If the folder is no finished run.
     """
     run = read_run(run_folder)
-    if run["options"]["network"] in CLASSIC:
-        return load_classic(run_folder)
+    if run.network_name in BASELINES:
+        return load_baseline(run_folder)
     model = load_network(run_folder)
-    temperature = temperature or run["temperature"]
+    temperature = temperature or run.temperature
 
     def predict(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         logits = model.predict_on_batch(windows)
@@ -38,9 +38,15 @@ def predictor(run_folder: Path, *, temperature: float | None = None) -> Predict:
     return predict
 
 
+def classifier(run_folder: Path) -> Classifier:
+    """Return a finished run's network with what it takes and answers; errors as `predictor`."""
+    run = read_run(run_folder)
+    return Classifier(predictor(run_folder), run.front_end, run.emotions)
+
+
 @dataclass(frozen=True)
 class Graph:
-    """A run's network as ONNX Runtime runs it.
+    """A run's network in ONNX Runtime.
 
     Attributes
     ----------
@@ -54,7 +60,7 @@ class Graph:
 
 
 def exported(run_folder: Path) -> Graph | None:
-    """Return a run's network turned into ONNX, as `export` does; None where it is none of Keras's.
+    """Return a run's network converted to ONNX, as `export` does; None for a baseline.
 
     Raises
     ------
@@ -62,15 +68,15 @@ def exported(run_folder: Path) -> Graph | None:
         If the folder is no finished run.
     """
     run = read_run(run_folder)
-    if run["options"]["network"] in CLASSIC:
+    if run.network_name in BASELINES:
         return None
     from emobeam.model_export.export.graph import to_onnx, window_ms
     from emobeam.models.session import open_session
 
-    session = open_session(to_onnx(run_folder, run).SerializeToString())
+    session = open_session(to_onnx(run_folder, run.temperature).SerializeToString())
 
     def predict(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         emotion, gender = session.run([EMOTION_OUTPUT, GENDER_OUTPUT], {INPUT_NAME: windows})
         return emotion, gender
 
-    return Graph(predict, window_ms(session, FrontEnd(**run["options"]["front_end"])))
+    return Graph(predict, window_ms(session, run.front_end))

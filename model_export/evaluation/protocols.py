@@ -1,13 +1,14 @@
-"""The protocols: which clips train, which validate and which are tested, fold by fold, and what each is honest about.
+"""The protocols: which clips train, validate and test in each fold.
 
-``p1``    the six EmoBox folds: a test actor is heard in no corpus, neither speaking nor singing. The headline.
-``p1b``   each of the 24 actors alone is tested, the others train.
-``p2i``   stratified five folds over clips: an actor's other clips train.
-``p2ii``  likewise, with both repetitions of an actor's (emotion, intensity, statement) on one side.
-``p3``    a leak, reproduced to be seen: three copies of each clip, at three speeds, are dealt at random, a quarter of
-          them to the test. The capstone that this project grew from reported 80.8 % over 16 classes on such a split.
-``p4``    trained on one corpus, tested on the other, over the emotions of both, with nothing adapted.
-``crema`` five folds over the actors of CREMA-D alone: what the model is worth that learns from nothing else.
+``emobox``         the six EmoBox folds: a test actor is in no training clip, neither speech nor song. The headline.
+``loso``           leave one speaker out: each of the 24 actors in turn is tested, the others train.
+``random-clips``   five stratified folds over clips: other clips of the test actors train.
+``grouped-clips``  likewise, with both repetitions of an actor's (emotion, intensity, statement) on one side.
+``leaky``          a leak, for comparison: three copies of each clip, at three speeds, are split at random, a quarter
+                   of them into the test. The capstone project before this one reported 80.8 % over 16 classes on
+                   such a split.
+``cross-corpus``   trained on one corpus, tested on the other, on the emotions of both, without adaptation.
+``crema-speakers`` five folds over the actors of CREMA-D, for the model that is trained on CREMA-D only.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -19,15 +20,15 @@ from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train
 
 from emobeam.model_export.corpora.splits import Split, fold_actors, hold_out
 from emobeam.model_export.corpora.tables import CORPUS_EMOTIONS
-from emobeam.model_export.errors import ModelExportError
+from emobeam.model_export.errors import ModelExportError, RunError
 from emobeam.schemas.labels import EMOTIONS
 
 _FOLDS = 5
 _VALIDATION_SHARE = 0.1
 _COPY_SPEEDS = (1.0, 0.93, 1.07)
 _LEAK_TEST_SHARE = 0.25
-#: Where it is given it trains beside RAVDESS, whole: it shares no actor with it.
-BESIDE = "crema_d"
+#: Where given, all of it trains in addition to RAVDESS: the two share no actor.
+AUXILIARY_CORPUS = "crema_d"
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Fold:
     ----------
     name : str
     clips : pandas.DataFrame
-        All that it knows of: as `corpora.read_corpora` gives it, and in ``p3`` with a column ``speed``.
+        As `corpora.read_corpora` gives it, and in ``leaky`` with a column ``speed``.
     split : Split
     tested : tuple of str
         Emotions of the clips that are tested; answers are taken among these.
@@ -62,94 +63,112 @@ class Protocol:
 
     Attributes
     ----------
-    name, title : str
+    title : str
     folds : callable
         Takes the table of clips and a seed.
     pretrained : bool
-        Whether CREMA-D may train first, and beside, what is tested on RAVDESS.
-    seeds : int
-        How many the published figures have.
+        Whether a network tested on RAVDESS may be pretrained on CREMA-D, and trained on both.
     """
 
-    name: str
     title: str
     folds: Callable[[pd.DataFrame, int], Iterator[Fold]]
     pretrained: bool = True
-    seeds: int = 1
 
 
-def _speakers_unheard(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
-    clips = _of(clips, "ravdess", "ravdess_song", also=BESIDE)
+def _emobox_folds(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
+    clips = _of(clips, "ravdess", "ravdess_song", also=AUXILIARY_CORPUS)
     for fold in range(1, 7):
         yield Fold(str(fold), clips, hold_out(clips, fold_actors(fold), seed=_mixed(seed, fold)))
 
 
-def _one_actor_out(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
-    clips = _of(clips, "ravdess", "ravdess_song", also=BESIDE)
+def _leave_one_speaker_out(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
+    clips = _of(clips, "ravdess", "ravdess_song", also=AUXILIARY_CORPUS)
     for number, actor in enumerate(sorted(set(clips.loc[clips["corpus"] == "ravdess", "actor"])), start=1):
         yield Fold(actor.removeprefix("ravdess_"), clips, hold_out(clips, [actor], seed=_mixed(seed, number)))
 
 
-def _clips_at_random(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
-    clips = _of(clips, "ravdess", "ravdess_song", also=BESIDE)
+def _random_clips(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
+    clips = _of(clips, "ravdess", "ravdess_song", also=AUXILIARY_CORPUS)
     speech = clips[clips["corpus"] == "ravdess"]
-    dealer = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
-    for number, (rest, test) in enumerate(dealer.split(speech, _joint(speech)), start=1):
-        yield _by_clip(str(number), clips, speech.iloc[rest], speech.iloc[test], twins=False, seed=seed)
+    splitter = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
+    for number, (rest, test) in enumerate(splitter.split(speech, _joint(speech)), start=1):
+        yield _by_clip(str(number), clips, speech.iloc[rest], speech.iloc[test], together=False, seed=seed)
 
 
-def _twins_together(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
-    clips = _of(clips, "ravdess", "ravdess_song", also=BESIDE)
+def _grouped_clips(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
+    clips = _of(clips, "ravdess", "ravdess_song", also=AUXILIARY_CORPUS)
     speech = clips[clips["corpus"] == "ravdess"]
-    dealer = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
-    for number, (rest, test) in enumerate(dealer.split(speech, _joint(speech), twin_groups(speech)), start=1):
-        yield _by_clip(str(number), clips, speech.iloc[rest], speech.iloc[test], twins=True, seed=seed)
+    splitter = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
+    for number, (rest, test) in enumerate(splitter.split(speech, _joint(speech), repetition_groups(speech)), start=1):
+        yield _by_clip(str(number), clips, speech.iloc[rest], speech.iloc[test], together=True, seed=seed)
 
 
-def _copies_on_both_sides(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
+def _leaky_copies(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
     speech = _of(clips, "ravdess")
     copies = pd.concat(
         [speech.assign(speed=speed, clip=speech["clip"] + f"@{speed:g}") for speed in _COPY_SPEEDS], ignore_index=True
     )
     rest, test = train_test_split(copies, test_size=_LEAK_TEST_SHARE, random_state=seed)
-    yield _by_clip("1", copies, rest, test, twins=False, seed=seed)
+    yield _by_clip("1", copies, rest, test, together=False, seed=seed)
 
 
-def _other_corpus(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
+def _cross_corpus(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
     shared = tuple(e for e in EMOTIONS if all(e in CORPUS_EMOTIONS[c] for c in ("ravdess", "crema_d")))
     ravdess, crema_d = ("ravdess", "ravdess_song"), ("crema_d",)
-    for name, there, here in (("ravdess-crema_d", ravdess, crema_d), ("crema_d-ravdess", crema_d, ("ravdess",))):
-        table = _of(clips, *there, *here)
-        tested = set(table.loc[table["corpus"].isin(here), "actor"])
+    for name, source, target in (("ravdess-crema_d", ravdess, crema_d), ("crema_d-ravdess", crema_d, ("ravdess",))):
+        table = _of(clips, *source, *target)
+        tested = set(table.loc[table["corpus"].isin(target), "actor"])
         yield Fold(name, table, hold_out(table, tested, seed=seed), shared)
 
 
-def _crema_actors(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
+def _crema_speakers(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
     clips = _of(clips, "crema_d")
-    dealer = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
-    for number, (_, test) in enumerate(dealer.split(clips, _joint(clips), clips["actor"]), start=1):
+    splitter = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
+    for number, (_, test) in enumerate(splitter.split(clips, _joint(clips), clips["actor"]), start=1):
         tested = sorted(set(clips["actor"].iloc[test]))
-        asked = tuple(e for e in EMOTIONS if e in CORPUS_EMOTIONS["crema_d"])
-        yield Fold(str(number), clips, hold_out(clips, tested, seed=_mixed(seed, number)), asked)
+        emotions = tuple(e for e in EMOTIONS if e in CORPUS_EMOTIONS["crema_d"])
+        yield Fold(str(number), clips, hold_out(clips, tested, seed=_mixed(seed, number)), emotions)
 
 
 #: Protocols by the name that ``--protocol`` takes.
 PROTOCOLS: Mapping[str, Protocol] = {
-    protocol.name: protocol
-    for protocol in (
-        Protocol("p1", "six EmoBox folds, test actors unheard", _speakers_unheard, seeds=3),
-        Protocol("p1b", "leave one actor out", _one_actor_out),
-        Protocol("p2i", "five folds over clips at random", _clips_at_random),
-        Protocol("p2ii", "five folds over clips, repetitions together", _twins_together),
-        Protocol("p3", "three copies of each clip dealt at random: a leak", _copies_on_both_sides),
-        Protocol("p4", "trained on one corpus, tested on the other", _other_corpus, pretrained=False),
-        Protocol("crema", "five folds over the actors of CREMA-D", _crema_actors, pretrained=False),
-    )
+    "emobox": Protocol("six EmoBox folds, disjoint speakers", _emobox_folds),
+    "loso": Protocol("leave one speaker out", _leave_one_speaker_out),
+    "random-clips": Protocol("five folds over clips at random", _random_clips),
+    "grouped-clips": Protocol("five folds over clips, repetitions together", _grouped_clips),
+    "leaky": Protocol("three copies of each clip, split at random: a leak", _leaky_copies),
+    "cross-corpus": Protocol("trained on one corpus, tested on the other", _cross_corpus, pretrained=False),
+    "crema-speakers": Protocol("five folds over the actors of CREMA-D", _crema_speakers, pretrained=False),
+}
+
+#: Former names, which ``--protocol`` accepts, and which are in the contracts of models that were exported then.
+ALIASES: Mapping[str, str] = {
+    "p1": "emobox",
+    "p1b": "loso",
+    "p2i": "random-clips",
+    "p2ii": "grouped-clips",
+    "p3": "leaky",
+    "p4": "cross-corpus",
+    "crema": "crema-speakers",
 }
 
 
-def twin_groups(speech: pd.DataFrame) -> pd.Series:
-    """Return for each clip of RAVDESS what it shares with the other repetition of the same."""
+def protocol_name(name: str) -> str:
+    """Return the name of a protocol, from its name or a former one.
+
+    Raises
+    ------
+    RunError
+        If there is no such protocol.
+    """
+    name = ALIASES.get(name, name)
+    if name not in PROTOCOLS:
+        raise RunError(f"unknown protocol {name!r}; known are {', '.join(PROTOCOLS)}")
+    return name
+
+
+def repetition_groups(speech: pd.DataFrame) -> pd.Series:
+    """Return a group for each clip of RAVDESS: both repetitions of an actor's emotion, intensity and statement."""
     return speech[["actor", "emotion", "intensity", "statement"]].agg("-".join, axis=1)
 
 
@@ -165,15 +184,17 @@ def _joint(clips: pd.DataFrame) -> pd.Series:
 
 
 def _mixed(seed: int, fold: int) -> int:
-    """Return a seed of its own for each fold, so that not the same actors validate in all."""
+    """Return a seed of its own for each fold, so that different actors validate in each."""
     return int(np.random.SeedSequence((seed, fold)).generate_state(1)[0])
 
 
-def _by_clip(name: str, clips: pd.DataFrame, rest: pd.DataFrame, test: pd.DataFrame, *, twins: bool, seed: int) -> Fold:
+def _by_clip(
+    name: str, clips: pd.DataFrame, rest: pd.DataFrame, test: pd.DataFrame, *, together: bool, seed: int
+) -> Fold:
     """Return a fold whose unit is the clip, a tenth of `rest` validating; songs and other corpora train."""
     number = round(1 / _VALIDATION_SHARE)
-    dealer = (StratifiedGroupKFold if twins else StratifiedKFold)(number, shuffle=True, random_state=seed)
-    _, validation = next(dealer.split(rest, _joint(rest), twin_groups(rest) if twins else None))
+    splitter = (StratifiedGroupKFold if together else StratifiedKFold)(number, shuffle=True, random_state=seed)
+    _, validation = next(splitter.split(rest, _joint(rest), repetition_groups(rest) if together else None))
     validating, tested = set(rest["clip"].iloc[validation]), set(test["clip"])
     return Fold(
         name,

@@ -1,28 +1,28 @@
-"""What a network still answers when recordings have suffered: `degradations`, one by one, beside the clean clips."""
+"""Metrics of a network on degraded clips, for each of `degradations`, compared with the clean clips."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from emobeam.model_export.corpora.splits import Split
 from emobeam.model_export.corpora.tables import read_corpora
 from emobeam.model_export.errors import CorpusError, ModelExportError, RunError
 from emobeam.model_export.evaluation.answers import NO_ANSWER, answer_table, emotion_classes, gender_right
-from emobeam.model_export.evaluation.degradations import DEGRADATIONS, degrade, read_mono
-from emobeam.model_export.evaluation.metrics import confusion, draws_over_actors, interval, unweighted_recall
-from emobeam.model_export.evaluation.predictions import ClipWindows, Predict, clip_answers, clip_windows
-from emobeam.model_export.evaluation.predictors import predictor
-from emobeam.model_export.evaluation.protocols import PROTOCOLS
+from emobeam.model_export.evaluation.degradations import DEGRADATIONS, degrade
+from emobeam.model_export.evaluation.evaluate import run_summary
+from emobeam.model_export.evaluation.metrics import Interval, confusion, draws_over_actors, unweighted_recall
+from emobeam.model_export.evaluation.predictions import Classifier, ClipWindows, Predict, clip_answers, clip_windows
+from emobeam.model_export.evaluation.predictors import classifier
 from emobeam.model_export.evaluation.trials import Trials
 from emobeam.model_export.reports.result_tables import write_tables
-from emobeam.model_export.training.features import mapping, sound_power
+from emobeam.model_export.training.features import load_clip, mapping, sound_power
 from emobeam.model_export.training.runs import (
-    DEGRADED_ANSWERS_FILE,
-    DEGRADED_FILE,
+    ROBUSTNESS_ANSWERS_FILE,
+    ROBUSTNESS_FILE,
     corpora_of,
     read_run,
     replacing,
@@ -33,39 +33,98 @@ from emobeam.schemas.settings import ScoreSettings
 
 CLEAN = "clean"
 
-#: Clips whose windows are held at once, in every condition: some tens of megabytes. No more are degraded in this
-#: process sooner than others have started.
-_BLOCK_CLIPS = 16
+#: Clips whose windows are in memory at once, in every condition: some tens of megabytes. Starting processes takes
+#: longer than degrading so many.
+BLOCK_CLIPS = 16
 
 _FIGURES = ("ua", "ua_change", "gender_accuracy", "unchanged")
 
 
-def evaluate_degraded(
+@dataclass(frozen=True, kw_only=True)
+class ConditionFigures:
+    """Metrics in one condition, with intervals from a bootstrap over actors.
+
+    Attributes
+    ----------
+    condition : str
+        `CLEAN` or a key of `DEGRADATIONS`.
+    title : str
+    silent : int
+        Clips without an answer, which count as wrong.
+    ua : Interval
+    ua_change : Interval
+        Against clean.
+    gender_accuracy : Interval
+    unchanged : Interval
+        Share of clips with the same emotion answered as for the clean clip.
+    """
+
+    condition: str
+    title: str
+    silent: int
+    ua: Interval
+    ua_change: Interval
+    gender_accuracy: Interval
+    unchanged: Interval
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        return {
+            "condition": self.condition,
+            "title": self.title,
+            "silent": self.silent,
+            **{name: getattr(self, name).to_json() for name in _FIGURES},
+        }
+
+
+@dataclass(frozen=True)
+class Robustness:
+    """Metrics in each condition.
+
+    Attributes
+    ----------
+    clips : int
+    actors : tuple of str
+    conditions : tuple of ConditionFigures
+        Clean first.
+    """
+
+    clips: int
+    actors: tuple[str, ...]
+    conditions: tuple[ConditionFigures, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as JSON values."""
+        conditions = [condition.to_json() for condition in self.conditions]
+        return {"clips": self.clips, "actors": list(self.actors), "conditions": conditions}
+
+
+def evaluate_robustness(
     run_folder: Path,
     *,
     corpora: Sequence[tuple[str, Path]] = (),
     noise: Path | None = None,
     processes: int | None = None,
     report: Callable[[str], None] = print,
-) -> dict[str, Any]:
-    """Measure a run on degraded speech of actors that neither trained nor validated it; write ``degraded.json``.
+) -> dict[str, Robustness]:
+    """Measure a run on degraded speech of actors that neither trained nor validated it; write ``robustness.json``.
 
     Parameters
     ----------
     run_folder : Path
     corpora : sequence of (name, folder)
-        The run's own where empty. Of songs nothing is measured.
+        The run's own where empty. Songs are left out.
     noise : Path or None
         Folder of noise; without it there are no rows with noise.
     processes : int or None
-        That degrade clips side by side; as many as there are cores where None.
+        Number that degrade clips in parallel; one a core where None.
     report : callable
-        Is given lines of progress, then the table.
+        Is called with lines of progress, then the table.
 
     Returns
     -------
-    dict
-        ``corpora``: for each, as `degraded_table` gives it.
+    dict of str to Robustness
+        By corpus.
 
     Raises
     ------
@@ -77,139 +136,124 @@ def evaluate_degraded(
     run = read_run(run_folder)
     folders = corpora_of(run, corpora)
     clips = read_corpora(folders)
-    seen = Split(**run["split"]).part(clips, "train", "validation").index
-    clips = clips[~clips.index.isin(seen) & (clips["channel"] == "speech")]
+    used = run.split.part(clips, "train", "validation").index
+    clips = clips[~clips.index.isin(used) & (clips["channel"] == "speech")]
     if clips.empty:
         raise RunError(
             f"{', '.join(name for name, _ in folders)} has no speech of actors that neither trained nor validated "
             f"{run_folder}; give a corpus with others"
         )
-    answers = degraded_answers(
-        clips,
-        predictor(run_folder),
-        FrontEnd(**run["options"]["front_end"]),
-        emotions=run["emotions"],
-        noise=noise,
-        processes=processes,
-        report=report,
-    )
-    result: dict[str, Any] = {
-        "run": {name: run[name] for name in ("options", "temperature", "versions")},
+    answers = degraded_answers(clips, classifier(run_folder), noise=noise, processes=processes, report=report)
+    result = {str(name): robustness_table(rows) for name, rows in answers.groupby("corpus", sort=False)}
+    written = {
+        "run": run_summary(run),
         "noise": str(noise) if noise else None,
-        "corpora": {name: degraded_table(rows) for name, rows in answers.groupby("corpus", sort=False)},
+        "corpora": {name: table.to_json() for name, table in result.items()},
     }
-    write_json(run_folder / DEGRADED_FILE, result)
-    for name, table in result["corpora"].items():
+    write_json(run_folder / ROBUSTNESS_FILE, written)
+    for name, table in result.items():
         for line in table_lines(name, table):
             report(line)
     return result
 
 
-def degrade_trials(
+def evaluate_trials_robustness(
     trials: Trials, *, noise: Path | None = None, report: Callable[[str], None] = print
-) -> dict[str, Any]:
-    """Measure a protocol's trained networks on degraded test clips; write ``PROTOCOL-NETWORK-degraded.json``.
+) -> Robustness:
+    """Measure a protocol's trained networks on degraded test clips; write ``PROTOCOL-NETWORK-robustness.json``.
 
     Parameters
     ----------
     trials : Trials
         Of one seed, whose trainings are in their folders.
     noise : Path or None
-        As in `evaluate_degraded`.
+        As in `evaluate_robustness`.
     report : callable
-        Is given lines of progress, then the table.
+        Is called with lines of progress, then the table.
 
     Returns
     -------
-    dict
-        ``protocol``, ``network``, ``seed``, ``noise``, and what `degraded_table` gives over all folds.
+    Robustness
+        Over all folds.
 
     Raises
     ------
     RunError
-        If several seeds are asked for, or a fold has not been trained in `trials.work`.
+        If several seeds are given, or a fold has not been trained in `trials.work_dir`.
     CorpusError
         If a corpus or the noise cannot be read.
     """
     if len(trials.seeds) > 1:
-        raise RunError("degraded clips are asked of one seed's networks; give --seed once")
+        raise RunError("degraded clips are tested on one seed's networks; give --seed once")
     seed, tables = trials.seeds[0], []
-    for fold in PROTOCOLS[trials.protocol].folds(trials.clips(), seed):
+    for fold in trials.rule.folds(trials.clips(), seed):
         folder = trials.folder(seed, fold.name)
         if trials.folds and fold.name not in trials.folds:
             continue
-        answers = folder / DEGRADED_ANSWERS_FILE
+        answers = folder / ROBUSTNESS_ANSWERS_FILE
         if not answers.is_file():
-            run = read_run(folder)
-            found = degraded_answers(
+            made = degraded_answers(
                 fold.test,
-                predictor(folder),
-                FrontEnd(**run["options"]["front_end"]),
-                emotions=run["emotions"],
+                classifier(folder),
                 noise=noise,
                 processes=trials.jobs,
-                report=functools.partial(_of_fold, report, fold.name),
+                report=functools.partial(_report_fold, report, fold.name),
             )
             with replacing(answers) as temporary:
-                found.to_parquet(temporary, index=False)
+                made.to_parquet(temporary, index=False)
         tables.append(pd.read_parquet(answers))
-    told = {
+    result = robustness_table(pd.concat(tables, ignore_index=True))
+    written = {
         "protocol": trials.protocol,
         "network": trials.network,
         "seed": seed,
         "folds": len(tables),
         "noise": noise is not None,
-        **degraded_table(pd.concat(tables, ignore_index=True)),
+        **result.to_json(),
     }
     trials.results.mkdir(parents=True, exist_ok=True)
-    path = trials.result.with_name(f"{trials.result.stem}-degraded.json")
-    write_json(path, told)
+    write_json(trials.robustness_result, written)
     write_tables(trials.results)
-    for line in table_lines(str(path), told):
+    for line in table_lines(str(trials.robustness_result), result):
         report(line)
-    return told
+    return result
 
 
-def _of_fold(report: Callable[[str], None], fold: str, line: str) -> None:
+def _report_fold(report: Callable[[str], None], fold: str, line: str) -> None:
     report(f"fold {fold}, {line}")
 
 
 def degraded_answers(
     clips: pd.DataFrame,
-    predict: Predict,
-    front_end: FrontEnd,
+    model: Classifier,
     *,
-    emotions: Sequence[str],
     noise: Path | None = None,
     processes: int | None = None,
     report: Callable[[str], None] = print,
 ) -> pd.DataFrame:
-    """Return a model's answers to clips as they are, and to each after every degradation.
+    """Return a model's answers to clips, clean and after every degradation.
 
-    Each clip is decoded once. What a degradation leaves goes the way of scoring: `emobeam.audio.frontend`, `emobeam.audio.windows`.
+    Each clip is decoded once. A degraded clip is processed as in scoring: `emobeam.audio.frontend`,
+    `emobeam.audio.windows`.
 
     Parameters
     ----------
     clips : pandas.DataFrame
         As `corpora.read_corpora` gives it.
-    predict : callable
-        Its probabilities calibrated.
-    front_end : FrontEnd
-    emotions : sequence of str
-        The model's labels.
+    model : Classifier
     noise : Path or None
         Folder of noise; without it the degradations that need it are left out.
     processes : int or None
-        That degrade clips side by side where there are many, as many as there are cores where None; `predict` is
-        called in this one.
+        Number that degrade clips in parallel where there are many, one a core where None; `model.predict` is called
+        in this process.
     report : callable
-        Is given lines of progress.
+        Is called with lines of progress.
 
     Returns
     -------
     pandas.DataFrame
         As `answers.answer_table` gives it, and ``condition``: `CLEAN` or a key of `DEGRADATIONS`. A clip that is
-        silent from the first has no row. Probabilities are NaN where the degradation made it so.
+        silent before any degradation has no row. Probabilities are NaN where the degradation made it silent.
 
     Raises
     ------
@@ -222,34 +266,34 @@ def degraded_answers(
     if len(names) < len(DEGRADATIONS):
         report("no folder of noise is given (--noise DIR): the rows with noise are left out")
     conditions = (CLEAN, *names)
-    work = functools.partial(_condition_windows, front_end=front_end, names=names, noise=noise)
+    work = functools.partial(_condition_windows, front_end=model.front_end, names=names, noise=noise)
     tables: list[pd.DataFrame] = []
-    with mapping(processes if len(clips) > _BLOCK_CLIPS else 1, chunk=1) as mapped:
-        for start in range(0, len(clips), _BLOCK_CLIPS):
-            rows = clips.iloc[start : start + _BLOCK_CLIPS]
+    with mapping(processes if len(clips) > BLOCK_CLIPS else 1, chunk=1) as mapped:
+        for start in range(0, len(clips), BLOCK_CLIPS):
+            rows = clips.iloc[start : start + BLOCK_CLIPS]
             windows = list(mapped(work, rows["path"]))
             sounding = [bool(len(of_clip[0].log_mel)) for of_clip in windows]
             flat = [one for of_clip, sounds in zip(windows, sounding, strict=True) if sounds for one in of_clip]
             if flat:
-                emotion, gender = _answers(flat, predict, len(emotions))
+                emotion, gender = _answers(flat, model.predict, len(model.emotions))
                 repeated = rows[sounding].loc[lambda kept: kept.index.repeat(len(conditions))]
-                table = answer_table(repeated, emotion, gender, emotions=emotions)
+                table = answer_table(repeated, emotion, gender, emotions=model.emotions)
                 table["condition"] = conditions * sum(sounding)
                 tables.append(table)
             report(f"degraded: {start + len(rows)} of {len(clips)} clips")
     if not tables:
-        raise CorpusError(f"all {len(clips)} clips are silent; give a corpus that can be heard")
+        raise CorpusError(f"all {len(clips)} clips are silent; give a corpus with sound")
     return pd.concat(tables, ignore_index=True)
 
 
 def _condition_windows(
     path: str, front_end: FrontEnd, names: Sequence[str], noise: Path | None
 ) -> Sequence[ClipWindows]:
-    """Return a clip's windows: clean, and in each of the named conditions unless it was silent from the first."""
-    samples, rate = read_mono(Path(path))
+    """Return a clip's windows: clean, and unless the clean clip is silent in each of the named conditions."""
+    samples, rate = load_clip(Path(path))
 
-    def windows(heard: np.ndarray, hz: int) -> ClipWindows:
-        power = sound_power([heard], hz, front_end)
+    def windows(degraded: np.ndarray, hz: int) -> ClipWindows:
+        power = sound_power([degraded], hz, front_end)
         return clip_windows(power, front_end, silence_dbfs=ScoreSettings().silence_dbfs)
 
     clean = windows(samples, rate)
@@ -260,15 +304,15 @@ def _condition_windows(
 
 
 def _answers(clips: Sequence[ClipWindows], predict: Predict, emotions: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return `clip_answers`, with rows of NaN for what has no window."""
+    """Return `clip_answers`, with a row of NaN for a clip without windows."""
     sounding = np.array([len(clip.log_mel) > 0 for clip in clips])
     emotion, gender = np.full((len(clips), emotions), np.nan), np.full((len(clips), 2), np.nan)
     emotion[sounding], gender[sounding] = clip_answers([clip for clip in clips if len(clip.log_mel)], predict)
     return emotion, gender
 
 
-def degraded_table(answers: pd.DataFrame, *, seed: int = 0, draws: int = 1000) -> dict[str, Any]:
-    """Return the figures of each condition, with 95 % intervals from a bootstrap over actors.
+def robustness_table(answers: pd.DataFrame, *, seed: int = 0, draws: int = 1000) -> Robustness:
+    """Return the metrics of each condition, with 95 % intervals from a bootstrap over actors.
 
     Parameters
     ----------
@@ -276,13 +320,6 @@ def degraded_table(answers: pd.DataFrame, *, seed: int = 0, draws: int = 1000) -
         As `degraded_answers` gives it, of one model or concatenated from several folds.
     seed, draws : int
         Of the bootstrap; every condition is measured on the same draws.
-
-    Returns
-    -------
-    dict
-        ``clips``, ``actors``, and ``conditions``, a list of dicts: ``condition``; ``title``; ``silent``, the clips
-        without an answer, which count as wrong; and, each as ``mean``, ``low`` and ``high``, ``ua``; ``ua_change``,
-        against clean; ``gender_accuracy``; ``unchanged``, the share of clips whose emotion is answered as when clean.
 
     Raises
     ------
@@ -296,16 +333,16 @@ def degraded_table(answers: pd.DataFrame, *, seed: int = 0, draws: int = 1000) -
             f"clip {clip} does not have one answer in each condition; give the answers of one model a clip"
         )
     true, answered = emotion_classes(answers)
-    told = answers[["clip", "actor", "condition"]].assign(true=true, answered=answered, gender=gender_right(answers))
-    of = {name: rows.set_index("clip").sort_index() for name, rows in told.groupby("condition")}
+    table = answers[["clip", "actor", "condition"]].assign(true=true, answered=answered, gender=gender_right(answers))
+    of = {name: rows.set_index("clip").sort_index() for name, rows in table.groupby("condition")}
     clean = of[CLEAN]
     actors, true, clean_answered = clean["actor"].tolist(), clean["true"].to_numpy(), clean["answered"].to_numpy()
 
     def recall(answered: np.ndarray, index: np.ndarray) -> float:
-        known = index[true[index] >= 0]
-        return unweighted_recall(confusion(true[known], answered[known], NO_ANSWER + 1))
+        labelled = index[true[index] >= 0]
+        return unweighted_recall(confusion(true[labelled], answered[labelled], NO_ANSWER + 1))
 
-    def row(name: str) -> dict[str, Any]:
+    def row(name: str) -> ConditionFigures:
         answered, gender = of[name]["answered"].to_numpy(), of[name]["gender"].to_numpy()
         unchanged = answered == clean_answered
 
@@ -315,31 +352,31 @@ def degraded_table(answers: pd.DataFrame, *, seed: int = 0, draws: int = 1000) -
 
         means = measure(np.arange(len(actors)))
         drawn = draws_over_actors(actors, measure, seed=seed, draws=draws)
-        return {
-            "condition": name,
-            "title": DEGRADATIONS[name].title if name in DEGRADATIONS else name,
-            "silent": int((answered == NO_ANSWER).sum()),
-            **{
-                figure: {"mean": float(means[k]), **interval(None if drawn is None else drawn[:, k])}
-                for k, figure in enumerate(_FIGURES)
-            },
+        figures: Mapping[str, Interval] = {
+            figure: Interval.of_draws(float(means[k]), None if drawn is None else drawn[:, k])
+            for k, figure in enumerate(_FIGURES)
         }
+        return ConditionFigures(
+            condition=name,
+            title=DEGRADATIONS[name].title if name in DEGRADATIONS else name,
+            silent=int((answered == NO_ANSWER).sum()),
+            **figures,
+        )
 
     names = [CLEAN, *(name for name in DEGRADATIONS if name in of)]
-    return {"clips": len(clean), "actors": sorted(set(actors)), "conditions": [row(name) for name in names]}
+    return Robustness(len(clean), tuple(sorted(set(actors))), tuple(row(name) for name in names))
 
 
-def table_lines(name: str, table: dict[str, Any]) -> list[str]:
-    """Return a `degraded_table` as lines of text."""
+def table_lines(name: str, table: Robustness) -> list[str]:
+    """Return a `robustness_table` as lines of text."""
     lines = [
-        f"{name}: {table['clips']} clips of {len(table['actors'])} held-out actors",
+        f"{name}: {table.clips} clips of {len(table.actors)} held-out actors",
         f"  {'':30} {'UA':>5}  {'95 %':14}  {'change':>6}  {'gender':>6}  {'unchanged':>9}  {'silent':>6}",
     ]
-    for row in table["conditions"]:
-        ua = row["ua"]
-        span = "" if ua["low"] is None else f"{ua['low']:.3f} to {ua['high']:.3f}"
+    for row in table.conditions:
+        span = "" if row.ua.low is None else f"{row.ua.low:.3f} to {row.ua.high:.3f}"
         lines.append(
-            f"  {row['title']:30} {ua['mean']:.3f}  {span:14}  {row['ua_change']['mean']:+6.3f}  "
-            f"{row['gender_accuracy']['mean']:6.3f}  {row['unchanged']['mean']:9.3f}  {row['silent']:6d}"
+            f"  {row.title:30} {row.ua.mean:.3f}  {span:14}  {row.ua_change.mean:+6.3f}  "
+            f"{row.gender_accuracy.mean:6.3f}  {row.unchanged.mean:9.3f}  {row.silent:6d}"
         )
     return lines

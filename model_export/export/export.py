@@ -1,20 +1,21 @@
-"""From a trained ``.keras`` file to an ``.onnx`` file that scoring runs: the separate step, with its proof.
+"""Export a trained Keras network to an ``.onnx`` file that scoring runs, and verify it.
 
-The graph ends in probabilities, temperature applied, and carries its `emobeam.schemas.contract.ModelContract`. It is written
-only where ONNX Runtime answers as Keras does on real clips. In 8 bits it cannot: then the graph in floats is held to
-Keras's answers, and the one in 8 bits to the graph's, as nearly as `emobeam.model_export.export.quantize` allows.
+The graph gives probabilities, with the temperature applied, and carries its `emobeam.schemas.contract.ModelContract`.
+It is written only if ONNX Runtime answers as Keras does on real clips, within `TOLERANCE`. With 8-bit convolutions the
+float graph is compared with Keras, and the 8-bit graph with the float graph, within the tolerance of
+`emobeam.model_export.export.quantize`.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pandas as pd
 
-from emobeam.model_export.corpora.splits import Split
 from emobeam.model_export.corpora.tables import read_corpora
 from emobeam.model_export.errors import ExportError
 from emobeam.model_export.evaluation.predictions import Predict, clip_windows
@@ -23,14 +24,14 @@ from emobeam.model_export.export.graph import to_onnx, window_ms
 from emobeam.model_export.export.quantize import calibration_windows, check_likeness, to_int8
 from emobeam.model_export.reports.result_tables import protocol_temperature, read_protocols
 from emobeam.model_export.training.features import clip_power
-from emobeam.model_export.training.runs import corpora_of, read_evaluation, read_run, replacing
+from emobeam.model_export.training.runs import TrainingRun, corpora_of, read_evaluation, read_run, replacing
 from emobeam.models.session import open_session
 from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, METADATA_KEY, FrontEnd, ModelContract
 
 #: Most that a probability may differ between Keras and ONNX Runtime.
 TOLERANCE = 1e-5
 
-#: Terms that a corpus puts on what is trained on it. RAVDESS's are the stricter and go first.
+#: Licence of weights that are trained on a corpus. RAVDESS's is the stricter and goes first.
 LICENCES = {
     "ravdess": "CC BY-NC-SA 4.0 (RAVDESS; non-commercial)",
     "ravdess_song": "CC BY-NC-SA 4.0 (RAVDESS; non-commercial)",
@@ -40,7 +41,7 @@ LICENCES = {
 
 @dataclass(frozen=True)
 class Exported:
-    """What an export made.
+    """The result of an export.
 
     Attributes
     ----------
@@ -49,11 +50,11 @@ class Exported:
         The model's name in the tables.
     size_bytes : int
     clips : int
-        Real clips on which both were run.
+        Number of clips that verified it.
     difference : float
-        Largest between two probabilities, Keras's and the graph's in floats.
+        Largest difference between a probability by Keras and by the float graph.
     int8_difference : float or None
-        Largest between two probabilities, the graph's in floats and in 8 bits; None where it stays in floats.
+        Largest difference between a probability by the float graph and the 8-bit graph; None without 8 bits.
     window_ms : float
         Median time of one window on one thread.
     """
@@ -67,15 +68,38 @@ class Exported:
     window_ms: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """How a run is exported.
+
+    Attributes
+    ----------
+    name : str or None
+        The model's name in the tables; that of the file where None.
+    corpora : tuple of (name, folder)
+        Corpora whose clips verify the export; the run's own where empty.
+    results : Path or None
+        Folder of protocols' results, which give a run without held-out actors its temperature and the figures in its
+        contract; the temperature is 1 without them.
+    clips : int
+        Number of clips that verify the export, evenly from the corpora.
+    int8 : bool
+        Quantize the convolutions to 8 bits (`emobeam.model_export.export.quantize`), with ranges from clips of the
+        training actors.
+    """
+
+    name: str | None = None
+    corpora: tuple[tuple[str, Path], ...] = ()
+    results: Path | None = None
+    clips: int = 64
+    int8: bool = False
+
+
 def export(
     run_folder: Path,
     out: Path,
+    options: ExportOptions | None = None,
     *,
-    name: str | None = None,
-    corpora: Sequence[tuple[str, Path]] = (),
-    results: Path | None = None,
-    clips: int = 64,
-    int8: bool = False,
     report: Callable[[str], None] = print,
 ) -> Exported:
     """Export a run's network.
@@ -85,65 +109,37 @@ def export(
     run_folder : Path
     out : Path
         The ``.onnx`` file to write; an older one is replaced at once or not at all.
-    name : str or None
-        The model's name in the tables; the file's where None.
-    corpora : sequence of (name, folder)
-        Whose clips are run by both; the run's own where empty.
-    results : Path or None
-        Folder of protocols' results, from which a run that held nobody out takes its temperature and the figures in
-        its contract; without it the temperature is 1.
-    clips : int
-        How many, taken evenly from the corpora.
-    int8 : bool
-        Put the convolutions into 8 bits (`emobeam.model_export.export.quantize`), by the ranges that they take on clips of the actors who
-        trained the run.
+    options : ExportOptions or None
+        The defaults where None.
     report : callable
-        Is given lines of text.
+        Is called with lines of text.
 
     Raises
     ------
     ExportError
-        If a probability differs by more than `TOLERANCE`, or in 8 bits by more than `int8.TOLERANCE`, if 8 bits are
-        asked of a network without convolutions, or `out` cannot be written. Nothing is written then.
+        If a probability differs by more than `TOLERANCE`, or in 8 bits by more than `quantize.TOLERANCE`, if a
+        network without convolutions is to be quantized, or `out` cannot be written. Nothing is written then.
     RunError, CorpusError
         If the run or a corpus cannot be read.
     """
+    options = options or ExportOptions()
     run = read_run(run_folder)
-    folders = corpora_of(run, corpora)
-    table = read_corpora(folders)
-    sample = table.iloc[np.unique(np.linspace(0, len(table) - 1, num=min(clips, len(table)), dtype=int))]
-    if run["split"]["test"]:
-        held_out = (read_evaluation(run_folder, run) or {}).get("corpora", {})
-    elif results is None:
-        report("every actor trained this run and no results of protocols are given (--results): its temperature is 1")
-        held_out = {}
-    else:
-        run["temperature"], held_out = protocol_temperature(run, results), read_protocols(run, results)
-    contract = contract_of(run, name or out.stem, held_out)
-    graph = to_onnx(run_folder, run)
+    table = read_corpora(corpora_of(run, options.corpora))
+    sample = table.iloc[np.unique(np.linspace(0, len(table) - 1, num=min(options.clips, len(table)), dtype=int))]
+    run, held_out = _calibrated(run_folder, run, options.results, report)
+    contract = contract_of(run, options.name or out.stem, held_out)
+    graph = to_onnx(run_folder, run.temperature)
     plain = open_session(graph.SerializeToString())
-    difference = check_parity(plain, predictor(run_folder, temperature=run["temperature"]), sample, contract.front_end)
+    difference = check_parity(plain, predictor(run_folder, temperature=run.temperature), sample, contract.front_end)
     int8_difference = None
-    if int8:
-        trained = Split(**run["split"]).part(table, "train")
-        graph = to_int8(graph, calibration_windows(trained, contract.front_end))
+    if options.int8:
+        graph = to_int8(graph, calibration_windows(run.split.part(table, "train"), contract.front_end))
         windows = calibration_windows(sample, contract.front_end)
         int8_difference = check_likeness(plain, open_session(graph.SerializeToString()), windows)
-        told = {"largest_difference": int8_difference, "clips": len(sample)}
-        contract = dataclasses.replace(contract, training={**contract.training, "int8": told})
-    metadata = graph.metadata_props.add()
-    metadata.key, metadata.value = METADATA_KEY, contract.to_json()
-    content = graph.SerializeToString()
-    session = open_session(content)
-    contract.check_graph(
-        {i.name: i.shape for i in session.get_inputs()}, {o.name: o.shape for o in session.get_outputs()}
-    )
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        with replacing(out) as temporary:
-            temporary.write_bytes(content)
-    except OSError as error:
-        raise ExportError(f"{out} cannot be written: {error}") from error
+        quantized = {"largest_difference": int8_difference, "clips": len(sample)}
+        contract = dataclasses.replace(contract, training={**contract.training, "int8": quantized})
+    content, session = _with_contract(graph, contract)
+    _write(out, content)
     exported = Exported(
         out, contract.name, len(content), len(sample), difference, int8_difference,
         window_ms(session, contract.front_end),
@@ -156,37 +152,70 @@ def export(
     return exported
 
 
-def contract_of(run: Mapping[str, Any], name: str, held_out: Mapping[str, Mapping[str, Any]]) -> ModelContract:
-    """Return what the exported model says of itself.
+def _calibrated(
+    run_folder: Path, run: TrainingRun, results: Path | None, report: Callable[[str], None]
+) -> tuple[TrainingRun, Mapping[str, Mapping[str, Any]]]:
+    """Return the run with the temperature to export, and figures by corpus or protocol."""
+    if run.split.test:
+        return run, (read_evaluation(run_folder, run) or {}).get("corpora", {})
+    if results is None:
+        report("every actor trained this run and no results of protocols are given (--results): its temperature is 1")
+        return run, {}
+    value = run.to_json()
+    return dataclasses.replace(run, temperature=protocol_temperature(value, results)), read_protocols(value, results)
+
+
+def _with_contract(graph: onnx.ModelProto, contract: ModelContract) -> tuple[bytes, Any]:
+    """Return the graph's bytes with its contract, and a session on them; the contract fits the graph."""
+    metadata = graph.metadata_props.add()
+    metadata.key, metadata.value = METADATA_KEY, contract.to_json()
+    content = graph.SerializeToString()
+    session = open_session(content)
+    contract.check_graph(
+        {i.name: i.shape for i in session.get_inputs()}, {o.name: o.shape for o in session.get_outputs()}
+    )
+    return content, session
+
+
+def _write(out: Path, content: bytes) -> None:
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(out) as temporary:
+            temporary.write_bytes(content)
+    except OSError as error:
+        raise ExportError(f"{out} cannot be written: {error}") from error
+
+
+def contract_of(run: TrainingRun, name: str, held_out: Mapping[str, Mapping[str, Any]]) -> ModelContract:
+    """Return the contract of an exported model.
 
     Parameters
     ----------
-    run : mapping
-        What ``run.json`` says.
+    run : TrainingRun
     name : str
     held_out : mapping
-        Figures (`evaluation.figures`) by where they are from: a corpus, or a protocol.
+        Figures (`evaluate.Figures` as JSON values) by corpus or protocol.
     """
-    options = run["options"]
-    heard = [*options["corpora"], *(run["start"]["options"]["corpora"] if run.get("start") else [])]
+    options = run.options
+    corpora = [*run.corpora, *(run.init_from.corpora if isinstance(run.init_from, TrainingRun) else ())]
     training: dict[str, Any] = {
-        "corpora": run["clips"],
-        "actors": run["split"],
-        "network": {"name": options["network"], **run["network"]},
+        "corpora": dict(run.clips),
+        "actors": dataclasses.asdict(run.split),
+        "network": {"name": run.network_name, **run.network},
         "seed": options["seed"],
         "fold": options["fold"],
         "epochs": options["epochs"],
-        "versions": run["versions"],
+        "versions": dict(run.versions),
     }
     if held_out:
         keys = ("ua", "wa", "gender_accuracy", "ece")
         training["held_out"] = {name: {key: figures[key] for key in keys} for name, figures in held_out.items()}
     return ModelContract(
         name=name,
-        emotions=tuple(run["emotions"]),
-        front_end=FrontEnd(**options["front_end"]),
-        temperature=run["temperature"],
-        licence="; ".join(dict.fromkeys(LICENCES[corpus] for corpus in heard)),
+        emotions=run.emotions,
+        front_end=run.front_end,
+        temperature=run.temperature,
+        licence="; ".join(dict.fromkeys(LICENCES[corpus] for corpus in corpora)),
         training=training,
     )
 
@@ -210,8 +239,8 @@ def check_parity(
         if not len(windows):
             continue
         answers = session.run([EMOTION_OUTPUT, GENDER_OUTPUT], {INPUT_NAME: windows})
-        for head, there, here in zip((EMOTION_OUTPUT, GENDER_OUTPUT), answers, predict(windows), strict=True):
-            difference = float(np.abs(there - here).max())
+        for head, one, other in zip((EMOTION_OUTPUT, GENDER_OUTPUT), answers, predict(windows), strict=True):
+            difference = float(np.abs(one - other).max())
             # Written so that a difference that is not a number fails too.
             if not difference <= TOLERANCE:
                 raise ExportError(

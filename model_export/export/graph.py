@@ -1,4 +1,4 @@
-"""A run's network as an ONNX graph, and how long it takes a window."""
+"""A run's network as an ONNX graph, and its time for a window."""
 
 import time
 from pathlib import Path
@@ -14,8 +14,8 @@ from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, 
 _OPSET = 17
 
 
-def to_onnx(run_folder: Path, run: dict[str, Any]) -> onnx.ModelProto:
-    """Convert a run's network: windows in, probabilities out, the batch free."""
+def to_onnx(run_folder: Path, temperature: float) -> onnx.ModelProto:
+    """Convert a run's network: windows in, probabilities out; the batch size is free."""
     import keras
 
     if keras.backend.backend() != "tensorflow":
@@ -24,7 +24,6 @@ def to_onnx(run_folder: Path, run: dict[str, Any]) -> onnx.ModelProto:
     import tf2onnx
 
     model = load_network(run_folder)
-    temperature = float(run["temperature"])
     shape = (None, *model.input_shape[1:])
 
     def probabilities(windows: Any) -> dict[str, Any]:

@@ -1,9 +1,8 @@
-"""A graph's convolutions in 8 bits: a third of the time, for nearly the same answers.
+"""Quantize a graph's convolutions to 8 bits: a third of the time, nearly the same answers.
 
-ONNX Runtime's static quantisation: weights by output channel, what goes between the convolutions by the range that it
-takes on training clips. The weights use 7 of their 8 bits, so that no processor's sums saturate, with the instructions
-made for this (VNNI) or without: the integers are the same everywhere. What follows the convolutions, pooling over time
-and the heads, stays in floats. What it costs in right answers `benchmarks/int8.py` measures.
+ONNX Runtime's static quantisation: weights per output channel, activations by their range on training clips. The
+weights use 7 of their 8 bits, so that sums do not saturate on processors without VNNI: the integers are the same on
+every machine. Pooling over time and the heads stay in floats. `benchmarks/int8.py` measures the cost in accuracy.
 """
 
 import logging
@@ -21,10 +20,10 @@ from emobeam.model_export.evaluation.predictions import clip_windows
 from emobeam.model_export.training.features import clip_power
 from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, FrontEnd
 
-#: Clips whose windows show which ranges values take.
+#: Number of clips whose windows give the ranges of activations.
 CALIBRATION_CLIPS = 128
 
-#: Most that two probabilities of one window may differ, and on the mean over windows and classes.
+#: Largest allowed difference of a probability, and of the mean over windows and classes.
 TOLERANCE, MEAN_TOLERANCE = 0.15, 0.01
 
 
@@ -34,7 +33,7 @@ def calibration_windows(clips: pd.DataFrame, front_end: FrontEnd) -> np.ndarray:
     Parameters
     ----------
     clips : pandas.DataFrame
-        Clips that trained the network: those that test it must not choose its numbers.
+        Training clips of the network: test clips must not determine its ranges.
     front_end : FrontEnd
 
     Raises
@@ -46,10 +45,10 @@ def calibration_windows(clips: pd.DataFrame, front_end: FrontEnd) -> np.ndarray:
     """
     taken = np.unique(np.linspace(0, len(clips) - 1, num=min(CALIBRATION_CLIPS, len(clips)), dtype=int))
     windows = [clip_windows(clip_power(path, front_end), front_end).log_mel for path in clips["path"].iloc[taken]]
-    found = np.concatenate([*windows, np.zeros((0, front_end.window_frames, front_end.n_mels), dtype=np.float32)])
-    if not len(found):
+    sounding = np.concatenate([*windows, np.zeros((0, front_end.window_frames, front_end.n_mels), dtype=np.float32)])
+    if not len(sounding):
         raise ExportError("no clip that trained the network has sound, to find the ranges of 8 bits on; give --corpus")
-    return found
+    return sounding
 
 
 def to_int8(graph: onnx.ModelProto, windows: np.ndarray) -> onnx.ModelProto:
@@ -72,7 +71,7 @@ def to_int8(graph: onnx.ModelProto, windows: np.ndarray) -> onnx.ModelProto:
     logging.getLogger().addFilter(_no_advice)
     try:
         with tempfile.TemporaryDirectory() as folder:
-            # By way of a file: a graph in memory it would change.
+            # From a file: quantize_static would change a graph in memory.
             plain, out = Path(folder) / "floats.onnx", Path(folder) / "int8.onnx"
             onnx.save(graph, plain)
             quantize_static(
@@ -122,5 +121,5 @@ class _Windows(CalibrationDataReader):  # type: ignore[misc] # onnxruntime has n
 
 
 def _no_advice(record: logging.LogRecord) -> bool:
-    # It advises a preparation that changes nothing in what tf2onnx writes.
+    # ONNX Runtime advises a pre-processing that changes nothing in graphs by tf2onnx.
     return "pre-processing" not in record.getMessage()

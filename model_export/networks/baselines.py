@@ -1,9 +1,10 @@
-"""The two models that are no networks, for comparison: nearest neighbours and a decision tree, by scikit-learn.
+"""Two baselines by scikit-learn: nearest neighbours and a decision tree.
 
-Both see what `networks.mlp` sees of a window: each band's mean, deviation and maximum over the voiced frames.
+Their input is that of `keras_networks.mlp`: each band's mean, deviation and maximum over the voiced frames.
 """
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,40 @@ from sklearn.tree import DecisionTreeClassifier
 
 from emobeam.model_export.errors import RunError
 from emobeam.model_export.evaluation.predictions import Predict
-from emobeam.model_export.training.runs import replacing
-from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, FrontEnd
+from emobeam.model_export.training.runs import BASELINE_FILE, replacing
+from emobeam.schemas.contract import FrontEnd
 
-CLASSIC_FILE = "model.joblib"
+
+@dataclass(frozen=True)
+class LabelledWindows:
+    """Windows and their classes.
+
+    Attributes
+    ----------
+    log_mel : np.ndarray, shape (n, window_frames, n_mels)
+    emotion, gender : np.ndarray, shape (n,)
+        Class indices.
+    """
+
+    log_mel: np.ndarray
+    emotion: np.ndarray
+    gender: np.ndarray
+
+
+@dataclass(frozen=True)
+class Baseline:
+    """A fitted baseline.
+
+    Attributes
+    ----------
+    emotion, gender
+        Classifiers by scikit-learn over `window_statistics`.
+    front_end : FrontEnd
+    """
+
+    emotion: Any
+    gender: Any
+    front_end: FrontEnd
 
 
 def window_statistics(windows: np.ndarray, front_end: FrontEnd) -> np.ndarray:
@@ -30,7 +61,7 @@ def window_statistics(windows: np.ndarray, front_end: FrontEnd) -> np.ndarray:
     ----------
     windows : np.ndarray, shape (n, frames, n_mels)
     front_end : FrontEnd
-        Gives the floor: a frame is voiced that has a band above twice of it.
+        Gives the floor: a frame is voiced if one of its bands is above twice the floor.
     """
     voiced = windows.max(axis=2, keepdims=True) > np.log(2 * front_end.floor)
     frames = np.maximum(voiced.sum(axis=1), 1)
@@ -53,70 +84,56 @@ def tree(seed: int, *, max_depth: int = 6, min_samples_leaf: int = 16) -> Any:
     )
 
 
-#: Models by the name that ``--network`` takes; each is made from a seed, and options of its own, whose defaults are the
-#: best of their trials (docs/experiments.md).
-CLASSIC: Mapping[str, Callable[..., Any]] = {"knn": knn, "tree": tree}
+#: Baselines by the name that ``--network`` takes; each takes a seed and options of its own, whose defaults are the best
+#: of their trials (docs/experiments.md).
+BASELINES: Mapping[str, Callable[..., Any]] = {"knn": knn, "tree": tree}
 
 
-def fit_classic(
-    network: str,
-    windows: np.ndarray,
-    emotion: np.ndarray,
-    gender: np.ndarray,
-    front_end: FrontEnd,
-    *,
-    seed: int,
-    options: Mapping[str, Any],
-) -> dict[str, Any]:
-    """Fit a model to windows.
+def fit_baseline(
+    network: str, windows: LabelledWindows, front_end: FrontEnd, *, seed: int, options: Mapping[str, Any]
+) -> Baseline:
+    """Fit a baseline to windows.
 
     Parameters
     ----------
     network : str
-        A name of `CLASSIC`.
-    windows : np.ndarray, shape (n, window_frames, n_mels)
-    emotion, gender : np.ndarray, shape (n,)
-        Class indices.
+        A name of `BASELINES`.
+    windows : LabelledWindows
     front_end : FrontEnd
     seed : int
     options : mapping
         Keyword arguments of the model, such as ``neighbours``.
-
-    Returns
-    -------
-    dict
-        The fitted ``emotion`` and ``gender``, and the ``front_end``.
     """
-    features = window_statistics(windows, front_end)
-    return {
-        EMOTION_OUTPUT: CLASSIC[network](seed, **options).fit(features, emotion),
-        GENDER_OUTPUT: CLASSIC[network](seed, **options).fit(features, gender),
-        "front_end": front_end,
-    }
+    features = window_statistics(windows.log_mel, front_end)
+    return Baseline(
+        emotion=BASELINES[network](seed, **options).fit(features, windows.emotion),
+        gender=BASELINES[network](seed, **options).fit(features, windows.gender),
+        front_end=front_end,
+    )
 
 
-def save_classic(model: dict[str, Any], run_folder: Path) -> None:
-    """Write a fitted model into its run's folder."""
-    with replacing(run_folder / CLASSIC_FILE) as temporary:
+def save_baseline(model: Baseline, run_folder: Path) -> None:
+    """Write a fitted baseline into its run's folder."""
+    with replacing(run_folder / BASELINE_FILE) as temporary:
         joblib.dump(model, temporary)
 
 
-def load_classic(run_folder: Path) -> Predict:
-    """Return a function from windows to probabilities, by the model in a run's folder.
+def load_baseline(run_folder: Path) -> Predict:
+    """Return a function from windows to probabilities, by the baseline in a run's folder.
 
-    The file is joblib's, which runs code that it holds: load what you trained yourself.
+    joblib runs the code that such a file holds: load only files that you trained yourself.
 
     Raises
     ------
     RunError
         If there is none.
     """
-    if not (run_folder / CLASSIC_FILE).is_file():
-        raise RunError(f"{run_folder} has no {CLASSIC_FILE}; make it with emobeam train")
-    model = joblib.load(run_folder / CLASSIC_FILE)
+    if not (run_folder / BASELINE_FILE).is_file():
+        raise RunError(f"{run_folder} has no {BASELINE_FILE}; make it with emobeam train")
+    model: Baseline = joblib.load(run_folder / BASELINE_FILE)
 
     def predict(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        features = window_statistics(windows, model["front_end"])
-        return model[EMOTION_OUTPUT].predict_proba(features), model[GENDER_OUTPUT].predict_proba(features)
+        features = window_statistics(windows, model.front_end)
+        return model.emotion.predict_proba(features), model.gender.predict_proba(features)
 
     return predict

@@ -1,7 +1,7 @@
-"""Emotion heads: one for each sense of the labels, all over one network, and the answer that they give together.
+"""Emotion heads of one network, one a corpus, and the mixture of their probabilities.
 
-What the actors of one corpus do when told to be sad is not what those of another do. A network with one head for both
-learns neither well (docs/experiments.md); with a head each, what lies below is learned from all.
+Actors of different corpora act the same emotion differently. A network with one head for both corpora learns neither
+well (docs/experiments.md). With a head for each, the layers below are trained on both.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,10 +15,10 @@ from keras import layers
 from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT
 from emobeam.schemas.labels import EMOTIONS
 
-#: The head that a corpus teaches: RAVDESS's actors sing and speak in the same sense of the words.
+#: The head that a corpus trains. The songs of RAVDESS are by the same actors as its speech.
 CORPUS_HEADS: Mapping[str, str] = {"ravdess": "ravdess", "ravdess_song": "ravdess", "crema_d": "crema_d"}
 
-#: So that an emotion of which no head thinks anything has a logarithm.
+#: Added to a probability before its logarithm: an emotion may have none in any head.
 _LEAST = 1e-12
 
 
@@ -29,56 +29,56 @@ class Head:
     Attributes
     ----------
     emotions : tuple of str
-        What its logits stand for.
+        The meaning of its logits.
     share : float
-        Of the answer.
+        Its weight in the mixture.
     name : str or None
-        As in `CORPUS_HEADS`; None where all corpora teach it.
+        As in `CORPUS_HEADS`; None where all corpora train it.
     """
 
     emotions: tuple[str, ...]
     share: float = 1.0
     name: str | None = None
 
-    def is_taught_by(self, corpus: str) -> bool:
-        """Return whether a corpus's clips have a say in this head."""
+    def is_trained_by(self, corpus: str) -> bool:
+        """Return whether a corpus's clips train this head."""
         return self.name is None or CORPUS_HEADS[corpus] == self.name
 
 
 def heads_of(emotions_by_corpus: Mapping[str, Iterable[str]], shares: Mapping[str, float]) -> tuple[Head, ...]:
-    """Return the heads that some corpora teach.
+    """Return the heads that corpora train.
 
     Parameters
     ----------
     emotions_by_corpus : mapping
-        What each of them holds.
+        The emotions of each corpus.
     shares : mapping of str to float
-        Of each head in the answer; those of the heads that are there are scaled to sum to 1. Where less than two are,
-        there is one head for everything.
+        Weight of each head, scaled to sum to 1 over the heads that these corpora train. With fewer than two of them
+        there is one head for all corpora.
     """
-    taught = shares_among(emotions_by_corpus, shares)
-    if not taught:
+    used = shares_among(emotions_by_corpus, shares)
+    if not used:
         return (Head(_ordered({e for held in emotions_by_corpus.values() for e in held})),)
     held = {
         name: {e for corpus, held in emotions_by_corpus.items() if CORPUS_HEADS[corpus] == name for e in held}
-        for name in taught
+        for name in used
     }
-    return tuple(Head(_ordered(held[name]), share, name) for name, share in taught.items())
+    return tuple(Head(_ordered(held[name]), share, name) for name, share in used.items())
 
 
 def shares_among(corpora: Iterable[str], shares: Mapping[str, float]) -> dict[str, float]:
-    """Return the shares of the heads that some corpora teach, scaled to sum to 1; none where less than two are."""
-    there = {CORPUS_HEADS[corpus] for corpus in corpora}
-    taught = {name: share for name, share in shares.items() if name in there}
-    return {name: share / sum(taught.values()) for name, share in taught.items()} if len(taught) > 1 else {}
+    """Return the shares of the heads that corpora train, scaled to sum to 1; empty with fewer than two heads."""
+    trained = {CORPUS_HEADS[corpus] for corpus in corpora}
+    used = {name: share for name, share in shares.items() if name in trained}
+    return {name: share / sum(used.values()) for name, share in used.items()} if len(used) > 1 else {}
 
 
 def emotions_of(heads: Sequence[Head]) -> tuple[str, ...]:
-    """Return the emotions that the heads answer together."""
+    """Return the emotions of the mixture."""
     return _ordered({emotion for head in heads for emotion in head.emotions})
 
 
-def joined(network: Any, heads: Sequence[Head]) -> Any:
+def with_mixed_head(network: Any, heads: Sequence[Head]) -> Any:
     """Return a network whose emotion logits are the logarithms of the heads' probabilities, mixed by their shares.
 
     Parameters
@@ -99,7 +99,7 @@ def joined(network: Any, heads: Sequence[Head]) -> Any:
     for head in heads:
         parts.append(layers.Softmax(dtype="float32")(logits[:, start : start + len(head.emotions)]))
         start += len(head.emotions)
-    # A matrix, since a layer of Keras's own needs nothing to be loaded again.
+    # A Dense layer, since a model of Keras's own layers is loaded without custom objects.
     mix = layers.Dense(len(emotions_of(heads)), use_bias=False, trainable=False, dtype="float32", name="mix")
     mixed = mix(layers.Concatenate()(parts))
     mix.set_weights([_shares(heads)])
@@ -108,7 +108,7 @@ def joined(network: Any, heads: Sequence[Head]) -> Any:
 
 
 def _shares(heads: Sequence[Head]) -> np.ndarray:
-    """Return the share that each head's each logit has in each emotion, shape (logits, emotions)."""
+    """Return the share of each head's logits in each emotion, shape (logits, emotions)."""
     emotions = emotions_of(heads)
     rows = [head.share * (np.array(emotions) == emotion) for head in heads for emotion in head.emotions]
     return np.array(rows, dtype=np.float32)

@@ -1,7 +1,7 @@
-"""The Keras networks. Each takes windows of log-mel and gives the logits of both heads, ``emotion`` and ``gender``.
+"""The Keras networks: windows of log-mel in, the logits of the heads ``emotion`` and ``gender`` out.
 
-All leave silence out: a frame without a band above the floor, such as padding, has no part in what is pooled over
-time, so that a window of any length answers alike as long as it holds the same voice.
+All leave out silence: a frame without a band above the floor, such as padding, is excluded from pooling over time. A
+longer window with the same voice therefore gives the same answer.
 """
 
 from collections.abc import Callable, Mapping
@@ -18,9 +18,9 @@ from emobeam.schemas.labels import GENDERS
 def cnn(front_end: FrontEnd, emotions: int, *, width: float = 1.0, dropout: float = 0.3) -> Any:
     """Return a small residual 2D CNN over time and mel bands.
 
-    A strided stem and two residual blocks (He et al. 2016, doi:10.1109/CVPR.2016.90), then what each moment says over
-    all bands, pooled over time by attention and by maximum. 3x3 convolutions throughout: they are what ONNX Runtime
-    and oneDNN run fastest on a CPU.
+    A strided stem and two residual blocks (He et al. 2016, doi:10.1109/CVPR.2016.90), then a convolution over all
+    bands, pooled over time by attention and by maximum. The convolutions are 3x3, which ONNX Runtime and oneDNN run
+    fastest on a CPU.
 
     Parameters
     ----------
@@ -31,7 +31,7 @@ def cnn(front_end: FrontEnd, emotions: int, *, width: float = 1.0, dropout: floa
     width : float
         Multiplies the number of channels.
     dropout : float
-        Before the heads; a quarter of it between the blocks.
+        Rate before the heads; a quarter of it between the blocks.
 
     Returns
     -------

@@ -31,7 +31,7 @@ WAVEFORM_TITLES = {
 _RECIPE = Augmentation()
 #: Training's own, by title: each alone and at the recipe's strength.
 TRAINING_AUGMENTATIONS: Mapping[str, Augmentation] = {
-    "nothing: as scoring hears it": UNCHANGED,
+    "nothing: as in scoring": UNCHANGED,
     "tilt and colour": dataclasses.replace(UNCHANGED, tilt_db=_RECIPE.tilt_db, colour_db=_RECIPE.colour_db),
     "low cut": dataclasses.replace(UNCHANGED, low_cut_share=1),
     "telephone": dataclasses.replace(UNCHANGED, telephone_share=1),

@@ -77,7 +77,7 @@ def write_report(folder: Path, answers: pd.DataFrame, histories: Mapping[str, Se
     Parameters
     ----------
     folder : Path
-        Of the page, made if absent; an earlier report there is written over.
+        Of the page, made if absent; an earlier report there is overwritten.
     answers : pandas.DataFrame
         One row a test clip and seed: ``clip``, ``corpus``, ``actor``, ``gender``, ``emotion``, ``protocol``,
         ``network``, ``seed``, ``fold``, ``p_<emotion>`` for each of `emobeam.schemas.labels.EMOTIONS` (null where the
@@ -163,7 +163,7 @@ def _pictures(
     """Return the pictures of a section, from confusion counts (8 and 16 classes) and emotion answers with the truth."""
     slug = re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
     curve = risk_coverage(*emotion)
-    coverage, accuracies = np.array(curve["coverage"]), np.array(curve["accuracy"])
+    coverage, accuracies = np.array(curve.coverage), np.array(curve.accuracy)
     return {
         "confusion": html.Picture(
             f"{slug}-confusion-8.png",
@@ -212,10 +212,10 @@ def headline(answers: pd.DataFrame) -> pd.DataFrame:
     rows = [
         {
             "figure": title,
-            "value": measured[key]["mean"],
+            "value": measured.intervals[key].mean,
             "95 % interval": "-"
-            if measured[key]["low"] is None
-            else f"{measured[key]['low']:.3f} to {measured[key]['high']:.3f}",
+            if measured.intervals[key].low is None
+            else f"{measured.intervals[key].low:.3f} to {measured.intervals[key].high:.3f}",
         }
         for key, title in FIGURE_TITLES.items()
     ]
@@ -291,7 +291,7 @@ def _size(answers: pd.DataFrame) -> str:
     clips, seeds = answers["clip"].nunique(), answers["seed"].nunique()
     if seeds == 1:
         return f"{clips} clips, one seed"
-    return f"{len(answers)} answers: {clips} clips, each asked of up to {seeds} seeds"
+    return f"{len(answers)} answers: {clips} clips, each with up to {seeds} seeds"
 
 
 def _index(names: pd.Series, order: Sequence[str]) -> np.ndarray:

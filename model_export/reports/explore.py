@@ -13,9 +13,8 @@ import numpy as np
 import pandas as pd
 import soundfile
 
-from emobeam.audio.decode import DecodeError
 from emobeam.audio.frontend import active_level, level_dbfs, mel_power
-from emobeam.audio.load import load_mono, resample_array
+from emobeam.audio.load import resample_array
 from emobeam.model_export.corpora.tables import read_corpora
 from emobeam.model_export.errors import CorpusError
 from emobeam.model_export.reports import figures, html
@@ -26,6 +25,7 @@ from emobeam.model_export.reports.augmentation_examples import (
     augmented,
     strongest_draw,
 )
+from emobeam.model_export.training.features import load_clip
 from emobeam.schemas.contract import FrontEnd
 from emobeam.schemas.labels import CREMA_D_INTENSITIES, EMOTIONS, GENDERS, RAVDESS_INTENSITIES
 
@@ -104,7 +104,7 @@ def explore(
     corpora : sequence of (name, folder)
         As `corpora.read_corpora` takes them.
     out : Path
-        Folder of the page, made if absent; what an earlier exploration wrote there is written over.
+        Folder of the page, made if absent; an earlier exploration there is overwritten.
     front_end : FrontEnd or None
         Gives the rate and the mel bands of everything shown; the default one where None.
     report : callable
@@ -194,10 +194,7 @@ def read_clip(path: str, front_end: FrontEnd) -> tuple[float, np.ndarray]:
     CorpusError
         If the clip cannot be decoded.
     """
-    try:
-        samples, rate = load_mono(path)
-    except (DecodeError, OSError) as error:
-        raise CorpusError(f"{path} cannot be read: {error}; copy it again from its source") from error
+    samples, rate = load_clip(path)
     sound = resample_array(samples, sample_rate=rate, target_rate=front_end.sample_rate)
     return len(samples) / rate, sound
 
@@ -278,7 +275,7 @@ def _intensities(clips: pd.DataFrame) -> list[str]:
 
 
 def choose_clips(clips: pd.DataFrame, *, statement: str | None = None) -> list[Clip]:
-    """Return one clip of each emotion, of one actor and one statement as far as they reach.
+    """Return one clip of each emotion, of one actor and one statement where these have the emotion.
 
     The actor and statement are those with most emotions, the first of these by name; an emotion that they lack is
     taken from the same actor, else from the first clip that has it. The choice depends on the table alone.
@@ -288,7 +285,7 @@ def choose_clips(clips: pd.DataFrame, *, statement: str | None = None) -> list[C
     clips : pandas.DataFrame
         Of one corpus, as `measure` gives it; silent ones are skipped.
     statement : str or None
-        Is preferred where it is there.
+        Preferred if the corpus has it.
 
     Returns
     -------

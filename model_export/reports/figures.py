@@ -1,6 +1,6 @@
 """The figures of `emobeam explore` and of an evaluation's report: data in, a matplotlib figure out.
 
-Figures are made without pyplot, so nothing is global and no display is asked for. Colours are those of Okabe and Ito
+Figures are made without pyplot, so nothing is global and no display is needed. Colours are those of Okabe and Ito
 (2008, "Color Universal Design") and the cividis map, which colour-blind readers can distinguish.
 """
 
@@ -200,7 +200,7 @@ def confusion_matrix(counts: np.ndarray, labels: Sequence[str]) -> Figure:
     Parameters
     ----------
     counts : np.ndarray, shape (classes, classes)
-        Rows are what was said, columns what was answered.
+        Rows are the true classes, columns the answered ones.
     labels : sequence of str
     """
     size = 2.5 + 0.62 * len(labels) if len(labels) > 8 else 8.5

@@ -1,4 +1,4 @@
-"""Model cards: what a model is, how well it does and what it is not for, with figures from the run's own files."""
+"""Model cards: a model's data, accuracy, limits and terms, with figures from the run's own files."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,12 +8,12 @@ from emobeam.model_export.errors import RunError
 from emobeam.model_export.export.export import LICENCES, Exported
 from emobeam.model_export.networks.heads import shares_among
 from emobeam.model_export.reports.result_tables import (
-    degraded_lines,
     fairness_table,
     markdown_table,
     protocol_temperature,
     read_protocols,
     risk_coverage_table,
+    robustness_lines,
 )
 from emobeam.model_export.reports.templating import render
 from emobeam.model_export.training.runs import read_evaluation, read_run, replacing, without_places, write_json
@@ -54,9 +54,10 @@ def write_card(run_folder: Path, exported: Exported, *, results: Path | None = N
     RunError
         If the run has not been evaluated, or has no holdout and `results` lacks its protocol.
     """
-    run = read_run(run_folder)
+    trained = read_run(run_folder)
+    run = trained.to_json()
     if run["split"]["test"]:
-        evaluation = read_evaluation(run_folder, run)
+        evaluation = read_evaluation(run_folder, trained)
         if evaluation is None:
             raise RunError(
                 f"{run_folder} has not been evaluated, and a card states figures; run emobeam evaluate first"
@@ -64,9 +65,7 @@ def write_card(run_folder: Path, exported: Exported, *, results: Path | None = N
         evidence: dict[str, Any] = {"evaluation": evaluation}
     else:
         if results is None:
-            raise RunError(
-                f"every actor trained {run_folder}, so only protocols can tell what it is worth; give their --results"
-            )
+            raise RunError(f"every actor trained {run_folder}, so only protocols can measure it; give their --results")
         run["temperature"] = protocol_temperature(run, results)
         evidence = {"protocols": read_protocols(run, results)}
     path = exported.path.with_suffix(".md")
@@ -135,7 +134,7 @@ def _tables(
 
 def _stages(run: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Return the runs that led to this one, each started from the weights of the one before, and this one."""
-    return [*(_stages(run["start"]) if run.get("start") else []), run]
+    return [*(_stages(run["init_from"]) if run.get("init_from") else []), run]
 
 
 def _figures(figures: Mapping[str, Any]) -> list[str]:
@@ -154,7 +153,7 @@ def _figures(figures: Mapping[str, Any]) -> list[str]:
 
 
 def _groups(network: str, result: Mapping[str, Any]) -> list[str]:
-    degraded = degraded_lines(network, result["degraded"]) if result["degraded"] else []
+    degraded = robustness_lines(network, result["robustness"]) if result["robustness"] else []
     return [
         *fairness_table(network, result["fairness"]),
         *risk_coverage_table(network, result["risk_coverage"]),
@@ -163,7 +162,7 @@ def _groups(network: str, result: Mapping[str, Any]) -> list[str]:
 
 
 def weakest_emotions(measured: Mapping[str, Mapping[str, Any]], *, count: int = 3) -> list[str]:
-    """Return a sentence for each corpus on the emotions missed most, and what they are mistaken for.
+    """Return a sentence for each corpus on the emotions with the lowest recall, and how they are misclassified.
 
     Parameters
     ----------
@@ -180,8 +179,9 @@ def weakest_emotions(measured: Mapping[str, Mapping[str, Any]], *, count: int = 
             row = dict(zip(figures["emotions"], figures["confusion"][figures["emotions"].index(emotion)], strict=True))
             clips, wrong = sum(row.values()), max((e for e in row if e != emotion), key=row.__getitem__)
             misses.append(
-                f"{emotion} is heard in {row[emotion]} of {clips} clips, and taken for {wrong} in {row[wrong]}"
+                f"{emotion} is correct in {row[emotion]} of {clips} clips, and classified as {wrong} in {row[wrong]}"
             )
         title = _CORPORA.get(corpus, corpus)
-        sentences.append(f"{title}: {'; '.join(misses)}. The confusion matrix is in the `.json` beside this card.")
+        listed = ";\n  ".join(misses)
+        sentences.append(f"{title}:\n  {listed}.\n  The confusion matrix is in the `.json` beside this card.")
     return sentences

@@ -23,31 +23,50 @@ _FIGURES = {
     "ece": "ECE",
     "nll": "log loss",
 }
+#: Columns of the tables whose heads are abbreviations.
+_MEANINGS = {
+    "UA": "mean recall of the emotions",
+    "WA": "accuracy of the emotion",
+    "gender": "accuracy of the gender",
+    "16 classes": "share of clips with emotion and gender both correct",
+    "ECE": "expected calibration error, 15 bins, after the temperature that the validation part gave",
+    "ECE before": "the same before the temperature",
+    "ECE of chance": "what a perfectly calibrated model would show on as many clips",
+    "log loss": "in nats, after the temperature",
+    "ONNX": "UA of the exported graph on ONNX Runtime",
+}
+
 #: The protocol by which networks are compared, and the one over clips with repetitions together.
-_SPEAKERS, _GROUPED_CLIPS = "p1", "p2ii"
+_SPEAKERS, _GROUPED_CLIPS = "emobox", "grouped-clips"
 #: Splits of RAVDESS's speech, from the most optimistic to the strictest.
-_FROM_LEAK = ("p3", "p2i", _GROUPED_CLIPS, _SPEAKERS)
+_FROM_LEAK = ("leaky", "random-clips", _GROUPED_CLIPS, _SPEAKERS)
 
 _MINUTES = "minutes to train a fold"
 
 #: The protocols that measure a recipe, by whether RAVDESS is among its corpora; the first is the headline.
-_MEASURING = {True: (_SPEAKERS, "p4"), False: ("crema", "p4")}
+_MEASURING = {True: (_SPEAKERS, "cross-corpus"), False: ("crema-speakers", "cross-corpus")}
 
 
 def write_tables(results: Path) -> Path:
     """Write the page over every ``PROTOCOL-NETWORK.json`` in a folder, and return it."""
-    networks = {path.stem.split("-")[1] for path in results.glob("*-*.json")}
+    networks = {
+        path.stem.removeprefix(f"{protocol}-")
+        for protocol in PROTOCOLS
+        for path in results.glob(f"{protocol}-*.json")
+        if not path.stem.endswith(("-runs", "-robustness"))
+    }
     made = {network: read_results_of(results, network) for network in sorted(networks)}
     by_protocol = {name: {network: of[name] for network, of in made.items() if name in of} for name in PROTOCOLS}
     lines = [
         "# Protocols",
         "",
-        "Written by `emobeam evaluate --protocol`, from the `.json` files beside this page; every answer is in the "
-        "`.parquet` files. In brackets: 95 % intervals from a bootstrap over actors. UA: mean recall of the emotions; "
-        "WA: accuracy; 16 classes: emotion and gender both right; ECE: expected calibration error, 15 bins, after the "
-        "temperature that the validation part gave (before it; and what a perfectly calibrated model would show on as "
-        "many clips); a bootstrap repeats clips, which adds to a calibration error, so that the interval can lie above "
-        "the figure. ONNX: UA of the exported graph on ONNX Runtime.",
+        "`emobeam evaluate --protocol` writes this page from the `.json` files beside it. The `.parquet` files, where",
+        "they are kept, hold the answers clip by clip. Brackets hold 95 % intervals from a bootstrap over actors.",
+        "",
+        *markdown_table(["figure", "meaning"], _MEANINGS.items()),
+        "",
+        "A bootstrap repeats clips, which adds to a calibration error. So the interval of an ECE can be above",
+        "the figure.",
     ]
     lines += networks_table(made) + leak_table(made.get("cnn", {}))
     for protocol, of_networks in by_protocol.items():
@@ -88,7 +107,7 @@ def networks_table(made: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def leak_table(of_protocols: Mapping[str, Any]) -> list[str]:
-    """Return one network's figures on splits from the leak to unheard speakers, as lines of Markdown."""
+    """Return one network's figures on splits from the leak to disjoint speakers, as lines of Markdown."""
     rows = {name: of_protocols[name] for name in _FROM_LEAK if name in of_protocols}
     if len(rows) < 2:  # nothing to compare
         return []
@@ -98,17 +117,17 @@ def leak_table(of_protocols: Mapping[str, Any]) -> list[str]:
         for name, result in rows.items()
     ]
     heads = ["split", *(_FIGURES[key] for key in figures)]
-    return ["", "## One network, from a leak to speakers unheard", "", *markdown_table(heads, cells)]
+    return ["", "## One network, from a leak to disjoint speakers", "", *markdown_table(heads, cells)]
 
 
 def read_results_of(results: Path, network: str) -> dict[str, dict[str, Any]]:
-    """Return a network's results by protocol; under ``degraded`` those on degraded clips, None without."""
+    """Return a network's results by protocol; under ``robustness`` those on degraded clips, None without."""
     by_protocol = {}
     for name in PROTOCOLS:
-        path, degraded = results / f"{name}-{network}.json", results / f"{name}-{network}-degraded.json"
+        path, degraded = results / f"{name}-{network}.json", results / f"{name}-{network}-robustness.json"
         if path.is_file():
             by_protocol[name] = json.loads(path.read_text(encoding="utf-8")) | {
-                "degraded": json.loads(degraded.read_text(encoding="utf-8")) if degraded.is_file() else None
+                "robustness": json.loads(degraded.read_text(encoding="utf-8")) if degraded.is_file() else None
             }
     return by_protocol
 
@@ -165,11 +184,11 @@ def _protocol(networks: Mapping[str, Mapping[str, Any]]) -> list[str]:
                 [_FIGURES[key], *(f"{fold[key]['mean']:.3f}" for fold in folds.values())]
                 for key in ("ua", "gender_accuracy", "accuracy_16")
             ]
-            lines += ["", f"{name}, fold by fold:", "", *markdown_table(["fold", *folds], cells)]
+            lines += ["", f"{name}, by fold:", "", *markdown_table(["fold", *folds], cells)]
     for name, result in best_first:
         if name == "cnn":
             lines += [*fairness_table(name, result["fairness"]), *risk_coverage_table(name, result["risk_coverage"])]
-            lines += degraded_lines(name, result["degraded"]) if result["degraded"] else []
+            lines += robustness_lines(name, result["robustness"]) if result["robustness"] else []
     return lines
 
 
@@ -184,7 +203,7 @@ def fairness_table(name: str, fairness: Mapping[str, Any]) -> list[str]:
                 recalls = [_short(measured["recall"][emotion]) for emotion in EMOTIONS]
                 cells.append([corpus, group, *size, *figures, *recalls])
     heads = ["corpus", "group", "actors", "clips", "UA", "gender", *EMOTIONS]
-    return ["", f"{name}, by group of speakers (difference: women less men):", "", *markdown_table(heads, cells)]
+    return ["", f"{name}, by group of speakers (difference: women minus men):", "", *markdown_table(heads, cells)]
 
 
 def risk_coverage_table(name: str, curve: Mapping[str, Sequence[float]]) -> list[str]:
@@ -195,13 +214,13 @@ def risk_coverage_table(name: str, curve: Mapping[str, Sequence[float]]) -> list
         ["accuracy among them", *(f"{accuracy:.3f}" for _, accuracy, _ in points)],
         ["least confidence", *(f"{confidence:.2f}" for _, _, confidence in points)],
     ]
-    return ["", f"{name}, if the least confident go unanswered:", "", *markdown_table(heads, cells)]
+    return ["", f"{name}, when only the most confident clips are answered:", "", *markdown_table(heads, cells)]
 
 
-def degraded_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
-    """Return the results of `robustness.degrade_trials` as lines of Markdown."""
+def robustness_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
+    """Return the results of `robustness.evaluate_trials_robustness` as lines of Markdown."""
     title = (
-        f"{name}, seed {degraded['seed']}, on test clips that have suffered ({degraded['clips']} clips, "
+        f"{name}, seed {degraded['seed']}, on degraded test clips ({degraded['clips']} clips, "
         f"{degraded['folds']} folds; `emobeam evaluate --protocol --robustness`):"
     )
     cells = []
@@ -210,7 +229,7 @@ def degraded_lines(name: str, degraded: Mapping[str, Any]) -> list[str]:
         span = "" if change["low"] is None else f" ({change['low']:+.3f} to {change['high']:+.3f})"
         shares = [f"{row[key]['mean']:.3f}" for key in ("gender_accuracy", "unchanged")]
         cells.append([row["title"], in_words(row["ua"]), f"{change['mean']:+.3f}{span}", *shares, str(row["silent"])])
-    heads = ["condition", "UA", "change", "gender", "emotion answered as when clean", "without an answer"]
+    heads = ["condition", "UA", "change", "gender", "same emotion as clean", "without an answer"]
     return ["", title, "", *markdown_table(heads, cells)]
 
 
@@ -223,7 +242,7 @@ def _cost_cells(result: Mapping[str, Any], *, adds: bool = False) -> list[str]:
     if adds:
         cells.append(f"{result['multiply_adds'] / 1e6:.1f}" if "multiply_adds" in result else "-")
     cells.append("-" if result["ms_per_window"] is None else f"{result['ms_per_window']:.2f}")
-    # Minutes on a GPU are no minutes of a core.
+    # Minutes on a GPU are not comparable with those of a core.
     elsewhere = [name for name in result.get("backends", ()) if name != "tensorflow"]
     return [*cells, f"{result['train_seconds'] / 60:.1f}" + (f" (some on {', '.join(elsewhere)})" if elsewhere else "")]
 

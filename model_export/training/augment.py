@@ -1,7 +1,7 @@
-"""What training does to a clip so that the model learns the voice and not the studio.
+"""Augmentation of training clips, so that the model learns the voice and not the studio.
 
-Everything here works on mel power, before the level is taken: a microphone, a telephone and a noisy room change power,
-and the level is then taken of what they left.
+It changes mel power, before normalisation by the level: microphones, telephones and noise change power, and scoring
+measures the level of the result.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from emobeam.audio.frontend import active_level, log_mel, mel_frequencies
 from emobeam.schemas.contract import FrontEnd
 
 _TELEPHONE_HZ = (300.0, 3400.0)
-#: What a telephone lets through outside its band, as a share of power: -40 dB.
+#: Power that a telephone passes outside its band, relative to that inside: -40 dB.
 _TELEPHONE_LEAK = 1e-4
 _NOISE_FRAMES = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
 class Augmentation:
-    """How much a training window is changed; shares are probabilities.
+    """How strongly training windows are changed; shares are probabilities.
 
     Attributes
     ----------
@@ -28,23 +28,23 @@ class Augmentation:
     colour_db : float
         Standard deviation of each of three random ripples over the mel bands.
     low_cut_share : float
-        How often low frequencies are lost, as in a microphone's own filter: rumble differs from studio to studio.
+        Probability of a high-pass filter, like that of a microphone: rumble differs between studios.
     low_cut_hz : tuple of float
-        Lowest and highest frequency at which half of the power is lost; it falls by 12 dB an octave below.
+        Lowest and highest cutoff (-3 dB) of that filter, which falls by 12 dB an octave below it.
     telephone_share : float
     noise_share : float
     noise_snr_db : tuple of float
         Lowest and highest ratio of the active level to the noise.
     voice_range_db : float
-        The voice lasts from the first to the last frame within so much of the loudest.
+        The voice spans the first to the last frame within this range of the loudest.
     slack_frames : int
-        How far its two ends are moved at random, either way.
+        Its two ends are moved by up to so many frames, either way.
     time_masks, band_masks : int
-        Most masks of either kind in a window.
+        Largest number of masks in a window.
     time_mask_frames, band_mask_bands : int
         Longest mask.
     mixup_share, mixup_alpha : float
-        Share of batches whose windows are mixed in pairs, and the Beta parameter of their shares.
+        Share of batches whose windows are mixed in pairs, and the parameter of the Beta distribution of the weights.
     """
 
     tilt_db: float = 5.0
@@ -79,7 +79,7 @@ def voice_span(power: np.ndarray, *, range_db: float) -> tuple[int, int]:
     return int(within[0]), int(within[-1]) + 1
 
 
-#: A window as scoring sees it, but for where it is cut.
+#: No change except the random cut.
 UNCHANGED = Augmentation(
     tilt_db=0,
     colour_db=0,
@@ -93,14 +93,14 @@ UNCHANGED = Augmentation(
 
 
 class Augmenter:
-    """Makes augmented windows; every random choice is the caller's generator's.
+    """Makes augmented windows; every random choice comes from the caller's generator.
 
     Parameters
     ----------
     front_end : FrontEnd
     options : Augmentation
     seed : int
-        Of the stretch of noise from which all noise is cut.
+        Seed of the noise that all noise is cut from.
     """
 
     def __init__(self, front_end: FrontEnd, options: Augmentation, *, seed: int) -> None:
@@ -118,7 +118,7 @@ class Augmenter:
         self._noise = noise.astype(np.float32)
 
     def window(self, power: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Return a random window of a clip, changed at random, as a model sees it.
+        """Return a random window of a clip, augmented, as the model's input.
 
         Parameters
         ----------
@@ -133,7 +133,7 @@ class Augmenter:
         """
         cut = self._cut(power, rng)
         level = active_level(cut)
-        if level <= 0:  # the crop fell on digital silence
+        if level <= 0:  # the cut is digital silence
             cut = power[: self._front_end.window_frames].astype(np.float32)
             level = active_level(cut) or 1.0
         coloured = cut * (self._colour(rng) * self._channel(rng)).astype(np.float32)
@@ -144,7 +144,7 @@ class Augmenter:
         return window
 
     def _cut(self, power: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-        """Cut a window at random: around the voice where that fits, else out of it."""
+        """Cut a window at random: around the voice where it fits into the window, else from the voice."""
         length, slack = self._front_end.window_frames, self._options.slack_frames
         first, last = voice_span(power, range_db=self._options.voice_range_db)
         first = min(max(0, first + int(rng.integers(-slack, slack + 1))), len(power) - 1)
@@ -172,7 +172,7 @@ class Augmenter:
         return self._noise[start : start + frames] * gain.astype(np.float32)
 
     def _mask(self, window: np.ndarray, rng: np.random.Generator) -> None:
-        """Hide stretches of time and of bands, as SpecAugment does, behind what silence looks like."""
+        """Mask stretches of time and of bands with the value of silence, as SpecAugment does."""
         hidden = np.float32(np.log(self._front_end.floor))
         for _ in range(rng.integers(0, self._options.time_masks + 1)):
             length = rng.integers(0, self._options.time_mask_frames + 1)

@@ -1,4 +1,4 @@
-"""Batches of augmented windows and their targets; what an epoch sees follows from the seed and its number alone."""
+"""Batches of augmented windows and their targets; an epoch is determined by the seed and its number."""
 
 import concurrent.futures
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,7 +13,7 @@ from emobeam.model_export.training.augment import Augmentation, Augmenter
 from emobeam.schemas.contract import FrontEnd
 from emobeam.schemas.labels import GENDERS
 
-#: In a target, marks an emotion for which the clip is no evidence: its corpus never asked for it.
+#: In a target: the clip's corpus has no such emotion, so the clip is no evidence for or against it.
 NOT_ASKED = -1.0
 
 
@@ -36,8 +36,33 @@ class Batch:
     gender: np.ndarray
 
 
+@dataclass(frozen=True, kw_only=True)
+class BatchOptions:
+    """How batches are made.
+
+    Attributes
+    ----------
+    front_end : FrontEnd
+    augmentation : Augmentation
+    size : int
+        Windows a batch.
+    label_smoothing : float
+        Share of a target spread over the emotions of the clip's corpus.
+    corpus_shares : mapping of str to float
+        Share of a corpus's clips in an epoch, drawn anew each time; 1 where a corpus is not named.
+    seed : int
+    """
+
+    front_end: FrontEnd
+    augmentation: Augmentation
+    size: int
+    label_smoothing: float
+    corpus_shares: Mapping[str, float]
+    seed: int
+
+
 class Batches:
-    """The training clips, dealt into batches anew each epoch.
+    """The training clips, shuffled into batches each epoch.
 
     Parameters
     ----------
@@ -46,43 +71,29 @@ class Batches:
     powers : sequence of sequences of np.ndarray
         For each speed, each clip's mel power, in the order of `clips`; without frames where silent.
     heads : sequence of Head
-        What the emotion logits stand for.
-    front_end : FrontEnd
-    augmentation : Augmentation
-    size : int
-        Windows a batch.
-    label_smoothing : float
-        Share of a target spread over the emotions that the clip's corpus asks for.
-    corpus_shares : mapping of str to float
-        Share of a corpus's clips that an epoch sees, drawn anew each time; 1 where a corpus is not named.
-    seed : int
+        The meaning of the emotion logits.
+    options : BatchOptions
     """
 
     def __init__(
         self,
         clips: pd.DataFrame,
         powers: Sequence[Sequence[np.ndarray]],
-        *,
         heads: Sequence[Head],
-        front_end: FrontEnd,
-        augmentation: Augmentation,
-        size: int,
-        label_smoothing: float,
-        corpus_shares: Mapping[str, float],
-        seed: int,
+        options: BatchOptions,
     ) -> None:
         self._powers = powers
-        self._augmenter = Augmenter(front_end, augmentation, seed=seed)
-        self._augmentation = augmentation
-        self._size = size
-        self._seed = seed
+        self._augmenter = Augmenter(options.front_end, options.augmentation, seed=options.seed)
+        self._augmentation = options.augmentation
+        self._size = options.size
+        self._seed = options.seed
         corpora = clips["corpus"].to_numpy()
         sounding = np.array([len(power) > 0 for power in powers[0]])
         self._by_corpus = {
-            name: (np.flatnonzero((corpora == name) & sounding), corpus_shares.get(name, 1.0))
+            name: (np.flatnonzero((corpora == name) & sounding), options.corpus_shares.get(name, 1.0))
             for name in sorted(set(corpora))
         }
-        self._emotion, self._asked = _emotion_targets(clips, heads, label_smoothing)
+        self._emotion, self._asked = _emotion_targets(clips, heads, options.label_smoothing)
         self._gender = np.eye(len(GENDERS), dtype=np.float32)[[GENDERS.index(name) for name in clips["gender"]]]
 
     @property
@@ -91,7 +102,7 @@ class Batches:
         return sum(round(len(index) * share) for index, share in self._by_corpus.values()) // self._size
 
     def epoch(self, number: int) -> Iterator[Batch]:
-        """Yield the batches of an epoch; the next is made while the caller works on the last."""
+        """Yield the batches of an epoch; the next is made in a thread while the caller uses the last."""
         rng = np.random.default_rng((self._seed, number))
         drawn = [rng.permutation(index)[: round(len(index) * share)] for index, share in self._by_corpus.values()]
         order = rng.permutation(np.concatenate(drawn))[: self.steps * self._size]
@@ -122,11 +133,11 @@ class Batches:
 
 
 def _emotion_targets(clips: pd.DataFrame, heads: Sequence[Head], smoothing: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return weighted targets (0 where not asked) and which logits each clip's corpus asks for."""
+    """Return weighted targets (0 for emotions that the clip's corpus lacks) and which logits its corpus has."""
     logits = [(head, emotion) for head in heads for emotion in head.emotions]
     present = {str(name): set(rows["emotion"]) for name, rows in clips.groupby("corpus")}
     asked_by = {
-        c: [head.is_taught_by(c) and e in CORPUS_EMOTIONS[c] and e in held for head, e in logits]
+        c: [head.is_trained_by(c) and e in CORPUS_EMOTIONS[c] and e in held for head, e in logits]
         for c, held in present.items()
     }
     asked = np.array([asked_by[c] for c in clips["corpus"]])

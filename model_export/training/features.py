@@ -25,8 +25,22 @@ from emobeam.scoring.cpus import usable_cpus
 #: Fields of the front end that change mel power; the floor and the windows come later.
 _POWER_FIELDS = ("sample_rate", "n_fft", "hop_length", "n_mels", "fmin", "fmax")
 
-#: So many clips are read in this process sooner than others have started.
+#: Starting processes takes longer than reading so many clips.
 _WORTH_PROCESSES = 300
+
+
+def load_clip(path: str | Path) -> tuple[np.ndarray, int]:
+    """Return the sound of a clip, its channels mixed to one, and its rate in Hz.
+
+    Raises
+    ------
+    CorpusError
+        If the clip cannot be decoded.
+    """
+    try:
+        return load_mono(path)
+    except (DecodeError, OSError) as error:
+        raise CorpusError(f"{path} cannot be read: {error}; copy it again from its source") from error
 
 
 def clip_power(path: str, front_end: FrontEnd, *, speed: float = 1.0) -> np.ndarray:
@@ -49,10 +63,7 @@ def clip_power(path: str, front_end: FrontEnd, *, speed: float = 1.0) -> np.ndar
     CorpusError
         If the clip cannot be decoded.
     """
-    try:
-        samples, rate = load_mono(path)
-    except (DecodeError, OSError) as error:
-        raise CorpusError(f"{path} cannot be read: {error}") from error
+    samples, rate = load_clip(path)
     # A clip that claims a higher rate than it has is played faster.
     return sound_power([samples], round(rate * speed), front_end)
 
@@ -94,14 +105,14 @@ def load_powers(
     paths : sequence of str
     front_end : FrontEnd
     cache : Path
-        Folder of the cached arrays, made if absent. A cache is found again by the front end, the speed, and the
-        clips' paths, sizes and times.
+        Folder of the cached arrays, made if absent. The key of a cache is the front end, the speed, and the clips'
+        paths, sizes and times.
     speed : float
         As in `clip_power`.
     processes : int or None
-        That read clips side by side; as many as there are cores where None.
+        Number that read clips in parallel; one a core where None.
     report : callable
-        Is given lines of progress.
+        Is called with lines of progress.
 
     Returns
     -------
@@ -112,7 +123,7 @@ def load_powers(
     file = cache / f"power-{_cache_key(paths, front_end, speed)}.npz"
     if not file.is_file():
         cache.mkdir(parents=True, exist_ok=True)
-        # Of trainings that begin side by side, one makes what all of them wait for.
+        # Of trainings that start in parallel, one makes the cache and the others wait.
         with file.with_suffix(".lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             if not file.is_file():
@@ -146,7 +157,7 @@ def _make_powers(
 
 @contextlib.contextmanager
 def mapping(processes: int | None, *, chunk: int = 32) -> Iterator[Callable[..., Iterator[Any]]]:
-    """Give ``map``, or one that works in other processes, so many calls at a time; None for as many as fit."""
+    """Give ``map``, or one that runs in `processes` other processes, `chunk` calls at a time; one a core where None."""
     processes = processes or usable_cpus()
     if processes == 1:
         yield map

@@ -1,9 +1,9 @@
-"""A network while it learns: its steps, the running mean of its weights, and its checkpoints."""
+"""A network in training: its steps, the running mean of its weights, and its checkpoints."""
 
 import contextlib
 import functools
 import json
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterator, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -11,17 +11,17 @@ import keras
 import numpy as np
 
 from emobeam.model_export.errors import RunError
-from emobeam.model_export.networks.heads import Head, joined, shares_among
+from emobeam.model_export.networks.heads import Head, shares_among, with_mixed_head
 from emobeam.model_export.networks.keras_networks import NETWORKS
 from emobeam.model_export.training.batches import NOT_ASKED, Batch
 from emobeam.model_export.training.options import TrainOptions
-from emobeam.model_export.training.runs import load_network, read_run, replacing
+from emobeam.model_export.training.runs import TrainingRun, load_network, read_run, replacing
 from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT
 
 
 @contextlib.contextmanager
 def _precision(policy: str) -> Iterator[None]:
-    """Let layers that are made meanwhile compute in this precision."""
+    """Make layers in this block compute in a precision."""
     before = keras.config.dtype_policy()
     keras.config.set_dtype_policy(policy)
     try:
@@ -37,9 +37,9 @@ class Learner:
     ----------
     options : TrainOptions
     heads : sequence of Head
-        What the emotion logits stand for.
+        The meaning of the emotion logits.
     steps : int
-        In an epoch.
+        Number in an epoch.
 
     Attributes
     ----------
@@ -54,7 +54,7 @@ class Learner:
         with _precision(options.precision):
             self.model = build(options.front_end)
         self._averaged = build(options.front_end)
-        self._answering = joined(self._averaged, heads)
+        self._answering = with_mixed_head(self._averaged, heads)
         self._mean = [np.array(weight) for weight in self.model.get_weights()]
         self._decay = options.averaging
         self._steps = 0
@@ -75,20 +75,26 @@ class Learner:
             jit_compile=False if keras.backend.backend() == "tensorflow" else "auto",
         )
 
-    def begin_with(self, folder: Path, unheard: Set[str]) -> None:
-        """Take the weights of another run, none of whose training actors may be among those that it must not know."""
+    def init_from(self, folder: Path, held_out: Set[str]) -> None:
+        """Take the weights of another run.
+
+        Raises
+        ------
+        RunError
+            If the folder is no finished run, one of the `held_out` actors trained it, or its network has several
+            heads or another shape.
+        """
         before = read_run(folder)
-        if shares_among(before["clips"], before["options"].get("head_shares", {})):
+        if shares_among(before.clips, before.options.get("head_shares", {})):
             raise RunError(f"{folder} joins several heads, which cannot go on learning; start from a run with one")
-        split = before["split"]
-        heard = unheard if split["unit"] != "actor" else unheard & set(split["train"])
-        if heard:
+        shared = held_out if before.split.unit != "actor" else held_out & set(before.split.train)
+        if shared:
             raise RunError(
-                f"{folder} was trained on {', '.join(sorted(heard))}, who validate or are tested here; take the same "
+                f"{folder} was trained on {', '.join(sorted(shared))}, who validate or are tested here; take the same "
                 "--fold and --seed as there, or start anew"
             )
         weights = [
-            self._relabelled(old, new, before["emotions"])
+            self._relabelled(old, new, before.emotions)
             for old, new in zip(load_network(folder).get_weights(), self._mean, strict=False)
         ]
         if [w.shape for w in weights] != [w.shape for w in self._mean]:
@@ -97,45 +103,45 @@ class Learner:
         self._mean = weights
 
     def _relabelled(self, old: np.ndarray, new: np.ndarray, labels: Sequence[str]) -> np.ndarray:
-        """Return the old weights, those of the emotion head for each of the new heads; unknown emotions stay new."""
+        """Return the old weights, the emotion head's once for each new head; new emotions keep the new ones."""
         wanted = [emotion for head in self._heads for emotion in head.emotions]
         if (old.shape[-1], new.shape[-1]) != (len(labels), len(wanted)) or old.shape[:-1] != new.shape[:-1]:
             return old
-        known = [i for i, emotion in enumerate(wanted) if emotion in labels]
-        found = new.copy()
-        found[..., known] = old[..., [labels.index(wanted[i]) for i in known]]
-        return found
+        shared = [i for i, emotion in enumerate(wanted) if emotion in labels]
+        weights = new.copy()
+        weights[..., shared] = old[..., [labels.index(wanted[i]) for i in shared]]
+        return weights
 
     def step(self, batch: Batch) -> float:
         """Take one step and return its loss."""
         self.model.reset_metrics()
         targets = {EMOTION_OUTPUT: batch.emotion, GENDER_OUTPUT: batch.gender}
-        found = self.model.train_on_batch(batch.log_mel, targets, return_dict=True)
+        logs = self.model.train_on_batch(batch.log_mel, targets, return_dict=True)
         self._steps += 1
         decay = min(self._decay, (1 + self._steps) / (10 + self._steps))
         for mean, weight in zip(self._mean, self.model.get_weights(), strict=True):
             mean *= decay
             mean += (1 - decay) * weight
-        return float(found["loss"])
+        return float(logs["loss"])
 
     def average(self) -> Any:
-        """Return the network with the running mean of its weights, its heads joined."""
+        """Return the network with the running mean of its weights, its heads mixed into one."""
         self._averaged.set_weights(self._mean)
         return self._answering
 
-    def save(self, path: Path, run: Mapping[str, Any]) -> None:
-        """Write everything that the next epoch needs."""
-        # All variables, not the weights alone: dropout's random state is among them.
+    def save(self, path: Path, run: TrainingRun) -> None:
+        """Write everything that the next epoch needs, and the run as it is."""
+        # All variables, not only the weights: dropout's random state is among them.
         arrays = {f"model_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self.model.variables)}
         arrays |= {f"mean_{i}": w for i, w in enumerate(self._mean)}
         arrays |= {f"optimizer_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(self._optimizer.variables)}
         with replacing(path) as temporary:
-            np.savez(temporary, steps=self._steps, run=json.dumps(run), **arrays)
+            np.savez(temporary, steps=self._steps, run=json.dumps(run.to_json()), **arrays)
 
-    def restore(self, path: Path, run: dict[str, Any]) -> int:
-        """Take up a checkpoint, into `run` too, and return the epochs done; 0 where there is none."""
+    def restore(self, path: Path) -> TrainingRun | None:
+        """Load a checkpoint and return the run as it was then; None where there is no checkpoint."""
         if not path.is_file():
-            return 0
+            return None
         with np.load(path) as arrays:
             self._steps = int(arrays["steps"])
             for i, variable in enumerate(self.model.variables):
@@ -143,13 +149,11 @@ class Learner:
             self._mean = [arrays[f"mean_{i}"] for i in range(len(self._mean))]
             for i, variable in enumerate(self._optimizer.variables):
                 variable.assign(arrays[f"optimizer_{i}"])
-            before = json.loads(str(arrays["run"]))
-        run.update({name: before[name] for name in ("history", "temperature", "finished")})
-        return len(before["history"])
+            return TrainingRun.from_json(json.loads(str(arrays["run"])))
 
 
 def masked_crossentropy(target: Any, logits: Any) -> Any:
-    """Return the cross-entropy over the classes that were asked for; the others' logits are left alone.
+    """Return the cross-entropy over the classes that a clip is evidence for; other logits get no gradient.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""What decides a training run: its options, whose defaults are the recipe."""
+"""The options of a training run."""
 
 import dataclasses
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emobeam.model_export.errors import RunError
-from emobeam.model_export.networks.baselines import CLASSIC
+from emobeam.model_export.networks.baselines import BASELINES
 from emobeam.model_export.networks.keras_networks import NETWORKS
 from emobeam.model_export.training.augment import Augmentation
 from emobeam.schemas.contract import FrontEnd
@@ -18,31 +18,31 @@ _PRECISIONS = ("float32", "mixed_bfloat16")
 
 @dataclass(frozen=True, kw_only=True)
 class TrainOptions:
-    """Everything that decides what a training run gives.
+    """Everything that determines the result of a training run.
 
     Attributes
     ----------
     corpora : tuple of (name, folder)
     out : Path
-        The run's folder. A run that was interrupted there goes on.
+        The run's folder. An interrupted run there is continued.
     fold : int or None
-        EmoBox fold whose actors are held out of everything; None lets every actor train.
+        EmoBox fold whose actors are held out; None trains on every actor.
     epochs : int
         Length of the schedule. The weights kept are the last epoch's: none is chosen.
     seed : int
         Of the split, the weights, and everything random in training.
     network : str
-        A name of `networks.NETWORKS`, or of `classic.CLASSIC`, which take no notice of what concerns steps.
+        A name of `keras_networks.NETWORKS`, or of `baselines.BASELINES`, which ignore the options of gradient descent.
     network_options : mapping
         Keyword arguments of the network, such as ``width``.
     front_end : FrontEnd
     augmentation : Augmentation
     speeds : tuple of float
-        At which clips are played in training; the first is 1.
+        Speeds at which clips are played in training; the first is 1.
     precision : {"float32", "mixed_bfloat16"}
-        Of the arithmetic in training; weights, and the network kept, are float32.
+        Of the arithmetic in training; the weights and the saved network are float32.
     corpus_shares : mapping of str to float
-        Share of a corpus that an epoch sees, where not all of it; a corpus of share 0 trains nothing.
+        Share of a corpus's clips in an epoch; 1 where a corpus is not named. A corpus of share 0 is left out.
     head_shares : mapping of str to float
         Share of each emotion head in the answer, by the names of `heads.CORPUS_HEADS`; one head where empty.
     batch_size : int
@@ -51,10 +51,10 @@ class TrainOptions:
     label_smoothing : float
     gender_weight : float
         Weight of the gender head's loss beside the emotion head's 1.
-    start : Path or None
-        A run whose weights to begin with, none of whose training actors may validate or be tested here.
+    init_from : Path or None
+        A finished run whose weights are taken. None of its training actors may validate or be tested here.
     averaging : float
-        Decay a step of the running mean of weights; the mean is what is validated and kept.
+        Decay a step of the running mean of weights; the mean is validated and saved.
     validation_actors : int
     cache : Path or None
         Folder for cached features; the run's own where None.
@@ -79,14 +79,14 @@ class TrainOptions:
     label_smoothing: float = 0.1
     gender_weight: float = 0.5
     averaging: float = 0.997
-    start: Path | None = None
+    init_from: Path | None = None
     validation_actors: int = 2
     cache: Path | None = None
 
     def __post_init__(self) -> None:
-        known = sorted({*NETWORKS, *CLASSIC})
-        if self.network not in known:
-            raise RunError(f"unknown network {self.network!r}; known are {', '.join(known)}")
+        networks = sorted({*NETWORKS, *BASELINES})
+        if self.network not in networks:
+            raise RunError(f"unknown network {self.network!r}; known are {', '.join(networks)}")
         if self.precision not in _PRECISIONS:
             raise RunError(f"unknown precision {self.precision!r}; known are {', '.join(_PRECISIONS)}")
         if self.epochs < 1:
@@ -98,5 +98,5 @@ class TrainOptions:
         """Return the options as JSON values."""
         values = dataclasses.asdict(self)
         values["corpora"] = {name: str(folder) for name, folder in self.corpora}
-        values |= {name: str(values[name]) for name in ("out", "cache", "start") if values[name]}
+        values |= {name: str(values[name]) for name in ("out", "cache", "init_from") if values[name]}
         return dict(json.loads(json.dumps(values)))

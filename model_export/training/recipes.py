@@ -1,26 +1,26 @@
-"""How each network is trained: the recipe, as it was frozen before any test actor was heard (docs/experiments.md)."""
+"""The recipe of each network, frozen before it was measured on any test actor (docs/experiments.md)."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from emobeam.model_export.training.augment import Augmentation
 
-#: Before all: on CREMA-D, which shares no actor with RAVDESS.
+#: First stage: on CREMA-D, which shares no actor with RAVDESS.
 PRETRAIN = "pretrain"
-#: On RAVDESS and a part of CREMA-D, from there.
+#: Second stage, from the weights of the first: on RAVDESS and a part of CREMA-D.
 FINETUNE = "finetune"
-#: Likewise, on RAVDESS alone, where those who are asked about later are among those who train.
-KNOWN = "known"
-#: On CREMA-D alone, for a model that nothing follows.
-ALONE = "alone"
-#: On whatever is given, from random weights.
+#: Second stage where the test speakers are also training speakers: on RAVDESS alone.
+SPEAKER_DEPENDENT = "speaker-dependent"
+#: Only stage, on CREMA-D alone.
+SINGLE_CORPUS = "single-corpus"
+#: Only stage, from random weights, on any corpora.
 SCRATCH = "scratch"
 
-#: An actor who sings a sad line does not do what the same actor does who speaks it: songs teach sad wrongly.
-_SPEECH_ALONE = {"ravdess_song": 0.0}
+#: Songs are left out: sad sounds different in song, and training on it lowers the recall of spoken sad.
+_WITHOUT_SONG = {"ravdess_song": 0.0}
 
-#: 1,200 clips of twenty actors are soon known by heart.
-_HARDER = Augmentation(time_mask_frames=30, band_mask_bands=12, mixup_share=0.8, mixup_alpha=0.4)
+#: Stronger masks and more mixing: the network overfits 1,200 clips of twenty actors otherwise.
+_STRONG_AUGMENTATION = Augmentation(time_mask_frames=30, band_mask_bands=12, mixup_share=0.8, mixup_alpha=0.4)
 
 _STAGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "cnn": {
@@ -28,17 +28,17 @@ _STAGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         FINETUNE: {
             "epochs": 48,
             "learning_rate": 2e-3,
-            "augmentation": _HARDER,
-            "corpus_shares": {**_SPEECH_ALONE, "crema_d": 0.1},
+            "augmentation": _STRONG_AUGMENTATION,
+            "corpus_shares": {**_WITHOUT_SONG, "crema_d": 0.1},
             "head_shares": {"ravdess": 0.8, "crema_d": 0.2},
         },
-        KNOWN: {"epochs": 96, "learning_rate": 2e-3, "corpus_shares": {**_SPEECH_ALONE, "crema_d": 0.0}},
-        ALONE: {"epochs": 48, "learning_rate": 3e-3, "weight_decay": 1e-2},
-        SCRATCH: {"epochs": 50, "learning_rate": 2e-3, "corpus_shares": _SPEECH_ALONE},
+        SPEAKER_DEPENDENT: {"epochs": 96, "learning_rate": 2e-3, "corpus_shares": {**_WITHOUT_SONG, "crema_d": 0.0}},
+        SINGLE_CORPUS: {"epochs": 48, "learning_rate": 3e-3, "weight_decay": 1e-2},
+        SCRATCH: {"epochs": 50, "learning_rate": 2e-3, "corpus_shares": _WITHOUT_SONG},
     },
-    "gru": {SCRATCH: {"epochs": 60, "learning_rate": 3e-3, "corpus_shares": _SPEECH_ALONE}},
-    "lstm": {SCRATCH: {"epochs": 60, "learning_rate": 3e-3, "corpus_shares": _SPEECH_ALONE}},
-    "mlp": {SCRATCH: {"epochs": 60, "learning_rate": 1e-3, "corpus_shares": _SPEECH_ALONE}},
+    "gru": {SCRATCH: {"epochs": 60, "learning_rate": 3e-3, "corpus_shares": _WITHOUT_SONG}},
+    "lstm": {SCRATCH: {"epochs": 60, "learning_rate": 3e-3, "corpus_shares": _WITHOUT_SONG}},
+    "mlp": {SCRATCH: {"epochs": 60, "learning_rate": 1e-3, "corpus_shares": _WITHOUT_SONG}},
 }
 
 
@@ -47,27 +47,27 @@ def is_pretrained(network: str) -> bool:
     return PRETRAIN in _STAGES.get(network, {})
 
 
-def stage_of(corpora: Iterable[str], *, started: bool, known: bool = False) -> str:
-    """Return the stage at which a training stands, other than a `PRETRAIN` that another follows.
+def stage_of(corpora: Iterable[str], *, initialized: bool, speaker_dependent: bool = False) -> str:
+    """Return the stage of a training other than `PRETRAIN`.
 
     Parameters
     ----------
     corpora : iterable of str
         Their names.
-    started : bool
-        Whether it has weights already.
-    known : bool
-        Whether those who are asked about later are among those who train.
+    initialized : bool
+        Whether it takes the weights of another run.
+    speaker_dependent : bool
+        Whether the test speakers are also training speakers.
     """
-    if started:
-        return KNOWN if known else FINETUNE
-    return SCRATCH if "ravdess" in corpora else ALONE
+    if initialized:
+        return SPEAKER_DEPENDENT if speaker_dependent else FINETUNE
+    return SCRATCH if "ravdess" in corpora else SINGLE_CORPUS
 
 
 def recipe(network: str, stage: str) -> dict[str, Any]:
     """Return the fields of `options.TrainOptions` that the network's recipe sets at this stage.
 
-    A network with a recipe from random weights alone is trained by that at every stage.
+    A network whose recipe has no such stage is trained by its recipe from random weights.
     """
     stages = _STAGES.get(network, _STAGES["cnn"])
     return dict(stages.get(stage, stages[SCRATCH]))

@@ -1,8 +1,7 @@
-"""Train a network on corpora, with the test actors out of it, and write all that happened beside the weights."""
+"""Train a network on corpora without the test actors, and record the run beside the weights."""
 
 import dataclasses
 import importlib.metadata
-import json
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -18,35 +17,43 @@ from emobeam.model_export.corpora.tables import read_corpora
 from emobeam.model_export.errors import RunError
 from emobeam.model_export.evaluation.metrics import confusion, fit_temperature, log_loss, unweighted_recall
 from emobeam.model_export.evaluation.predictions import ClipWindows, clip_answers, clip_windows, softmax
-from emobeam.model_export.networks.baselines import CLASSIC, fit_classic, save_classic
-from emobeam.model_export.networks.heads import emotions_of, heads_of
+from emobeam.model_export.networks.baselines import BASELINES, LabelledWindows, fit_baseline, save_baseline
+from emobeam.model_export.networks.heads import Head, emotions_of, heads_of
 from emobeam.model_export.networks.keras_networks import multiply_adds
-from emobeam.model_export.training.batches import Batches
+from emobeam.model_export.training.batches import Batches, BatchOptions
 from emobeam.model_export.training.features import load_powers
 from emobeam.model_export.training.learner import Learner
 from emobeam.model_export.training.options import TrainOptions
-from emobeam.model_export.training.runs import CHECKPOINT_FILE, MODEL_FILE, RUN_FILE, read_run, replacing, write_json
+from emobeam.model_export.training.runs import (
+    CHECKPOINT_FILE,
+    MODEL_FILE,
+    RUN_FILE,
+    Epoch,
+    TrainingRun,
+    read_run,
+    read_unfinished_run,
+    replacing,
+    write_json,
+)
 from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, FrontEnd
 from emobeam.schemas.labels import GENDERS
 
 _PARTS = {"train": "train", "validate": "validation", "held out": "test"}
 
-#: More names than this are counted, not listed.
+#: More names than this are counted instead of listed.
 _MOST_NAMED = 8
 
 _PACKAGES = ("numpy", "scipy", "soxr", "soundfile", "keras", "tensorflow", "tensorflow-cpu", "pandas")
 
 
-def train(
-    options: TrainOptions, *, report: Callable[[str], None] = print, command: Sequence[str] = ()
-) -> dict[str, Any]:
-    """Train a network and return what ``run.json`` says of it.
+def train(options: TrainOptions, *, report: Callable[[str], None] = print, command: Sequence[str] = ()) -> TrainingRun:
+    """Train a network and return the run.
 
     Parameters
     ----------
     options : TrainOptions
     report : callable
-        Is given one line an epoch, and others of progress.
+        Is called with one line an epoch, and other lines of progress.
     command : sequence of str
         The command line, for the record.
 
@@ -72,7 +79,7 @@ def fit(
     *,
     report: Callable[[str], None] = print,
     command: Sequence[str] = (),
-) -> dict[str, Any]:
+) -> TrainingRun:
     """Train a network on one part of a table of clips; as `train`, which makes both from the options.
 
     Parameters
@@ -84,27 +91,104 @@ def fit(
     report, command
         As in `train`.
     """
-    unheard = sorted(name for name in set(clips["corpus"]) if options.corpus_shares.get(name, 1.0) == 0)
-    training = split.part(clips[~clips["corpus"].isin(unheard)], "train")
-    validating = _validation_clips(clips, split)
+    excluded = sorted(name for name in set(clips["corpus"]) if options.corpus_shares.get(name, 1.0) == 0)
+    training = split.part(clips[~clips["corpus"].isin(excluded)], "train")
     heads = heads_of(
         {str(name): set(rows["emotion"]) for name, rows in training.groupby("corpus")}, options.head_shares
     )
-    emotions = emotions_of(heads)
-    run = _begin(options, clips, split, emotions, command)
-    report(f"{len(clips)} clips; " + ", ".join(f"{name}: {_told(split, part)}" for name, part in _PARTS.items()))
-    for name in unheard:
+    run = _begin(options, clips, split, emotions_of(heads), command)
+    report(f"{len(clips)} clips; " + ", ".join(f"{name}: {_names(split, part)}" for name, part in _PARTS.items()))
+    for name in excluded:
         report(f"{name} trains nothing: the recipe leaves it out (docs/experiments.md says why)")
-    if run["finished"]:
+    if run.finished:
         report(f"{options.out} is finished")
         return run
-    if options.network in CLASSIC:
-        return _fit_classic(options, clips, training, run, report)
+    if options.network in BASELINES:
+        return _fit_baseline(options, clips, training, run, report)
+    batches = _batches(options, clips, training, heads, report)
+    validation = _validation(options, clips, split, run.emotions, report)
+
+    keras.utils.set_random_seed(options.seed)
+    learner = Learner(options, heads, batches.steps)
+    size = {"parameters": learner.model.count_params(), "multiply_adds": multiply_adds(learner.average())}
+    if options.init_from:
+        learner.init_from(options.init_from, set(split.part(clips, "validation", "test")["actor"]))
+    run = _run_epochs(options, learner, batches, validation, dataclasses.replace(run, network=size), report)
+    with replacing(options.out / MODEL_FILE) as temporary:
+        learner.average().save(temporary)
+    return _finish(options, run)
+
+
+def _run_epochs(
+    options: TrainOptions,
+    learner: Learner,
+    batches: Batches,
+    validation: "_Validation | None",
+    run: TrainingRun,
+    report: Callable[[str], None],
+) -> TrainingRun:
+    """Train from the checkpoint, or else the first epoch, to the last; return the run with its history."""
+    checkpoint = options.out / CHECKPOINT_FILE
+    if before := learner.restore(checkpoint):
+        run = dataclasses.replace(run, history=before.history, temperature=before.temperature)
+        report(f"going on after epoch {len(run.history)}")
+    for number in range(len(run.history) + 1, options.epochs + 1):
+        started = time.monotonic()
+        loss = float(np.mean([learner.step(batch) for batch in batches.epoch(number)]))
+        measured = validation.measure(learner.average()) if validation else {}
+        epoch = Epoch(epoch=number, loss=loss, **measured, seconds=round(time.monotonic() - started, 1))
+        temperature = 1.0 if epoch.val_temperature is None else epoch.val_temperature
+        run = dataclasses.replace(run, history=(*run.history, epoch), temperature=temperature)
+        learner.save(checkpoint, run)
+        figures = f"val UA {epoch.val_ua:.3f}  gender {epoch.val_gender:.3f}  " if measured else ""
+        report(f"epoch {number}/{options.epochs}  loss {loss:.3f}  {figures}{epoch.seconds:.0f} s")
+    return run
+
+
+def _fit_baseline(
+    options: TrainOptions,
+    clips: pd.DataFrame,
+    training: pd.DataFrame,
+    run: TrainingRun,
+    report: Callable[[str], None],
+) -> TrainingRun:
+    started = time.monotonic()
+    cut = [clip_windows(power, options.front_end).log_mel for power in _powers(options, clips, training, 1.0, report)]
+    clip = np.repeat(np.arange(len(cut)), [len(windows) for windows in cut])
+    windows = LabelledWindows(
+        log_mel=np.concatenate(cut),
+        emotion=training["emotion"].map(run.emotions.index).to_numpy()[clip],
+        gender=training["gender"].map(GENDERS.index).to_numpy()[clip],
+    )
+    model = fit_baseline(
+        options.network, windows, options.front_end, seed=options.seed, options=options.network_options
+    )
+    save_baseline(model, options.out)
+    epoch = Epoch(epoch=1, seconds=round(time.monotonic() - started, 1))
+    return _finish(options, dataclasses.replace(run, history=(epoch,)))
+
+
+def _finish(options: TrainOptions, run: TrainingRun) -> TrainingRun:
+    run = dataclasses.replace(run, finished=True)
+    write_json(options.out / RUN_FILE, run.to_json())
+    (options.out / CHECKPOINT_FILE).unlink(missing_ok=True)
+    return run
+
+
+def _names(split: Split, part: str) -> str:
+    names = getattr(split, part)
+    return f"{len(names)} {split.unit}s" + (f" ({', '.join(names)})" if len(names) <= _MOST_NAMED else "")
+
+
+def _batches(
+    options: TrainOptions,
+    clips: pd.DataFrame,
+    training: pd.DataFrame,
+    heads: Sequence[Head],
+    report: Callable[[str], None],
+) -> Batches:
     powers = [_powers(options, clips, training, speed, report) for speed in options.speeds]
-    batches = Batches(
-        training,
-        powers,
-        heads=heads,
+    how = BatchOptions(
         front_end=options.front_end,
         augmentation=options.augmentation,
         size=options.batch_size,
@@ -112,72 +196,10 @@ def fit(
         corpus_shares=options.corpus_shares,
         seed=options.seed,
     )
+    batches = Batches(training, powers, heads, how)
     if batches.steps == 0:
         raise RunError(f"{len(training)} training clips do not fill a batch of {options.batch_size}; give more clips")
-    validation = None
-    if len(validating):
-        validation = _Validation.of(
-            validating, _powers(options, clips, validating, 1.0, report), emotions, options.front_end
-        )
-
-    keras.utils.set_random_seed(options.seed)
-    learner = Learner(options, heads, batches.steps)
-    run["network"] = {"parameters": learner.model.count_params(), "multiply_adds": multiply_adds(learner.average())}
-    if options.start:
-        learner.begin_with(options.start, set(split.part(clips, "validation", "test")["actor"]))
-    first = learner.restore(options.out / CHECKPOINT_FILE, run)
-    if first:
-        report(f"going on after epoch {first}")
-    for epoch in range(first + 1, options.epochs + 1):
-        started = time.monotonic()
-        loss = float(np.mean([learner.step(batch) for batch in batches.epoch(epoch)]))
-        found = validation.measure(learner.average()) if validation else {}
-        row = {"epoch": epoch, "loss": loss, **found, "seconds": round(time.monotonic() - started, 1)}
-        run["history"].append(row)
-        run["temperature"] = found.get("val_temperature", 1.0)
-        learner.save(options.out / CHECKPOINT_FILE, run)
-        measured = f"val UA {found['val_ua']:.3f}  gender {found['val_gender']:.3f}  " if found else ""
-        report(f"epoch {epoch}/{options.epochs}  loss {loss:.3f}  {measured}{row['seconds']:.0f} s")
-    with replacing(options.out / MODEL_FILE) as temporary:
-        learner.average().save(temporary)
-    run["finished"] = True
-    write_json(options.out / RUN_FILE, run)
-    (options.out / CHECKPOINT_FILE).unlink(missing_ok=True)
-    return run
-
-
-def _fit_classic(
-    options: TrainOptions,
-    clips: pd.DataFrame,
-    training: pd.DataFrame,
-    run: dict[str, Any],
-    report: Callable[[str], None],
-) -> dict[str, Any]:
-    started = time.monotonic()
-    cut = [clip_windows(power, options.front_end).log_mel for power in _powers(options, clips, training, 1.0, report)]
-    clip = np.repeat(np.arange(len(cut)), [len(windows) for windows in cut])
-    emotion = training["emotion"].map(run["emotions"].index).to_numpy()[clip]
-    gender = training["gender"].map(GENDERS.index).to_numpy()[clip]
-    windows = np.concatenate(cut)
-    model = fit_classic(
-        options.network,
-        windows,
-        emotion,
-        gender,
-        options.front_end,
-        seed=options.seed,
-        options=options.network_options,
-    )
-    save_classic(model, options.out)
-    run.update(network={}, finished=True)
-    run["history"].append({"epoch": 1, "seconds": round(time.monotonic() - started, 1)})
-    write_json(options.out / RUN_FILE, run)
-    return run
-
-
-def _told(split: Split, part: str) -> str:
-    names = getattr(split, part)
-    return f"{len(names)} {split.unit}s" + (f" ({', '.join(names)})" if len(names) <= _MOST_NAMED else "")
+    return batches
 
 
 def _powers(
@@ -195,15 +217,9 @@ def _powers(
     return [powers[i] for i in rows.index]
 
 
-def _validation_clips(clips: pd.DataFrame, split: Split) -> pd.DataFrame:
-    chosen = split.part(clips, "validation")
-    speech = chosen[chosen["channel"] == "speech"]
-    return chosen if speech.empty else speech  # empty: songs alone
-
-
 @dataclass(frozen=True)
 class _Validation:
-    """The validation part's clips, cut into windows once."""
+    """The validation clips, cut into windows once."""
 
     windows: list[ClipWindows]
     emotion: np.ndarray
@@ -224,7 +240,7 @@ class _Validation:
         )
 
     def measure(self, model: Any) -> dict[str, float]:
-        """Return UA, gender accuracy, the loss of the answers as they are, and the temperature that would suit them."""
+        """Return the fields of `Epoch` that validation gives."""
 
         def predict(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
             logits = model.predict_on_batch(windows)
@@ -239,42 +255,52 @@ class _Validation:
         }
 
 
+def _validation(
+    options: TrainOptions,
+    clips: pd.DataFrame,
+    split: Split,
+    emotions: Sequence[str],
+    report: Callable[[str], None],
+) -> _Validation | None:
+    """Return the validation clips, speech only unless there are only songs; None where the split has none."""
+    chosen = split.part(clips, "validation")
+    if chosen.empty:
+        return None
+    speech = chosen[chosen["channel"] == "speech"]
+    chosen = chosen if speech.empty else speech
+    return _Validation.of(chosen, _powers(options, clips, chosen, 1.0, report), emotions, options.front_end)
+
+
 def _begin(
     options: TrainOptions, clips: pd.DataFrame, split: Split, emotions: Sequence[str], command: Sequence[str]
-) -> dict[str, Any]:
-    """Write ``run.json`` of a run that begins, or check that the one there is this one; return what it says."""
+) -> TrainingRun:
+    """Write ``run.json`` of a new run, or check that the folder's run has these options; return the run."""
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"the run's folder {options.out} cannot be made: {error}") from error
-    file = options.out / RUN_FILE
-    told = options.to_json()
-    known: dict[str, Any] = {}
-    if file.is_file():
-        known = json.loads(file.read_text(encoding="utf-8"))
-        before = known.get("options", {})
-        other = [name for name in told if name not in ("out", "cache") and before.get(name) != told[name]]
+    given = options.to_json()
+    before = read_unfinished_run(options.out)
+    if before:
+        other = [name for name in given if name not in ("out", "cache") and before.options.get(name) != given[name]]
         if other:
             raise RunError(
                 f"{options.out} holds a run with other options ({', '.join(other)}); give the same to go on with it, "
                 "or another --out"
             )
-    if known.get("finished"):
-        return known
-    run: dict[str, Any] = {
-        "command": list(command),
-        "options": told,
-        "emotions": list(emotions),
-        "clips": {name: int(count) for name, count in clips["corpus"].value_counts().items()},
-        "split": dataclasses.asdict(split),
-        "versions": _versions(),
-        "start": read_run(options.start) if options.start else None,
-        "history": [],
-        "temperature": 1.0,
-        "finished": False,
-    }
+        if before.finished:
+            return before
+    run = TrainingRun(
+        command=tuple(command),
+        options=given,
+        emotions=tuple(emotions),
+        clips={str(name): int(count) for name, count in clips["corpus"].value_counts().items()},
+        split=split,
+        versions=_versions(),
+        init_from=read_run(options.init_from) if options.init_from else None,
+    )
     if not (options.out / CHECKPOINT_FILE).is_file():
-        write_json(file, run)
+        write_json(options.out / RUN_FILE, run.to_json())
     return run
 
 

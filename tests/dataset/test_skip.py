@@ -2,6 +2,7 @@
 
 import datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -61,3 +62,33 @@ def test_what_is_forgotten_is_skipped():
     to_score, counts = skip.select(listed, [], forgotten)
     assert [one.uri for one in to_score] == ["file:///b"]
     assert (counts.listed, counts.forgotten, counts.skipped) == (2, 1, 1)
+
+
+HOUR = datetime.timedelta(hours=1)
+
+
+@pytest.mark.parametrize(
+    ("apart", "same"),
+    [
+        (HOUR, True),
+        (-HOUR, True),
+        (26 * HOUR, True),
+        (27 * HOUR, False),
+        (HOUR / 2, False),
+        (HOUR + datetime.timedelta(microseconds=1), False),
+    ],
+)
+def test_a_time_that_is_whole_hours_apart_is_the_same(apart, same):
+    then = datetime.datetime(2026, 1, 31, tzinfo=datetime.UTC)
+    attempt = Attempt("a", "1", 7, round((then + apart).timestamp() * 1e6), None, True, False)
+    _, counts = skip.select([ListedFile("a", "recording", 7, then)], [attempt], NONE_FORGOTTEN)
+    assert (counts.done, counts.changed) == (same, not same)
+
+
+@pytest.mark.parametrize(("size", "same"), [(7, True), (8, False), (None, False)])
+def test_by_size_alone_neither_time_nor_etag_counts(size, same):
+    then = datetime.datetime(2026, 1, 31, tzinfo=datetime.UTC)
+    attempt = Attempt("a", "1", size, 0, "etag", True, False)
+    listed = [ListedFile("a", "recording", 7, then, "another")]
+    _, counts = skip.select(listed, [attempt], NONE_FORGOTTEN, same_by="size")
+    assert (counts.done, counts.changed) == (same, not same)

@@ -64,8 +64,3 @@ def test_every_sub_command_named_exists():
     ).stdout
     assert named >= {"score", "show", "fetch", "train", "evaluate", "export"}
     assert all(re.search(rf"^ +{name} ", help_text, re.MULTILINE) for name in named)
-
-
-def test_links_lead_somewhere():
-    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)", README):
-        assert (ROOT / target).exists(), target

@@ -7,7 +7,7 @@ from apache_beam.testing.util import assert_that, equal_to
 from emobeam.dataset import skip
 from emobeam.dataset.counts import ListingCounts
 from emobeam.pipelines.local_run import LocalRun
-from emobeam.pipelines.transforms import LISTING_COUNTS, OrderBySize, ToScore
+from emobeam.pipelines.transforms import LISTING_COUNTS, TO_SCORE, OrderBySize, ToScore
 from tests.support import factory
 from tests.support.runs import a_run
 
@@ -21,7 +21,7 @@ def test_listing_yields_each_once_the_largest_first_and_counts(tmp_path):
     with beam.Pipeline("FnApiRunner") as pipeline:
         selected = pipeline | ToScore(run, local)
         sizes = (
-            selected.to_score
+            selected[TO_SCORE]
             | OrderBySize(run, local)
             | beam.FlatMap(lambda batch: [file.size_bytes for file in skip.unpack([batch])])
             | beam.combiners.ToList()

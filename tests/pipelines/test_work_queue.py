@@ -134,3 +134,18 @@ def test_workers_of_one_run_share_one_queue_as_long_as_it_lasts():
         assert pickle.loads(pickle.dumps(LocalRun("another", is_local=True))).queue() is not run.queue()
     after = pickle.loads(pickle.dumps(run))
     assert after.queue() is not after.queue()
+
+
+def test_a_closed_queue_gives_nothing_more_and_lets_nobody_wait():
+    queue = WorkQueue()
+    queue.begin()
+    for file in recordings(200):
+        queue.put(file)
+    taken = []
+    waiting = threading.Thread(target=lambda: taken.append(WorkQueue.take(queue, _NEVER_S)))
+    queue.close()
+    waiting.start()
+    waiting.join()
+    queue.put(recordings(1)[0])
+    assert taken == [[]]
+    assert queue.take_surplus() == queue.take(_NEVER_S) == []

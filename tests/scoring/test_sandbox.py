@@ -15,7 +15,7 @@ from emobeam import storage
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.scoring import ModelError, sandbox
 from emobeam.scoring.result import Provenance, failed_result
-from emobeam.scoring.sandbox import ProcessOptions, ScoringProcess, ScoringProcessError
+from emobeam.scoring.sandbox import ProcessOptions, ScoringAbandonedError, ScoringProcess, ScoringProcessError
 from tests.support import factory, hostile
 from tests.support.paths import ROOT
 from tests.support.stalls import StallClock
@@ -217,6 +217,22 @@ def test_a_stall_over_a_bucket_may_be_the_networks(tmp_path, tiny_path, tried):
     assert row["retryable"]
     assert "score it again" in row["error_message"]
     tried(PROCESS, "a process that hangs over a recording in a bucket", row)
+
+
+def test_results_are_waited_for_until_the_caller_has_to_end(tmp_path, tiny_path):
+    asked = []
+
+    def is_overdue():
+        asked.append(len(asked))
+        return len(asked) > 3
+
+    hanging = archive(tmp_path, ["hang.wav"])
+    with ScoringProcess(hostile_options(tiny_path, stall_s=3600.0), is_overdue=is_overdue) as process:
+        results = process.submit(hanging), process.finish()
+        assert list(results[0]) == []
+        with pytest.raises(ScoringAbandonedError):
+            list(results[1])
+    assert len(asked) == 4
 
 
 @pytest.mark.skipif(not hasattr(fcntl, "F_SETSIG"), reason="only Linux kills a process that hangs when its parent ends")

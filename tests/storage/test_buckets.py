@@ -115,7 +115,7 @@ def test_a_run_over_buckets_gives_what_a_run_over_folders_gives(kind, a_bucket, 
     capsys.readouterr()
     assert command.main(["plan", *map(str, flags)]) == 0
     planned = json.loads(capsys.readouterr().out)
-    assert (planned["files_changed"], planned["files_done"], planned["held_by"]) == (1, 8, None)
+    assert (planned["files_changed"], planned["files_done"], planned["lock_owner"]) == (1, 8, None)
     assert run_score(*flags)["files_processed"] == 1
 
     uri = f"{base}/in/3.wav"
@@ -191,7 +191,7 @@ def test_a_long_recording_is_streamed_by_ranges(proxy, s3, long_wav, tiny):
     storage.write(f"{s3}/a.wav", long_wav)
     (row,) = score_recording(f"{s3}/a.wav", tiny).files
     assert row["status"] == "ok"
-    requests = [request for request in proxy.seen if request.method == "GET" and request.key.endswith("a.wav")]
+    requests = [request for request in proxy.requests if request.method == "GET" and request.key.endswith("a.wav")]
     assert all(request.last - request.first < ranges.BLOCK for request in requests)
     assert len(requests) == -(-len(long_wav) // ranges.BLOCK)
 
@@ -215,7 +215,7 @@ def test_the_next_objects_and_blocks_are_prefetched(proxy, s3, long_wav):
 def wait_for(happened, proxy):
     deadline = time.monotonic() + 30
     while not happened():
-        assert time.monotonic() < deadline, proxy.seen
+        assert time.monotonic() < deadline, proxy.requests
         time.sleep(0.01)
 
 

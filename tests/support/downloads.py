@@ -1,4 +1,4 @@
-"""A web server on loopback that answers as a test tells it, and archives to put there."""
+"""A web server on loopback whose answers a test sets, and archives to serve."""
 
 import contextlib
 import hashlib
@@ -74,7 +74,7 @@ def zip_of(members, method=zipfile.ZIP_DEFLATED):
 
 
 def serve(server, body):
-    """Let `server` send `body`, and return the archive that it is."""
+    """Make `server` send `body`, and return it as an archive."""
     server.body = body
     return Source("corpus", server.url, len(body), hashlib.md5(body).hexdigest(), "CC0")
 

@@ -1,4 +1,4 @@
-"""Small things that tests are made of: ONNX models, recordings."""
+"""Small ONNX models and recordings for tests."""
 
 from pathlib import Path
 
@@ -31,7 +31,7 @@ def tiny_model(
     """
     rng = np.random.default_rng(seed)
     weights = {
-        # Small enough that no answer is all but certain: what changes the sound shows.
+        # Small, so that no answer is near certain: a change of the sound changes it.
         "we": rng.normal(0, 0.1, size=(front_end.n_mels, len(emotions))).astype(np.float32),
         "wg": rng.normal(0, 0.1, size=(front_end.n_mels, 2)).astype(np.float32),
         "one": np.array([1], dtype=np.int64),
@@ -65,7 +65,7 @@ def tiny_model(
 
 
 def voice(seconds: float, *, rate: int = 16_000, pitch: float = 150.0, seed: int = 0) -> np.ndarray:
-    """Something like a voice: a harmonic tone that swells and falls, in a little noise; float32, shape (n,)."""
+    """Return a voice-like sound: a harmonic tone that swells and falls, in a little noise; float32, shape (n,)."""
     rng = np.random.default_rng(seed)
     t = np.arange(round(seconds * rate)) / rate
     glide = pitch * (1 + 0.1 * np.sin(2 * np.pi * 0.7 * t))
@@ -76,7 +76,7 @@ def voice(seconds: float, *, rate: int = 16_000, pitch: float = 150.0, seed: int
 
 
 def music(seconds: int, *, rate: int = 16_000, seed: int = 0) -> np.ndarray:
-    """Something like music on hold: triads that are struck every second and ring; float32, shape (n,)."""
+    """Return a sound like music on hold: triads that are struck every second and ring; float32, shape (n,)."""
     rng = np.random.default_rng(seed)
     t = np.arange(rate) / rate
     struck = []

@@ -64,7 +64,7 @@ def _write_pid(folder: Path, name: str) -> None:
 class Bad:
     """A file, and what its row must say.
 
-    `case` names it for people, `name` in a folder. `says` are parts of the message, the cause and the cure.
+    `case` is its title, `name` its file name. `says` are parts of the message, the cause and the cure.
     """
 
     case: str

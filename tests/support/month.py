@@ -3,12 +3,12 @@
 usage: month.py FOLDER [--archive URI] [--output URI] [--outage COMMAND] [--days N]
 
 Each night the archive has changed, and `emobeam score` runs as its schedule would run it. One night is killed
-(SIGKILL) amid scoring and tried again; on another the archive is away when it begins, and back for its retry; on
-another it goes away when all is listed. Some nights end with `emobeam compact`, one with `emobeam forget`. What it
-prints is the runs table, as a reader finds it at the end of the month.
+(SIGKILL) while it scores, and run again. On another the archive is missing at the start and back for the retry. On
+another it disappears after the listing. Some nights end with `emobeam compact`, one with `emobeam forget`. The program
+prints the runs table at the end of the month.
 
 Archive and output are folders in FOLDER unless other uris are given, of buckets too. COMMAND is called with ``down``
-and ``up`` to take away the archive and to bring it back; without it, an archive in a folder leaves an empty one.
+to remove the archive and with ``up`` to restore it. Without COMMAND an empty folder replaces the archive's folder.
 """
 
 import argparse
@@ -36,7 +36,7 @@ from emobeam import storage  # noqa: E402
 
 FIRST = datetime.date(2026, 11, 1)
 
-#: What befalls the nights, by the day of the month; all others just score.
+#: Events of the nights, by day of the month; all other nights only score.
 KILLED, AWAY_AT_FIRST, AWAY_WHEN_LISTED, NOTHING_NEW, BAD_UPLOAD, FORGET = 9, 14, 17, 12, 20, 24
 COMPACT = (7, 21)
 
@@ -45,7 +45,7 @@ _ENDINGS = (("wav", "WAV", "PCM_16"), ("flac", "FLAC", "PCM_16"), ("ogg", "OGG",
 
 @dataclasses.dataclass(frozen=True)
 class Month:
-    """Where a month takes place.
+    """The places of a month.
 
     Attributes
     ----------
@@ -69,13 +69,13 @@ class Archive:
     Attributes
     ----------
     names : list of str
-        That are there.
+        Present ones.
     lost : list of str
-        That were.
+        Removed ones.
     sizes : list of int
-        How many were there, night by night.
+        Number of recordings on each night.
     forgotten : str
-        The one that was forgotten, and is there.
+        The forgotten one, which is present.
     """
 
     def __init__(self, uri: str, seed: int = 0) -> None:
@@ -104,7 +104,7 @@ class Archive:
             self.names.append(name)
 
     def change(self, count: int) -> None:
-        """Put other recordings in the place of some."""
+        """Replace some by other recordings."""
         for name in self._rng.sample(self.names, count):
             self._write(name)
 
@@ -116,7 +116,7 @@ class Archive:
             self.lost.append(name)
 
     def spoil(self, count: int) -> list[str]:
-        """Add files that are no sound, under names of recordings."""
+        """Add files without sound under names of recordings."""
         names = [f"bad/{index}.wav" for index in range(count)]
         for name in names:
             storage.write(self.uri(name), f"no sound {name}".encode())
@@ -124,7 +124,7 @@ class Archive:
         return names
 
     def mend(self, names: Sequence[str]) -> None:
-        """Put recordings in the place of what was no sound."""
+        """Replace files without sound by recordings."""
         for name in names:
             self._write(name)
 
@@ -139,7 +139,7 @@ class Archive:
 
 
 def folder_outage(uri: str, what: str) -> None:
-    """Take a folder away as a mount goes: its place is empty; or bring it back."""
+    """Replace a folder by an empty one, as when a mount is lost, or restore it."""
     path = Path(storage.path_of(uri))
     away = path.with_name(path.name + " away")
     if what == "down":
@@ -169,7 +169,7 @@ def _command(*argv: str, hook: str = "") -> int:
 
 
 def hooked(hook: str) -> None:
-    """Be the command, with something that befalls it; what is on the command line goes on to it."""
+    """Run the command with an event; pass the command line on to it."""
     from emobeam.cli import main as command
     from emobeam.cli import score
     from emobeam.cli.process import run_as_process
@@ -198,7 +198,7 @@ def hooked(hook: str) -> None:
 
 
 def live(month: Month, archive: Archive, days: int = 30, *, outage_command: Sequence[str]) -> dict[int, list[int]]:
-    """Live through the month; return the exit codes of each night, one for each try and command."""
+    """Run the month; return the exit codes of each night, one for each try and command."""
     codes: dict[int, list[int]] = {}
     bad: list[str] = []
     for day in range(1, days + 1):
@@ -265,7 +265,7 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    """Live through a month, and print its runs."""
+    """Run a month and print its runs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--archive")
@@ -284,7 +284,7 @@ def main() -> None:
 def month_in(
     folder: Path, archive: str | None = None, output: str | None = None, outage: str | None = None
 ) -> tuple[Month, list[str]]:
-    """Return a month that takes place in a folder, or elsewhere, and the command of its outages."""
+    """Return a month in a folder or at other uris, and the command of its outages."""
     folder.mkdir(parents=True, exist_ok=True)
     place = storage.canonical(archive or folder / "archive")
     command = [outage] if outage else [sys.executable, str(Path(__file__).resolve()), "outage", place]

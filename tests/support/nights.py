@@ -1,5 +1,6 @@
-"""What tests of nights share: runs that die, and looks at what they left."""
+"""Helpers for tests of nightly runs: runs that are killed, and checks of their outputs."""
 
+import signal
 import sys
 import time
 from pathlib import Path
@@ -37,13 +38,13 @@ def killed_run(out, tiny, count=5, **changes):
     return run, [part for part in (*parts, writer.seal()) if part]
 
 
-#: A program that is the command, with parts of some rows, for which there is no flag.
+#: A program that runs the command with small parts, because no flag sets their size.
 COMMAND = """\
-import dataclasses, os, sys
+import dataclasses, os, sys, threading
 from emobeam.cli import main as command, score as s
 from emobeam.cli.process import run_as_process
 from emobeam.dataset.run_plan import PartPolicy
-from emobeam.pipelines import local_run
+from emobeam.pipelines import local_run, work_queue
 score_options = s.score_options
 def with_small_parts(*given):
     return dataclasses.replace(score_options(*given), parts=PartPolicy(rows={part_rows}))
@@ -55,15 +56,30 @@ if __name__ == "__main__":  # the scoring process imports this too
 """
 
 
-def night_process(archive, out, model, *, part_rows, die_at=0):
-    """The command, with parts of so many rows; it kills itself when it has scored so many recordings."""
+def night_process(archive, out, model, *, part_rows, die_at=0, by=signal.SIGKILL, batch=64):
+    """Start the command with parts of `part_rows` rows; it gets a signal after `die_at` recordings."""
+    # No worker goes on between the signal and its handler, however long that takes.
     setup = (
+        "handled = threading.Event()\n"
+        "class LocalRun(local_run.LocalRun):\n"
+        "    def stop(self):\n"
+        "        super().stop()\n"
+        "        handled.set()\n"
         "class Progress(local_run.Progress):\n"
+        "    sent = False\n"
         "    def count(self, *, failed):\n"
         "        super().count(failed=failed)\n"
-        f"        if self.done == {die_at}: os.kill(os.getpid(), 9)\n"
+        f"        if not {die_at} or self.done < {die_at}: return\n"
+        "        if not self.sent:\n"
+        "            self.sent = True\n"
+        f"            os.kill(os.getpid(), {by:d})\n"
+        "        handled.wait()\n"
     )
-    program = COMMAND.format(part_rows=part_rows, setup=setup, act="local_run.Progress = Progress")
+    program = COMMAND.format(
+        part_rows=part_rows,
+        setup=setup,
+        act=f"local_run.Progress, local_run.LocalRun, work_queue.BATCH_SIZE = Progress, LocalRun, {batch}",
+    )
     script = out.parent / "night.py"
     script.write_text(program)
     return start(
@@ -79,7 +95,7 @@ def wait_for(process, happened):
 
 
 def alive(pid):
-    """Tell whether a process is still there and no mere shadow."""
+    """Return whether a process runs; a zombie does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
     except (FileNotFoundError, ProcessLookupError):

@@ -1,4 +1,4 @@
-"""Changes of an output under its lock, and what readers find."""
+"""Changes of an output under its lock, and the tables that readers get."""
 
 import duckdb
 

@@ -1,4 +1,4 @@
-"""A proxy between the pipeline and a bucket's server, which does to requests what networks and services do."""
+"""A proxy between the pipeline and a bucket's server, which injects the faults of networks and services."""
 
 import contextlib
 import http.client
@@ -16,7 +16,7 @@ _CODES = {403: "AccessDenied", 429: "TooManyRequests", 500: "InternalError", 503
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked: `key` without the bucket, decoded; `first` byte asked for, None where there is no range."""
+    """A request: `key` without the bucket, decoded; `first` byte of its range, None without a range."""
 
     method: str
     bucket: str
@@ -27,12 +27,12 @@ class Request:
 
 
 class Fault:
-    """What becomes of a request."""
+    """A fault that the proxy injects."""
 
 
 @dataclass(frozen=True)
 class Answer(Fault):
-    """The server is not asked; the answer is an error."""
+    """The proxy answers with an error and does not call the server."""
 
     status: int
     code: str = ""
@@ -40,7 +40,7 @@ class Answer(Fault):
 
 @dataclass(frozen=True)
 class Cut(Fault):
-    """The answer is reset after so many bytes of its body; before its first line where that is negative."""
+    """The connection is reset after so many bytes of the body; before the status line if negative."""
 
     after: int
 
@@ -55,19 +55,19 @@ class Slow(Fault):
 
 @dataclass(frozen=True)
 class Hang(Fault):
-    """Nothing comes, until the proxy is closed."""
+    """No answer comes until the proxy is closed."""
 
 
 @dataclass
 class Proxy:
-    """A proxy at `url`; `fault` chooses for each request what becomes of it, None for what should.
+    """A proxy at `url`; `fault` chooses a fault for each request, None to relay it.
 
-    It may do something itself meanwhile. `seen` lists the requests.
+    `fault` may have side effects. `requests` lists the requests.
     """
 
     upstream: str
     fault: Callable[[Request], Fault | None] = lambda _: None
-    seen: list[Request] = field(default_factory=list)
+    requests: list[Request] = field(default_factory=list)
 
     def __enter__(self) -> "Proxy":
         self.closed = threading.Event()
@@ -83,12 +83,12 @@ class Proxy:
         self._server.server_close()
 
     def count(self, key: str, method: str = "GET") -> int:
-        """Return how often an object was asked for."""
-        return sum(request.key.endswith(key) and request.method == method for request in self.seen)
+        """Return how often an object was requested."""
+        return sum(request.key.endswith(key) and request.method == method for request in self.requests)
 
 
 def first_times(number: int, fault: Fault, key: str = "", method: str = "GET") -> Callable[[Request], Fault | None]:
-    """Return what fails the first so many requests for each object whose key ends so."""
+    """Return a `Proxy.fault` that fails the first `number` requests for each object whose key ends in `key`."""
     done: dict[str, int] = {}
     lock = threading.Lock()
 
@@ -111,8 +111,8 @@ def _handler(proxy: Proxy) -> type[http.server.BaseHTTPRequestHandler]:
 
         def pass_on(self) -> None:
             body = self.rfile.read(int(self.headers.get("content-length") or 0))
-            request = self.asked()
-            proxy.seen.append(request)
+            request = self.read_request()
+            proxy.requests.append(request)
             fault = proxy.fault(request)
             if isinstance(fault, Answer):
                 self.refuse(fault)
@@ -124,7 +124,7 @@ def _handler(proxy: Proxy) -> type[http.server.BaseHTTPRequestHandler]:
 
         do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = pass_on
 
-        def asked(self) -> Request:
+        def read_request(self) -> Request:
             path, _, query = self.path.partition("?")
             _, bucket, *key = unquote(path).split("/", 2)
             span = self.headers.get("range", "").removeprefix("bytes=").partition("-")

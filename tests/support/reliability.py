@@ -1,6 +1,6 @@
 """The page of faults and bad inputs, docs/reliability.md: the tests that try them write its tables, and check them.
 
-Each section ends with its table; its rows are (what was tried, what became of it, what was said).
+Each section ends with its table; its rows are (case, result, message).
 """
 
 import re

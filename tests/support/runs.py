@@ -16,9 +16,9 @@ from emobeam.schemas.settings import ScoreSettings
 
 
 def run_score(*flags: object, parts: PartPolicy | None = None) -> dict[str, Any]:
-    """Score by the flags of the command; return what the command prints of the run, and all of its row.
+    """Score by the flags of the command; return what the command prints about the run, and its full row.
 
-    `parts` says when parts are sealed, for which there is no flag.
+    `parts` sets when parts are sealed; no flag does.
     """
     from emobeam.pipelines.score import score  # and with it Beam, which most tests do without
 

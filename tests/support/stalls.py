@@ -1,4 +1,4 @@
-"""A clock for `emobeam.scoring.sandbox` on which stalls take no time, however fast or slow the machine is."""
+"""A clock for `emobeam.scoring.sandbox` on which stalls take no time, on fast and slow machines."""
 
 import time
 from pathlib import Path

@@ -5,8 +5,8 @@ usage: walk.py WHAT FOLDER FIRST STEP          killed at every STEP-th change, f
        walk.py WHAT FOLDER twice SEED TIMES    killed at a random change, and at another when it does it again
 
 FOLDER/begin holds the archive and output of a first night. For each kill it is copied. A fork does WHAT in the copy
-and kills itself with SIGKILL; another fork then does WHAT again, undisturbed. The tables at the end must equal those of
-a night without a kill, and readers in between must find valid tables. There is no Beam, and answers are made up from
+and kills itself with SIGKILL; another fork then does WHAT again without a kill. The tables at the end must equal those
+of a night without a kill, and readers in between must find valid tables. There is no Beam, and answers are made up from
 file sizes: a night takes milliseconds, and the forks have only one thread to copy.
 """
 
@@ -65,7 +65,7 @@ def answer(file: ListedFile, run: RunPlan) -> FileResult:
 
 
 def night(archive: str, output: str, check: Callable[[], None] = lambda: None, **plan: Any) -> None:
-    """Do as ``emobeam score`` does, for the holder of the lock."""
+    """Do as ``emobeam score`` does, as the owner of the lock."""
     recovery.recover(output, check)
     run = RunPlan(
         output=output,
@@ -95,14 +95,14 @@ def work(archive: str, run: RunPlan, cancellation: Cancellation) -> None:
         for part in before.files.values()
         for attempt in skip.attempts(run, before.run_id, part.uri)
     ]
-    to_score, tally = skip.select(listed, tried, ForgottenList.of(run.output), rescore=run.rescore)
+    to_score, counts = skip.select(listed, tried, ForgottenList.of(run.output), rescore=run.rescore)
     tried_again = PartWriter(run, cancellation)
     for one in to_score[:3]:
         tried_again.add(answer(one, run))
     tried_again.seal()  # by a bundle that Beam gave up: in no manifest
     writer = PartWriter(run, cancellation)
     sealed = [writer.add(answer(one, run)) for one in skip.largest_first([skip.pack(to_score)])]
-    commit.seal(run, [part for part in (*sealed, writer.seal()) if part], tally, cancellation)
+    commit.seal(run, [part for part in (*sealed, writer.seal()) if part], counts, cancellation)
 
 
 def score(folder: Path) -> None:
@@ -137,7 +137,7 @@ WHAT: dict[str, Act] = {"score": score, "compact": compacted, "forget": forgotte
 
 
 def begin(folder: Path) -> None:
-    """Make an archive of which a first night has scored some, and a second some more."""
+    """Make an archive; a first night has scored some of it, and a second night some more."""
     for index in range(11):
         if index == 3:
             score(folder)
@@ -145,12 +145,12 @@ def begin(folder: Path) -> None:
         path.parent.mkdir(exist_ok=True, parents=True)
         path.write_bytes(bytes(index + 1))
         if index == 5:
-            (folder / "in" / "0.wav").write_bytes(bytes(40))  # changed: two answers, of which the second counts
+            (folder / "in" / "0.wav").write_bytes(bytes(40))  # changed: two answers, and the second counts
             score(folder)
 
 
 def read(output: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """Yield the table, the run and the row of all parts of an output, as a plain glob finds it."""
+    """Yield the table, the run and the row of all parts of an output that a plain glob matches."""
     for run in list_runs(output):
         for table in ("files", "segments"):
             for listed in getattr(run, table).values():
@@ -159,7 +159,7 @@ def read(output: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def rows(output: str) -> list[str]:
-    """Return the rows of both tables, less what differs from night to night."""
+    """Return the rows of both tables, without the columns that differ between nights."""
     return sorted(json.dumps([table, {**row, "scored_at": 0}], default=str) for table, _, row in read(output))
 
 
@@ -221,7 +221,7 @@ def forked(act: Act, folder: Path, *, kill_at: int = 0, kill_after_s: float = 0.
 
 
 def walk(what: str, folder: Path, kills: Iterator[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Kill, do again, and yield what came of it."""
+    """Kill, run again, and yield the results."""
     output = storage.canonical(folder / "night" / "out")
     with afresh(folder) as place:
         before = latest(output)
@@ -234,16 +234,16 @@ def walk(what: str, folder: Path, kills: Iterator[dict[str, Any]]) -> Iterator[d
             if again:
                 forked(WHAT[what], place, kill_at=again)
             between = latest(output)
-            # Readers may find some of the new already, but each recording once, and as it was or as it will be.
+            # Readers may get some new rows already, but each recording once, in its old or its new state.
             in_order = set(between) <= {*before, *after} and (what != "compact" or between == before)
             forked(WHAT[what], place)
-            wrong = check(output, wanted) + ([] if in_order else ["in between, readers found another state"])
+            wrong = check(output, wanted) + ([] if in_order else ["in between, readers got another state"])
         yield {**kill, "killed": killed, "wrong": wrong}
 
 
 @contextlib.contextmanager
 def afresh(folder: Path) -> Iterator[Path]:
-    """Lend the first night's archive and output, always at the same place, since that is in their rows."""
+    """Yield a copy of the first night's archive and output, always at the same place, because rows hold it."""
     shutil.copytree(folder / "begin", folder / "night")
     yield folder / "night"
     shutil.rmtree(folder / "night")

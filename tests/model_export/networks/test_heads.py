@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from emobeam.model_export.corpora.tables import CORPUS_EMOTIONS
 from emobeam.model_export.evaluation.predictions import softmax
-from emobeam.model_export.networks.heads import CORPUS_HEADS, Head, emotions_of, heads_of, joined, shares_among
+from emobeam.model_export.networks.heads import CORPUS_HEADS, Head, emotions_of, heads_of, shares_among, with_mixed_head
 from emobeam.model_export.networks.keras_networks import cnn
 from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, FrontEnd
 from emobeam.schemas.labels import EMOTIONS
@@ -31,10 +31,12 @@ def test_each_corpus_teaches_one_head_and_shares_sum_to_one(corpora, shares):
     held = {name: CORPUS_EMOTIONS[name] for name in corpora}
     heads = heads_of(held, shares)
     assert sum(head.share for head in heads) == pytest.approx(1)
-    taught = [head for head in heads if any(head.is_taught_by(name) for name in corpora)]
+    taught = [head for head in heads if any(head.is_trained_by(name) for name in corpora)]
     assert taught == list(heads)
     if len(heads) > 1:
-        assert all(sum(head.is_taught_by(name) for head in heads) == (CORPUS_HEADS[name] in shares) for name in corpora)
+        assert all(
+            sum(head.is_trained_by(name) for head in heads) == (CORPUS_HEADS[name] in shares) for name in corpora
+        )
     elif {CORPUS_HEADS[name] for name in corpora} == {"ravdess", "crema_d"}:
         assert len(shares) < 2
     assert set(emotions_of(heads)) == {emotion for emotions in held.values() for emotion in emotions}
@@ -47,7 +49,7 @@ def test_joined_heads_answer_with_the_mean_of_their_probabilities(share):
     assert [head.name for head in heads] == ["ravdess", "crema_d"]
     network = cnn(FRONT_END, 14, width=0.125)
     logits = network.predict_on_batch(windows())
-    answer = joined(network, heads).predict_on_batch(windows())
+    answer = with_mixed_head(network, heads).predict_on_batch(windows())
     expected = share * softmax(logits[EMOTION_OUTPUT][:, :8])
     where = [EMOTIONS.index(emotion) for emotion in heads[1].emotions]
     expected[:, where] += (1 - share) * softmax(logits[EMOTION_OUTPUT][:, 8:])
@@ -56,7 +58,7 @@ def test_joined_heads_answer_with_the_mean_of_their_probabilities(share):
 
 
 def test_joined_network_is_loaded_as_it_was_saved(tmp_path):
-    network = joined(cnn(FRONT_END, 14, width=0.125), heads_of(CORPUS_EMOTIONS, SHARES))
+    network = with_mixed_head(cnn(FRONT_END, 14, width=0.125), heads_of(CORPUS_EMOTIONS, SHARES))
     network.save(tmp_path / "model.keras")
     again = keras.models.load_model(tmp_path / "model.keras", compile=False)
     for name, there in network.predict_on_batch(windows()).items():
@@ -65,7 +67,7 @@ def test_joined_network_is_loaded_as_it_was_saved(tmp_path):
 
 def test_one_head_is_the_network_itself():
     network = cnn(FRONT_END, 8, width=0.125)
-    assert joined(network, (Head(EMOTIONS),)) is network
+    assert with_mixed_head(network, (Head(EMOTIONS),)) is network
     assert heads_of({"crema_d": CORPUS_EMOTIONS["crema_d"]}, SHARES) == (Head(CORPUS_EMOTIONS["crema_d"]),)
 
 

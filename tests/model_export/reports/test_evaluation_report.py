@@ -108,12 +108,12 @@ def test_page_states_what_scikit_learn_finds(written):
         for column, values in zip(("precision", "recall", "F1"), expected[:3], strict=True):
             assert table[column].tolist() == [f"{value:.3f}" for value in values]
         assert table["clips"].astype(int).tolist() == expected[3].tolist()
-    assert "128 answers: 64 clips, each asked of up to 2 seeds" in page.text
+    assert "128 answers: 64 clips, each with up to 2 seeds" in page.text
 
 
 def test_clips_of_an_emotion_that_the_model_lacks_count_for_gender_alone(written):
     page = Page(written[0])
-    assert "16 answers are to clips of an emotion that the model was never taught (calm, surprised)" in page.text
+    assert "16 answers are to clips of an emotion that the model was not trained on (calm, surprised)" in page.text
     emotions = page.table(4)
     assert emotions.loc["calm"].tolist() == ["-", "-", "-", "0"]
     assert emotions["clips"].astype(int).sum() == 64 - 16
@@ -205,6 +205,7 @@ def test_seeds_that_answered_other_clips_are_each_measured_on_their_own():
     both, first, second = (
         figures_of(rows, EMOTIONS) for rows in (pd.concat([fewer, more], ignore_index=True), more, fewer)
     )
-    assert both["clips"] == len(more)
+    assert both.clips == len(more)
+    all_seeds, one, two = (figures.intervals for figures in (both, first, second))
     for key in ("ua", "gender_accuracy", "nll"):
-        assert both[key]["mean"] == pytest.approx((first[key]["mean"] + second[key]["mean"]) / 2)
+        assert all_seeds[key].mean == pytest.approx((one[key].mean + two[key].mean) / 2)

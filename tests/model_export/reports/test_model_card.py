@@ -24,7 +24,7 @@ def test_card_of_a_packaged_model_is_what_its_figures_give(name):
         name=f"emobeam-{name}",
         size_bytes=path.stat().st_size,
         clips=int(stated(r"ONNX Runtime on (\d+) clips", text)),
-        difference=stated(r"differed by more than (\S+)\. ", text),
+        difference=stated(r"differed by more than (\S+)\.\n", text),
         int8_difference=stated(r"moved by more than (\S+) from", text),
         window_ms=stated(r"MB, (\S+) ms a window", text),
     )

@@ -13,7 +13,7 @@ from emobeam.model_export.corpora.tables import CORPUS_EMOTIONS
 from emobeam.model_export.evaluation.predictions import clip_windows
 from emobeam.model_export.networks.heads import Head, heads_of
 from emobeam.model_export.training.augment import UNCHANGED, Augmentation, Augmenter
-from emobeam.model_export.training.batches import NOT_ASKED, Batches
+from emobeam.model_export.training.batches import NOT_ASKED, Batches, BatchOptions
 from emobeam.schemas.contract import FrontEnd
 from emobeam.schemas.labels import EMOTIONS
 
@@ -61,7 +61,8 @@ def batches(clips, powers, **changed):
         "corpus_shares": {},
         "seed": 0,
     }
-    return Batches(clips, powers, **{**options, **changed})
+    options |= changed
+    return Batches(clips, powers, options.pop("heads"), BatchOptions(**options))
 
 
 def clip_table(*rows):
@@ -120,9 +121,9 @@ def test_epoch_follows_from_seed_and_number_and_skips_silent_clips():
     )
     assert one.steps == 3  # 8 of RAVDESS and half of the 8 that sound of CREMA-D
 
-    def seen(made, epoch):
+    def windows_of(made, epoch):
         return np.concatenate([batch.log_mel for batch in made.epoch(epoch)])
 
-    np.testing.assert_array_equal(seen(one, 1), seen(same, 1))
-    assert not np.array_equal(seen(one, 1), seen(one, 2))
-    assert not np.array_equal(seen(one, 1), seen(other_seed, 1))
+    np.testing.assert_array_equal(windows_of(one, 1), windows_of(same, 1))
+    assert not np.array_equal(windows_of(one, 1), windows_of(one, 2))
+    assert not np.array_equal(windows_of(one, 1), windows_of(other_seed, 1))

@@ -1,0 +1,75 @@
+"""Inputs as people name them, and files as file systems keep them."""
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+import pytest
+
+from emobeam.pipelines.errors import ScoreError
+from tests.support import factory
+from tests.support.nights import wrong_in
+from tests.support.runs import run_score
+
+
+def test_an_empty_input_beside_others_is_named_and_the_others_are_scored(archive, tiny_path, tmp_path):
+    (tmp_path / "empty day").mkdir()
+    flags = ("--output", tmp_path / "out", "--model", tiny_path)
+    row = run_score("--input", tmp_path / "empty day", "--input", archive, *flags)
+    assert row["files_ok"] == 6
+    assert row["empty_inputs"] == [str(tmp_path / "empty day")]
+    with pytest.raises(ScoreError, match=r"nothing to score at .*empty day"):
+        run_score("--input", tmp_path / "empty day", "--input", f"{tmp_path}/none*.wav", *flags)
+
+
+@pytest.fixture
+def in_memory():
+    """A folder on a file system that keeps modification times of 64 bits."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as folder:
+        yield Path(folder)
+
+
+@pytest.mark.parametrize("seconds", [-62_135_596_801, -11_644_473_600, 253_402_300_800, 910_692_648_000])
+def test_a_modification_time_of_any_year_is_no_obstacle(in_memory, tiny_path, tmp_path, seconds):
+    """Of the year 0, of Windows's first, and of 10000 and 30828."""
+    for name in ("a.wav", "b.wav"):
+        factory.write_wav(in_memory / name, factory.voice(0.5))
+    try:
+        os.utime(in_memory / "a.wav", (0, seconds))
+    except (OSError, OverflowError):
+        pytest.skip("this file system holds no such time")
+    flags = ("--input", in_memory, "--output", tmp_path / "out", "--model", tiny_path)
+    assert run_score(*flags)["files_ok"] == 2
+    assert run_score(*flags)["files_skipped"] == 2
+
+
+def test_what_is_passed_over_for_its_name_is_counted_by_ending(archive, tiny_path, tmp_path):
+    for name in ("notes.json", "more/b.json", "more/readme", ".hidden.json", "c.wav.1"):
+        (archive / name).parent.mkdir(exist_ok=True)
+        (archive / name).write_bytes(b"{}")
+    for name in ("d.wav ", "E.WAV;1"):
+        factory.write_wav(archive / "d.wav", factory.voice(0.5))
+        (archive / "d.wav").rename(archive / name)
+    flags = ("--output", tmp_path / "out", "--model", tiny_path)
+    row = run_score("--input", archive, *flags)
+    assert (row["files_ok"], row["files_passed_over"]) == (8, 4)
+    assert json.loads(row["passed_over"]) == {".json": 2, "": 1, ".1": 1}
+    assert not wrong_in(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("name", "data"), [("truth.csv", b"path,emotion\na.wav,sad\n"), ("notes", b"x" * 400), ("e.zip", b"PK")]
+)
+def test_a_file_that_is_no_recording_is_refused_before_the_run(archive, tiny_path, tmp_path, name, data):
+    (archive / name).write_bytes(data)
+    flags = ("--output", tmp_path / "out", "--model", tiny_path)
+    with pytest.raises(ScoreError, match=rf"{name} is no recording: .*Name recordings"):
+        run_score("--input", archive / "0.wav", "--input", archive / name, *flags)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_recording_of_any_name_is_taken_where_it_is_named(archive, tiny_path, tmp_path):
+    (archive / "0.wav").rename(archive / "call.2026-01-31")
+    row = run_score("--input", archive / "call.2026-01-31", "--output", tmp_path / "out", "--model", tiny_path)
+    assert row["files_ok"] == 1
