@@ -1,4 +1,4 @@
-"""Recordings without a header: their coding is named by whoever knows it."""
+"""Recordings without a header: the caller names their coding."""
 
 from dataclasses import dataclass
 

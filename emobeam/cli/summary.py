@@ -3,7 +3,7 @@
 import json
 from collections.abc import Mapping
 
-from emobeam import storage
+from emobeam.cli.output import shown_place
 from emobeam.dataset.run_record import RunRecord
 from emobeam.pipelines.score import ScoreResult
 from emobeam.schemas.labels import EMOTIONS
@@ -38,7 +38,7 @@ def format_text(result: ScoreResult) -> str:
         *_passed_over(record),
         f"emotions  {emotions or 'none'}",
         f"audio     {duration}, {record.rtfx:,.0f} times real time",
-        f"tables    {storage.path_of(result.output) if result.output.startswith('file://') else result.output}",
+        f"tables    {shown_place(result.output)}",
         *(f"recovered {recovery}" for recovery in result.recoveries),
         *(f"empty     {pattern}: nothing to score there" for pattern in result.empty_inputs),
     ]
