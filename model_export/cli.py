@@ -42,7 +42,7 @@ def run_train(args: argparse.Namespace) -> int:
 
         given = {
             name: getattr(args, name)
-            for name in ("epochs", "cache", "init_from", "learning_rate")
+            for name in ("epochs", "cache", "init_from", "learning_rate", "encoder")
             if getattr(args, name) is not None
         }
         stage = stage_of([name for name, _ in args.corpus], initialized=args.init_from is not None)
@@ -116,6 +116,7 @@ def _evaluate_protocol(args: argparse.Namespace) -> None:
     trials = Trials(
         protocol=args.protocol,
         network=args.network,
+        encoder=args.encoder,
         corpora=tuple(args.corpus),
         work_dir=args.work_dir,
         results=args.results or args.work_dir,

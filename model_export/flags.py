@@ -23,7 +23,7 @@ def _add_corpus(parser: argparse.ArgumentParser, *, required: bool, purpose: str
         required=required,
         default=None if required else [],
         metavar="NAME=DIR",
-        help=f"{purpose}; NAME is ravdess, ravdess_song or crema_d; may be given again",
+        help=f"{purpose}; NAME is ravdess, ravdess_song, crema_d, nemo or emovo; may be given again",
     )
 
 
@@ -51,6 +51,9 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, metavar="N", help="length of the schedule (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)")
     parser.add_argument("--init-from", type=Path, metavar="RUN", help="a finished run whose weights to start from")
+    parser.add_argument(
+        "--encoder", type=Path, metavar="FILE", help="weights of network whisper's encoder (emobeam fetch)"
+    )
     parser.add_argument("--learning-rate", type=float, metavar="R", help="highest rate (default: the recipe's)")
     parser.add_argument(
         "--cache",
@@ -77,9 +80,10 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     protocol.add_argument(
         "--protocol",
         metavar="NAME",
-        help="emobox, loso, random-clips, grouped-clips, leaky, cross-corpus or crema-speakers",
+        help="emobox, loso, random-clips, grouped-clips, leaky, cross-corpus, leave-corpus-out or crema-speakers",
     )
-    protocol.add_argument("--network", default="cnn", metavar="NAME", help="cnn, gru, lstm, mlp, knn or tree")
+    protocol.add_argument("--network", default="cnn", metavar="NAME", help="cnn, whisper, gru, lstm, mlp, knn or tree")
+    protocol.add_argument("--encoder", type=Path, metavar="FILE", help="weights of network whisper's encoder")
     protocol.add_argument(
         "--seed", type=int, action="append", default=[], metavar="N", help="may be given again (default: 0)"
     )

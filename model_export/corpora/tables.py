@@ -16,6 +16,8 @@ from emobeam.schemas.labels import (
     CREMA_D_EMOTIONS,
     CREMA_D_INTENSITIES,
     EMOTIONS,
+    EMOVO_EMOTIONS,
+    NEMO_EMOTIONS,
     RAVDESS_CHANNELS,
     RAVDESS_EMOTIONS,
     RAVDESS_INTENSITIES,
@@ -26,12 +28,16 @@ _ENDINGS = frozenset({".wav", ".flac", ".ogg", ".opus", ".mp3"})
 _AUDIO_ONLY = "03"
 _RAVDESS_FIELDS = ("modality", "channel", "emotion", "intensity", "statement", "repetition", "actor")
 _DEMOGRAPHICS = "VideoDemographics.csv"
+_SPEAKERS = "speakers.tsv"
 
 #: Emotions that a corpus can hold. A clip is no evidence against an emotion that its corpus lacks.
 CORPUS_EMOTIONS: Mapping[str, tuple[str, ...]] = {
     "ravdess": EMOTIONS,
     "ravdess_song": EMOTIONS[:6],
-    "crema_d": tuple(emotion for emotion in EMOTIONS if emotion in CREMA_D_EMOTIONS.values()),
+    **{
+        name: tuple(emotion for emotion in EMOTIONS if emotion in codes.values())
+        for name, codes in (("crema_d", CREMA_D_EMOTIONS), ("nemo", NEMO_EMOTIONS), ("emovo", EMOVO_EMOTIONS))
+    },
 }
 
 
@@ -101,7 +107,7 @@ def read_corpus(name: str, folder: Path | str) -> pd.DataFrame:
 
     Parameters
     ----------
-    name : {"ravdess", "ravdess_song", "crema_d"}
+    name : {"ravdess", "ravdess_song", "crema_d", "nemo", "emovo"}
     folder : path
         Searched with all folders below it. Hidden files and folders are skipped. Two files of one name (RAVDESS is
         often unpacked with a second copy of itself inside) are one clip: the first by path is taken.
@@ -115,7 +121,7 @@ def read_corpus(name: str, folder: Path | str) -> pd.DataFrame:
     ------
     CorpusError
         If the name is unknown, the folder is missing or holds no clip of the corpus, a file's name does not parse, or
-        CREMA-D's table of speakers is missing or lacks one.
+        the table of speakers of CREMA-D or nEMO is missing or lacks one.
     """
     if name not in _READERS:
         raise CorpusError(f"unknown corpus {name!r}; known are {', '.join(CORPORA)}, as in --corpus ravdess=DIR")
@@ -237,6 +243,77 @@ def _crema_d_speakers(root: Path) -> dict[str, tuple[str, int]]:
     return speakers
 
 
+def _read_nemo(name: str, root: Path, paths: list[Path]) -> list[Clip]:
+    if not paths:
+        return []
+    speakers = _nemo_speakers(root)
+    rows = []
+    for path in paths:
+        actor, emotion, sentence = _fields(path, "_", "speaker_emotion_sentence, as in AB0_anger_1")
+        if emotion not in NEMO_EMOTIONS:
+            raise _bad_name(path, f"its emotion is {emotion!r}", f"one of {', '.join(NEMO_EMOTIONS)}")
+        if actor not in speakers:
+            raise CorpusError(f"{path} is by speaker {actor!r}, whom {_SPEAKERS} does not list; download both again")
+        gender, age = speakers[actor]
+        rows.append(_acted(path, name, actor, gender, NEMO_EMOTIONS[emotion], sentence, age))
+    return rows
+
+
+def _nemo_speakers(root: Path) -> dict[str, tuple[str, int]]:
+    table = [*sorted(root.rglob(_SPEAKERS)), root.parent / _SPEAKERS][0]
+    if not table.is_file():
+        raise CorpusError(
+            f"{_SPEAKERS} is neither in {root} nor beside it; copy it there from the nEMO download (data.tsv has its "
+            "columns speaker_id, gender and age)"
+        )
+    speakers = {}
+    with table.open(newline="", encoding="utf-8-sig") as file:
+        for line, row in enumerate(csv.DictReader(file, delimiter="\t"), start=2):
+            try:
+                speakers[row["speaker_id"].strip()] = (row["gender"].strip().lower(), int(row["age"]))
+            except (KeyError, ValueError, AttributeError) as error:
+                raise CorpusError(f"line {line} of {table} has no speaker_id, gender and age; copy it again") from error
+    return speakers
+
+
+def _read_emovo(name: str, _root: Path, paths: list[Path]) -> list[Clip]:
+    rows = []
+    for path in paths:
+        emotion, actor, sentence = _fields(path, "-", "emotion-speaker-sentence, as in dis-f1-b1")
+        if emotion not in EMOVO_EMOTIONS:
+            raise _bad_name(path, f"its emotion is {emotion!r}", f"one of {', '.join(EMOVO_EMOTIONS)}")
+        gender = {"f": "female", "m": "male"}.get(actor[:1])
+        if gender is None:
+            raise _bad_name(path, f"its speaker is {actor!r}", "f1 to f3 and m1 to m3")
+        rows.append(_acted(path, name, actor, gender, EMOVO_EMOTIONS[emotion], sentence, None))
+    return rows
+
+
+def _fields(path: Path, separator: str, form: str) -> list[str]:
+    """Return the three fields of a name."""
+    parts = path.stem.split(separator)
+    if len(parts) != 3:
+        raise _bad_name(path, f"it has {len(parts)} fields", form)
+    return parts
+
+
+def _acted(path: Path, corpus: str, actor: str, gender: str, emotion: str, statement: str, age: int | None) -> Clip:
+    """Return a clip of a corpus that states no intensity and has no repetitions."""
+    return Clip(
+        path=str(path),
+        clip=path.stem,
+        corpus=corpus,
+        actor=f"{corpus}_{actor}",
+        gender=gender,
+        emotion=emotion,
+        intensity="unspecified",
+        statement=statement,
+        repetition=1,
+        age=age,
+        channel="speech",
+    )
+
+
 def _bad_name(path: Path, wrong: str, right: str) -> CorpusError:
     return CorpusError(
         f"the name of {path} does not parse: {wrong}, and the corpus has {right}; move the file out of the folder, or "
@@ -248,6 +325,8 @@ _READERS: Mapping[str, Callable[[str, Path, list[Path]], list[Clip]]] = {
     "ravdess": _read_ravdess,
     "ravdess_song": _read_ravdess,
     "crema_d": _read_crema_d,
+    "nemo": _read_nemo,
+    "emovo": _read_emovo,
 }
 
 #: Names that ``--corpus NAME=DIR`` takes.

@@ -18,8 +18,8 @@ import pandas as pd
 
 from emobeam.model_export.corpora.tables import read_corpora
 from emobeam.model_export.errors import ExportError
-from emobeam.model_export.evaluation.predictions import Predict, clip_windows
-from emobeam.model_export.evaluation.predictors import predictor
+from emobeam.model_export.evaluation.predictions import Predict, clip_windows, window_answers
+from emobeam.model_export.evaluation.predictors import graph_predictor, predictor
 from emobeam.model_export.export.graph import to_onnx, window_ms
 from emobeam.model_export.export.quantize import calibration_windows, check_likeness, to_int8
 from emobeam.model_export.reports.result_tables import protocol_temperature, read_protocols
@@ -36,6 +36,8 @@ LICENCES = {
     "ravdess": "CC BY-NC-SA 4.0 (RAVDESS; non-commercial)",
     "ravdess_song": "CC BY-NC-SA 4.0 (RAVDESS; non-commercial)",
     "crema_d": "ODbL 1.0 (CREMA-D)",
+    "nemo": "CC BY-NC-SA 4.0 (nEMO; non-commercial)",
+    "emovo": "CC BY-NC-SA 4.0 (EMOVO; non-commercial)",
 }
 
 
@@ -235,11 +237,13 @@ def check_parity(
     """
     largest, compared = 0.0, 0
     for path in clips["path"]:
-        windows = clip_windows(clip_power(path, front_end), front_end).log_mel
+        windows = clip_windows(clip_power(path, front_end), front_end)
         if not len(windows):
             continue
-        answers = session.run([EMOTION_OUTPUT, GENDER_OUTPUT], {INPUT_NAME: windows})
-        for head, one, other in zip((EMOTION_OUTPUT, GENDER_OUTPUT), answers, predict(windows), strict=True):
+        answers = window_answers([windows], graph_predictor(session))
+        for head, one, other in zip(
+            (EMOTION_OUTPUT, GENDER_OUTPUT), answers, window_answers([windows], predict), strict=True
+        ):
             difference = float(np.abs(one - other).max())
             # Written so that a difference that is not a number fails too.
             if not difference <= TOLERANCE:

@@ -42,7 +42,7 @@ FRONT_END = dataclasses.asdict(FrontEnd())
     [
         ("{", "not JSON"),
         ("[]", "object"),
-        (changed(version=2), "version is 2"),
+        (changed(version=3), "version is 3"),
         (without("version"), "version is None"),
         (without("emotions"), "emotions is missing"),
         (changed(colour="red"), "colour is not a field"),
