@@ -49,6 +49,13 @@ class Runner:
         return not isinstance(self.runner, str)
 
     @property
+    def workers(self) -> int:
+        """The workers of a local run."""
+        from apache_beam.options.pipeline_options import DirectOptions
+
+        return int(self.options.view_as(DirectOptions).direct_num_workers)
+
+    @property
     def template(self) -> str | None:
         """Where Dataflow's ``--template_location`` asks for a job that is started later, by somebody else."""
         from apache_beam.options.pipeline_options import GoogleCloudOptions
