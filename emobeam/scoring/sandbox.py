@@ -99,6 +99,7 @@ class _SharedState(ctypes.Structure):
         ("recordings", ctypes.c_int64),
         ("size_bytes", ctypes.c_int64),  # of recordings scored, as listed
         ("position", ctypes.c_int64),  # in the recording in hand
+        ("start_error", ctypes.c_char * 500),  # why the process could not start
         ("audio_duration_s", ctypes.c_double),
     )
 
@@ -287,7 +288,8 @@ class ScoringProcess:
         if isinstance(cause, _IdleProcessEnded):
             self._failed_starts += not self._batches_done
             if self._failed_starts > 2:
-                raise ScoringProcessError("the scoring process ends as it starts; its log above says why") from cause
+                why = self._shared.start_error.decode(errors="replace") or "it gives no reason; run `emobeam doctor`"
+                raise ScoringProcessError(f"the scoring process ends as it starts: {why}") from cause
         self.close()
         self._pool = self._new_pool()
         self._pending.popleft()
@@ -392,7 +394,13 @@ def _initialize(options: ProcessOptions, shared: _SharedState, environment: Mapp
     os.environ.update(environment)
     with contextlib.suppress(OSError):  # only Linux has this file
         Path("/proc/self/oom_score_adj").write_text("1000")
-    _model, _options, _shared = load_model(options.model), options, shared
+    try:
+        _model = load_model(options.model)
+    except Exception as error:
+        # Raised, it would be printed with a traceback, also where the run was interrupted and its model is gone.
+        shared.start_error = f"{error}".encode()[: _SharedState.start_error.size]
+        os._exit(1)
+    _options, _shared = options, shared
     # Decoders print messages about broken files, some to standard output, where the command promises one line of JSON.
     # The rows have better ones.
     null = os.open(os.devnull, os.O_WRONLY)

@@ -290,7 +290,7 @@ def test_a_process_that_cannot_start_is_reported(tmp_path, tiny_path):
     with ScoringProcess(ProcessOptions(model=str(model), settings=ScoreSettings())) as process:
         model.unlink()
         list(process.submit(files))
-        with pytest.raises(ScoringProcessError):
+        with pytest.raises(ScoringProcessError, match="ends as it starts: no model at"):
             list(process.finish())
 
 
