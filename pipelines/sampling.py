@@ -9,31 +9,34 @@ from emobeam.storage import ListedFile
 
 
 class RandomSample:
-    """Keeps some of the recordings that are added, each with the same chance; may be called from any thread.
+    """Draws recordings from those that are added, one after the other, each time by their sizes.
+
+    A recording of twice the size has twice the chance: most of an archive's bytes may be in few of its files. A
+    recording is drawn once. The methods may be called from any thread.
 
     Parameters
     ----------
     size : int
-        Recordings that are kept at most.
+        Recordings that are drawn at most.
     """
 
     def __init__(self, size: int) -> None:
         self._size = size
         self._lock = threading.Lock()
-        self._kept: list[tuple[float, str, ListedFile]] = []
-        self._random = random.Random()
+        self._drawn: list[tuple[float, str, ListedFile]] = []
 
     def add(self, files: Iterable[ListedFile]) -> None:
         """Add recordings."""
         with self._lock:
             for file in files:
-                item = (self._random.random(), file.uri, file)
-                if len(self._kept) < self._size:
-                    heapq.heappush(self._kept, item)
-                elif self._kept and item > self._kept[0]:
-                    heapq.heapreplace(self._kept, item)
+                # Of events that occur at rates in proportion to the sizes, the first ones are such draws.
+                item = (-random.expovariate(max(1, file.size_bytes or 0)), file.uri, file)
+                if len(self._drawn) < self._size:
+                    heapq.heappush(self._drawn, item)
+                elif self._drawn and item > self._drawn[0]:
+                    heapq.heapreplace(self._drawn, item)
 
     def files(self) -> list[ListedFile]:
-        """Return the sample, in random order."""
+        """Return the sample in the order of the draws."""
         with self._lock:
-            return [file for _, _, file in sorted(self._kept, key=lambda item: item[0])]
+            return [file for _, _, file in sorted(self._drawn, key=lambda item: -item[0])]

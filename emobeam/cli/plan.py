@@ -18,11 +18,11 @@ from emobeam.dataset.layout import RunParts, committed_runs, newest_run_id
 from emobeam.dataset.run_plan import RunPlan
 from emobeam.dataset.run_record import RunRecord
 from emobeam.pipelines import beam_workarounds
-from emobeam.pipelines.listing import list_to_score
+from emobeam.pipelines.listing import Listing, list_to_score
 from emobeam.pipelines.runners import choose_local_runner
 from emobeam.pipelines.score import ScoreOptions, make_run_plan, validate
+from emobeam.scoring.measurement import extrapolate, measure
 from emobeam.scoring.sandbox import ProcessOptions, start_server
-from emobeam.scoring.throughput import Throughput, measure
 
 #: Enough of the newest runs to estimate a rate from.
 _RUNS = 5
@@ -79,7 +79,40 @@ class ScorePlan:
     lock_owner: str | None
 
 
-def throughput(plan: RunPlan) -> tuple[Throughput, Basis] | None:
+@dataclass(frozen=True, kw_only=True)
+class Throughput:
+    """How fast earlier runs were.
+
+    Attributes
+    ----------
+    seconds : float
+        From start to commit.
+    files, size_bytes : int
+        Processed in that time; 0 bytes where they are not known.
+    audio_duration_s : float
+        Seconds of sound in them.
+    basis : Basis
+    """
+
+    seconds: float
+    files: int
+    size_bytes: int
+    audio_duration_s: float
+    basis: Basis
+
+    def estimate(self, listing: ListingCounts) -> Estimate:
+        """Estimate by the size of a listing, or by its number where no sizes are known."""
+        by_size = self.size_bytes and listing.size_bytes
+        multiple = listing.size_bytes / self.size_bytes if by_size else listing.to_score / self.files
+        return Estimate(
+            seconds=self.seconds * multiple,
+            audio_s=self.audio_duration_s * multiple,
+            basis=self.basis,
+            files=self.files,
+        )
+
+
+def throughput(plan: RunPlan) -> Throughput | None:
     """Return the throughput of the newest committed runs that scored something; None where there is none.
 
     Those with the plan's model and settings count, or, where there are none, those with others.
@@ -95,10 +128,10 @@ def throughput(plan: RunPlan) -> tuple[Throughput, Basis] | None:
         if len(alike) == _RUNS:
             break
     runs = alike or others[:_RUNS]
-    return (_throughput(runs), "runs" if alike else "other_runs") if runs else None
+    return _throughput(runs, "runs" if alike else "other_runs") if runs else None
 
 
-def _throughput(runs: Sequence[tuple[RunParts, RunRecord]]) -> Throughput:
+def _throughput(runs: Sequence[tuple[RunParts, RunRecord]], basis: Basis) -> Throughput:
     sizes = [parts.read(listed.uri, ["size_bytes"])["size_bytes"] for run, _ in runs for listed in run.files.values()]
     sized = all(run.files for run, _ in runs)  # its rows may be in a compacted run by now
     return Throughput(
@@ -106,14 +139,18 @@ def _throughput(runs: Sequence[tuple[RunParts, RunRecord]]) -> Throughput:
         files=sum(record.counts.uris for _, record in runs),
         size_bytes=sum(pc.sum(column).as_py() or 0 for column in sizes) if sized else 0,
         audio_duration_s=sum(record.counts.audio_duration_s for _, record in runs),
+        basis=basis,
     )
 
 
-def _estimate(before: Throughput, basis: Basis, listing: ListingCounts) -> Estimate:
-    amount = listing.to_score, listing.size_bytes
-    return Estimate(
-        seconds=before.estimate_s(*amount), audio_s=before.estimate_audio_s(*amount), basis=basis, files=before.files
-    )
+def estimate_from_sample(found: Listing, options: ProcessOptions, workers: int) -> Estimate | None:
+    """Score some of the sample of a listing, and extrapolate; None where it is empty, or shows no progress."""
+    measured = measure(found.sample, options, workers=workers)
+    if not measured:
+        return None
+    busy_s, audio_s = extrapolate(measured, max(found.counts.size_bytes, found.counts.to_score))
+    longest_s = max(each.seconds for each in measured)
+    return Estimate(seconds=max(busy_s / workers, longest_s), audio_s=audio_s, basis="sample", files=len(measured))
 
 
 def plan_score(options: ScoreOptions) -> ScorePlan:
@@ -131,14 +168,15 @@ def plan_score(options: ScoreOptions) -> ScorePlan:
     runner = choose_local_runner(options.beam_flags)
     sample_size = 0 if before is not None else _SAMPLE_FOR_EACH_WORKER * runner.workers
     found = list_to_score(plan, runner, sample_size=sample_size)
-    if before is None and found.sample:
+    if before is None:
         to_score = ProcessOptions(model=options.model, settings=options.settings)
-        measured = measure(found.sample, to_score, workers=runner.workers)
-        before = None if measured is None else (measured, "sample")
+        estimate = estimate_from_sample(found, to_score, runner.workers)
+    else:
+        estimate = before.estimate(found.counts)
     return ScorePlan(
         output=plan.output,
         listing=found.counts,
-        estimate=None if before is None else _estimate(*before, found.counts),
+        estimate=estimate,
         staged=transaction.staged(plan.output),
         lock_owner=storage.lock_owner(transaction.lock_of(plan.output)),
     )

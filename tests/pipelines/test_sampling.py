@@ -18,11 +18,14 @@ def test_a_sample_has_its_size_and_each_recording_once():
         assert set(files) <= set(FILES)
 
 
-def test_every_recording_may_be_the_first():
-    firsts = collections.Counter()
+def test_recordings_are_drawn_by_size():
+    sizes = {"memory://large": 8_000, "memory://small": 1_000, "memory://other": 1_000}
+    firsts, seconds = collections.Counter(), collections.Counter()
     for _ in range(2000):
-        sample = RandomSample(3)
-        sample.add(FILES)
-        firsts[sample.files()[0].uri] += 1
-    assert len(firsts) == 10
-    assert all(100 < count < 300 for count in firsts.values()), firsts  # 200 +- 13: beyond seven deviations
+        sample = RandomSample(2)
+        sample.add(ListedFile(uri, "recording", size_bytes) for uri, size_bytes in sizes.items())
+        first, second = sample.files()
+        firsts[first.uri] += 1
+        seconds[first.uri, second.uri] += 1
+    assert 1450 < firsts["memory://large"] < 1750  # 1600 +- 18: beyond eight deviations
+    assert 600 < seconds["memory://large", "memory://small"] < 1000  # 800 +- 22
