@@ -45,7 +45,8 @@ def _running(change: StagedChange | None, owner: str, now: datetime.datetime) ->
     if change.is_sealed:
         return [*lines, "done      all is scored; it commits"]
     if progress is None:
-        return [*lines, f"done      unknown: no worker on that machine counts; {change.parts:,} parts are sealed"]
+        what = "a cluster's workers do not count" if _runner(plan) else "it has just started"
+        return [*lines, f"done      unknown: {what}; {change.parts:,} parts are sealed"]
     age_s = max(0.0, (now - progress.written_at).total_seconds())
     if not progress.files_total:
         return [*lines, f"done      lists the inputs, {format_interval(progress.elapsed_s)} since the start"]

@@ -111,7 +111,9 @@ def test_a_status_as_text(place, tmp_path, tiny):
     with storage.lock(transaction.lock_of(output)):
         assert "nothing is staged yet" in status.format_text(read_status(output), NOW)
         killed_run(output, tiny, run_id=plan.run_id, options=plan.options)
-        assert "no worker on that machine counts; 3 parts are sealed" in status.format_text(read_status(output), NOW)
+        assert "unknown: a cluster's workers do not count; 3 parts are sealed" in status.format_text(
+            read_status(output), NOW
+        )
         run_progress.write(output, plan.run_id, progress)
         lines = status.format_text(read_status(output), NOW).splitlines()
         assert lines[1].endswith(", by Beam's FlinkRunner")
