@@ -168,6 +168,13 @@ def add_forget_arguments(parser: argparse.ArgumentParser) -> None:
         "names",
         nargs="+",
         metavar="NAME",
-        help="the --output of scoring runs, unless it is given by that flag; then recordings, by path or uri",
+        help="the --output of scoring runs, unless it is given by that flag; then what to forget: recordings by path "
+        "or uri, folders with all under them, globs, and .txt files with one recording or folder a line. They are "
+        "looked up in the output: the recordings need not exist any more",
     )
     parser.add_argument("--output", metavar="DIR", help="the --output of scoring runs")
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="keep out also names that the output does not hold, and what comes later into folders that are named",
+    )

@@ -58,6 +58,7 @@ class ForgottenList:
     def __init__(self, salt: str, hashes: Collection[str]) -> None:
         self.salt = salt
         self.hashes = frozenset(hashes)
+        self._folders: dict[str, bool] = {"": False}
 
     @classmethod
     def of(cls, output: str) -> "ForgottenList":
@@ -68,11 +69,17 @@ class ForgottenList:
         return cls(**json.loads(storage.read(uri)))
 
     def hash(self, uri: str) -> str:
-        """Return what the list holds of a uri."""
+        """Return what the list holds of a recording's uri, or of a folder's, which ends in a slash."""
         return hmac.new(self.salt.encode(), uri.encode(), hashlib.sha256).hexdigest()
 
     def __contains__(self, uri: str) -> bool:
-        return bool(self.hashes) and self.hash(uri) in self.hashes
+        return bool(self.hashes) and (self.hash(uri) in self.hashes or self._holds_folder(storage.parent_of(uri)))
+
+    def _holds_folder(self, folder: str) -> bool:
+        if folder not in self._folders:
+            above = storage.parent_of(folder)
+            self._folders[folder] = self.hash(folder) in self.hashes or self._holds_folder(above)
+        return self._folders[folder]
 
 
 #: The object, under the output, that holds what was forgotten.
