@@ -61,6 +61,11 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--rescore", action="store_true", help="score again what this model and these settings have scored"
     )
     parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="try again all that failed, also what waits for its weekly retry or no attempt is expected to mend",
+    )
+    parser.add_argument(
         "--same-by",
         choices=("mtime", "size"),
         default="mtime",
@@ -130,6 +135,7 @@ def score_options(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> "
         model=arguments.model,
         settings=settings,
         rescore=arguments.rescore,
+        retry_failed=arguments.retry_failed,
         same_by=arguments.same_by,
         run_date=arguments.run_date,
         beam_flags=tuple(beam_flags),

@@ -5,7 +5,7 @@ kilobyte and some 16 microseconds on its way. Within a shard the join is a dicti
 
 A recording is skipped when a committed row has the same uri, size and etag (or modification time, where there is no
 etag; times that are whole hours apart are the same), the same model and the same settings, unless the newest such row
-is a failure that another attempt may not repeat.
+is a failure that another attempt may not repeat, and that is due: see `emobeam.dataset.retries`.
 """
 
 import collections
@@ -15,7 +15,7 @@ import hmac
 import json
 import pickle
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -24,6 +24,7 @@ import pyarrow.compute as pc
 from emobeam import storage
 from emobeam.dataset import parts
 from emobeam.dataset.counts import ListingCounts, uri_set_checksum
+from emobeam.dataset.retries import Failure, RetryPolicy, failures_of
 from emobeam.dataset.run_plan import RunPlan, SameBy
 from emobeam.storage import ListedFile
 
@@ -40,8 +41,14 @@ _MAX_HOURS = 26
 _EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
+_EVERY_RUN = RetryPolicy()
+
+
 class Attempt(NamedTuple):
-    """A committed row of a recording; `same_config` if it is of the same model and settings as this run."""
+    """A committed row of a recording; `same_config` if it is of the same model and settings as this run.
+
+    `failure` is None unless it failed.
+    """
 
     uri: str
     run_id: str
@@ -50,6 +57,7 @@ class Attempt(NamedTuple):
     etag: str | None
     same_config: bool
     retryable: bool
+    failure: Failure | None = None
 
 
 class ForgottenList:
@@ -133,6 +141,7 @@ def attempts(plan: RunPlan, run_id: str, part: str) -> Iterator[Attempt]:
         If the part cannot be read.
     """
     columns = ["uri", "size_bytes", "modified_at", "etag", "model_hash", "settings_hash", "retryable"]
+    columns += ["error_code", "scored_at"]
     last = None
     for batch in parts.read_batches(part, columns, _BATCH_ROWS):
         same_config = pc.and_(
@@ -146,9 +155,10 @@ def attempts(plan: RunPlan, run_id: str, part: str) -> Iterator[Attempt]:
             same_config,
             pc.fill_null(batch["retryable"], False),
         )
-        for uri, size, modified_us, etag, same, retryable in zip(*(c.to_pylist() for c in lists), strict=True):
+        values = zip(*(c.to_pylist() for c in lists), failures_of(batch, part), strict=True)
+        for uri, size, modified_us, etag, same, retryable, failure in values:
             if uri != last:  # the rows of a recording's channels are adjacent and agree
-                yield Attempt(uri, run_id, size, modified_us, etag, same, retryable)
+                yield Attempt(uri, run_id, size, modified_us, etag, same, retryable, failure)
             last = uri
 
 
@@ -159,6 +169,7 @@ def select(
     *,
     rescore: bool = False,
     same_by: SameBy = "mtime",
+    retries: RetryPolicy = _EVERY_RUN,
 ) -> tuple[list[ListedFile], ListingCounts]:
     """Select what is to be scored.
 
@@ -173,6 +184,7 @@ def select(
         Score what is done, too.
     same_by : {"mtime", "size"}
         See `emobeam.dataset.run_plan.RunPlan`.
+    retries : RetryPolicy
 
     Returns
     -------
@@ -184,7 +196,7 @@ def select(
         if file.uri not in files or file.kind != "hidden":  # hidden in a folder, but named by itself
             files[file.uri] = file
     attempted: set[str] = set()
-    newest: dict[str, Attempt] = {}
+    history: dict[str, list[Attempt]] = {}
     for attempt in attempts:
         uri = attempt.uri
         if uri not in files:
@@ -192,14 +204,13 @@ def select(
         attempted.add(uri)
         if not (attempt.same_config and _is_same(files[uri], attempt, same_by)):
             continue
-        if uri not in newest or newest[uri].run_id < attempt.run_id:
-            newest[uri] = attempt
+        history.setdefault(uri, []).append(attempt)
     to_score: list[ListedFile] = []
     counts: collections.Counter[str] = collections.Counter()
     for uri, file in files.items():
-        decision = _decide(file, newest.get(uri), uri in attempted, uri in forgotten, rescore)
+        decision = _decide(file, history.get(uri, ()), uri in attempted, uri in forgotten, rescore, retries)
         counts[decision] += 1
-        if decision not in ("hidden", "forgotten", "done"):
+        if decision not in ("hidden", "forgotten", "done", "deferred"):
             to_score.append(file)
     return to_score, ListingCounts(
         listed=len(files) - counts["hidden"],
@@ -210,19 +221,32 @@ def select(
         rescored=counts["rescored"],
         done=counts["done"],
         forgotten=counts["forgotten"],
+        deferred=counts["deferred"],
         size_bytes=sum(file.size_bytes or 0 for file in to_score),
         uris_checksum=uri_set_checksum(file.uri for file in to_score),
     )
 
 
-def _decide(file: ListedFile, newest: Attempt | None, attempted: bool, forgotten: bool, rescore: bool) -> str:
+def _decide(
+    file: ListedFile,
+    history: Sequence[Attempt],
+    attempted: bool,
+    forgotten: bool,
+    rescore: bool,
+    retries: RetryPolicy,
+) -> str:
     if file.kind == "hidden":
         return "hidden"
     if forgotten:
         return "forgotten"
-    if newest is None:
+    if not history:
         return "changed" if attempted else "new"
+    newest_first = sorted(history, key=lambda attempt: attempt.run_id, reverse=True)
+    newest = newest_first[0]
     if newest.retryable:
+        waits = not rescore and retries.defers(attempt.failure for attempt in newest_first)
+        return "deferred" if waits else "retried"
+    if retries.force and newest.failure is not None:
         return "retried"
     return "rescored" if rescore else "done"
 
@@ -231,7 +255,7 @@ def _is_same(file: ListedFile, attempt: Attempt, same_by: SameBy) -> bool:
     if file.size_bytes != attempt.size_bytes:
         return False
     if same_by == "size":
-        return file.size_bytes is not None
+        return file.size_bytes is not None or file.kind == "broken"
     if file.etag is not None and attempt.etag is not None:
         return file.etag == attempt.etag
     modified_us = _modified_us(file)
