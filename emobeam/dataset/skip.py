@@ -15,7 +15,8 @@ import hmac
 import json
 import pickle
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -39,7 +40,6 @@ _HOUR_US = 3_600_000_000
 _MAX_HOURS = 26
 
 _EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
-
 
 _EVERY_RUN = RetryPolicy()
 
@@ -195,20 +195,11 @@ def select(
     for file in listed:
         if file.uri not in files or file.kind != "hidden":  # hidden in a folder, but named by itself
             files[file.uri] = file
-    attempted: set[str] = set()
-    history: dict[str, list[Attempt]] = {}
-    for attempt in attempts:
-        uri = attempt.uri
-        if uri not in files:
-            continue
-        attempted.add(uri)
-        if not (attempt.same_config and _is_same(files[uri], attempt, same_by)):
-            continue
-        history.setdefault(uri, []).append(attempt)
+    earlier = _Earlier.of(files, attempts, same_by)
     to_score: list[ListedFile] = []
     counts: collections.Counter[str] = collections.Counter()
     for uri, file in files.items():
-        decision = _decide(file, history.get(uri, ()), uri in attempted, uri in forgotten, rescore, retries)
+        decision = _decide(file, earlier, uri in forgotten, rescore, retries)
         counts[decision] += 1
         if decision not in ("hidden", "forgotten", "done", "deferred"):
             to_score.append(file)
@@ -227,25 +218,59 @@ def select(
     )
 
 
-def _decide(
-    file: ListedFile,
-    history: Sequence[Attempt],
-    attempted: bool,
-    forgotten: bool,
-    rescore: bool,
-    retries: RetryPolicy,
-) -> str:
+@dataclass(frozen=True)
+class _Earlier:
+    """The attempts at the recordings of a listing.
+
+    Attributes
+    ----------
+    attempted : set of str
+        Uris with any attempt.
+    newest : dict of str to Attempt
+        By uri, of the attempts at the recording as it is listed, with the same model and settings.
+    older : dict of str to list of Attempt
+        The others of these, in no order; few recordings have any.
+    """
+
+    attempted: set[str] = field(default_factory=set)
+    newest: dict[str, Attempt] = field(default_factory=dict)
+    older: dict[str, list[Attempt]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, files: Mapping[str, ListedFile], attempts: Iterable[Attempt], same_by: SameBy) -> "_Earlier":
+        earlier = cls()
+        newest = earlier.newest
+        for attempt in attempts:
+            uri = attempt.uri
+            if uri not in files:
+                continue
+            earlier.attempted.add(uri)
+            if not (attempt.same_config and _is_same(files[uri], attempt, same_by)):
+                continue
+            before = newest.get(uri)
+            if before is None or before.run_id < attempt.run_id:
+                newest[uri] = attempt
+            if before is not None:
+                earlier.older.setdefault(uri, []).append(attempt if newest[uri] is before else before)
+        return earlier
+
+    def failures(self, uri: str) -> Iterator[Failure | None]:
+        """Yield how the attempts at a recording failed, the newest first."""
+        yield self.newest[uri].failure
+        for attempt in sorted(self.older.get(uri, ()), key=lambda attempt: attempt.run_id, reverse=True):
+            yield attempt.failure
+
+
+def _decide(file: ListedFile, earlier: _Earlier, forgotten: bool, rescore: bool, retries: RetryPolicy) -> str:
     if file.kind == "hidden":
         return "hidden"
     if forgotten:
         return "forgotten"
-    if not history:
-        return "changed" if attempted else "new"
-    newest_first = sorted(history, key=lambda attempt: attempt.run_id, reverse=True)
-    newest = newest_first[0]
+    newest = earlier.newest.get(file.uri)
+    if newest is None:
+        return "changed" if file.uri in earlier.attempted else "new"
     if newest.retryable:
-        waits = not rescore and retries.defers(attempt.failure for attempt in newest_first)
-        return "deferred" if waits else "retried"
+        return "retried" if rescore or not retries.defers(earlier.failures(file.uri)) else "deferred"
     if retries.force and newest.failure is not None:
         return "retried"
     return "rescored" if rescore else "done"
