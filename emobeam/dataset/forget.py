@@ -73,7 +73,7 @@ class Erasure:
         Uris with a slash at their end: nothing under them is scored any more. Their rows are removed only where `uris`
         names them.
     patterns : frozenset of str
-        Canonical uris of folders and globs by which recordings were named. Inputs of runs that are one of these, or lie
+        Canonical uris of recordings, folders and globs, as they were named. Inputs of runs that are one of these, or lie
         under one, are struck out.
     """
 

@@ -6,7 +6,7 @@ a folder, or a glob. The lines of a list are uris of recordings or folders, and 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from emobeam import storage
@@ -26,8 +26,9 @@ class Target:
     ----------
     text : str
         As given; of a list, the line's uri.
-    uri : str
-        Canonical, without a slash at its end.
+    uris : tuple of str
+        Canonical, without a slash at the end. The second one, in a bucket, takes percent signs for characters of the
+        key: ``a%20b.wav`` is the uri of the key ``a b.wav``, and may be a key itself. What is held decides.
     is_folder : bool
         Whether it ends in a slash, and is no recording.
     matches : callable or None
@@ -35,14 +36,14 @@ class Target:
     """
 
     text: str
-    uri: str
+    uris: tuple[str, ...]
     is_folder: bool
     matches: Callable[[str], bool] | None
 
     @property
-    def prefix(self) -> str:
-        """The uri as that of a folder."""
-        return f"{self.uri}///" if self.uri == "file:" else f"{self.uri}/"
+    def prefixes(self) -> tuple[str, ...]:
+        """The uris as those of folders."""
+        return tuple("file:///" if uri == "file:" else f"{uri}/" for uri in self.uris)
 
 
 @dataclass(frozen=True)
@@ -78,15 +79,22 @@ def read_targets(arguments: Iterable[str]) -> list[Target]:
     for argument in arguments:
         lines = storage.read_list(argument)
         if lines is None:
-            uri = storage.canonical(argument)
-            is_folder = argument.endswith("/")
-            targets.append(Target(argument, uri.rstrip("/"), is_folder, storage.glob_matcher(argument)))
+            targets.append(
+                Target(argument, _spellings(argument), argument.endswith("/"), storage.glob_matcher(argument))
+            )
         else:
-            targets += [Target(uri, uri.rstrip("/"), uri.endswith("/"), None) for uri in lines]
+            targets += [Target(uri, (uri.rstrip("/"),), uri.endswith("/"), None) for uri in lines]
     return targets
 
 
-def select(output: str, targets: Sequence[Target], *, allow_missing: bool = False) -> Selection:
+def _spellings(name: str) -> tuple[str, ...]:
+    names = [name, name.replace("%", "%25")] if storage.is_bucket(name) and "%" in name else [name]
+    return tuple(storage.canonical(each).rstrip("/") for each in names)
+
+
+def select(
+    output: str, targets: Sequence[Target], *, root: str | None = None, allow_missing: bool = False
+) -> Selection:
     """Return what targets name among the uris that an output holds.
 
     A name that was forgotten before is not missing. A glob cannot keep out names beforehand.
@@ -96,6 +104,8 @@ def select(output: str, targets: Sequence[Target], *, allow_missing: bool = Fals
     output : str
         Its uri.
     targets : sequence of Target
+    root : str, optional
+        Canonical uri of the folder or prefix to which uris of the output are relative.
     allow_missing : bool
         Also keep out names that the output does not hold, and all that comes into folders that are named.
 
@@ -104,21 +114,23 @@ def select(output: str, targets: Sequence[Target], *, allow_missing: bool = Fals
     storage.StorageError
     """
     forgotten = ForgottenList.of(output)
-    held = _match(targets, _held_uris(output))
+    # Else the second reading of a name would be forgotten when the command is repeated.
+    targets = [replace(each, uris=each.uris[:1]) if each.uris[0] in forgotten else each for each in targets]
+    found = _match(targets, _held_uris(output), "" if root is None else root.rstrip("/") + "/")
     uris: set[str] = set()
     folders: set[str] = set()
     patterns: set[str] = set()
     missing: list[str] = []
     for target in targets:
-        kind, own = held[target]
+        kind, own = found[target]
         uris |= own
-        if kind in ("folder", "glob"):
-            patterns.add(target.uri)
+        if kind is not None:
+            patterns.update(target.uris)
         if allow_missing and (kind == "folder" or (kind is None and target.matches is None)):
-            folders.add(target.prefix)
+            folders.update(target.prefixes)
             if kind is None and not target.is_folder:
-                uris.add(target.uri)
-        elif kind is None and target.uri not in forgotten and target.prefix not in forgotten:
+                uris.update(target.uris)
+        elif kind is None and not any(name in forgotten for name in (*target.uris, *target.prefixes)):
             missing.append(target.text)
     return Selection(Erasure(frozenset(uris), frozenset(folders), frozenset(patterns)), tuple(missing))
 
@@ -130,11 +142,14 @@ def _held_uris(output: str) -> Iterator[str]:
             yield from parts.read(listed.uri, ["uri"])["uri"].unique().to_pylist()
 
 
-def _match(targets: Sequence[Target], held: Iterable[str]) -> dict[Target, tuple[_Kind | None, set[str]]]:
-    """Return for each target how it names recordings, None where it names none, and their uris."""
-    names = {target.uri for target in targets}
+def _match(targets: Sequence[Target], held: Iterable[str], base: str) -> dict[Target, tuple[_Kind | None, set[str]]]:
+    """Return for each target how it names recordings, None where it names none, and their uris as they are held.
+
+    Uris that are held without a scheme are relative to `base`.
+    """
+    names = {uri for target in targets for uri in target.uris}
     globs = [target for target in targets if target.matches is not None]
-    recordings: set[str] = set()
+    recordings: dict[str, set[str]] = {}
     in_folder: dict[str, set[str]] = {}
     by_glob: dict[Target, set[str]] = {}
     named_above: dict[str, tuple[str, ...]] = {"": ()}
@@ -145,20 +160,22 @@ def _match(targets: Sequence[Target], held: Iterable[str]) -> dict[Target, tuple
             named_above[folder] = ((bare,) if bare in names else ()) + folders_above(storage.parent_of(folder))
         return named_above[folder]
 
-    for uri in held:
+    for key in held:
+        uri = key if "://" in key else base + key
         if uri in names:
-            recordings.add(uri)
+            recordings.setdefault(uri, set()).add(key)
         for name in folders_above(storage.parent_of(uri)):
-            in_folder.setdefault(name, set()).add(uri)
+            in_folder.setdefault(name, set()).add(key)
         for target in globs:
             if target.matches is not None and target.matches(uri):
-                by_glob.setdefault(target, set()).add(uri)
+                by_glob.setdefault(target, set()).add(key)
 
     def meaning(target: Target) -> tuple[_Kind | None, set[str]]:
-        if target.uri in recordings and not target.is_folder:
-            return "recording", {target.uri}
-        if target.uri in in_folder:
-            return "folder", in_folder[target.uri]
+        for uri in target.uris:
+            if uri in recordings and not target.is_folder:
+                return "recording", recordings[uri]
+            if uri in in_folder:
+                return "folder", in_folder[uri]
         return ("glob", by_glob[target]) if target in by_glob else (None, set())
 
     return {target: meaning(target) for target in targets}
