@@ -94,6 +94,12 @@ _COMMANDS = {
             "plan", "show what `score` with the same flags would do", flags.add_score_arguments, "emobeam.cli.plan",
             description=_PLAN, takes_beam_flags=True,
         ),
+        _Command(
+            "status", "show how far a running run is, and what awaits recovery", flags.add_output_argument,
+            "emobeam.cli.status",
+            description="Show how far the run into an output is, from any terminal; whether something awaits recovery; "
+            "and the last committed run. Changes nothing.",
+        ),
         _Command("doctor", "check all that scoring needs", flags.add_doctor_arguments, "emobeam.cli.doctor"),
         _Command("verify", "check that an output is in order", flags.add_output_argument, "emobeam.cli.verify"),
         _Command(
