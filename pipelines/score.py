@@ -54,6 +54,8 @@ class ScoreOptions:
     settings : ScoreSettings
     rescore : bool
         Score what is done already, too.
+    retry_failed : bool
+        Try all failures again.
     same_by : {"mtime", "size"}
         See `emobeam.dataset.run_plan.RunPlan`.
     run_date : datetime.date, optional
@@ -68,6 +70,7 @@ class ScoreOptions:
     model: str = "default"
     settings: ScoreSettings = field(default_factory=ScoreSettings)
     rescore: bool = False
+    retry_failed: bool = False
     same_by: SameBy = "mtime"
     run_date: datetime.date | None = None
     parts: PartPolicy = field(default_factory=PartPolicy)
@@ -211,6 +214,7 @@ def make_run_plan(options: ScoreOptions, validated: Validated, *, after: str) ->
         options=json.dumps(list(options.beam_flags)),
         versions=json.dumps(versions()),
         rescore=options.rescore,
+        retry_failed=options.retry_failed,
         same_by=options.same_by,
         parts=options.parts,
     )

@@ -82,7 +82,12 @@ class Select(_RunDoFn):
         """Decide on a shard."""
         listed, attempts = (skip.unpack(shard[1][side]) for side in ("listed", "attempts"))
         to_score, counts = skip.select(
-            listed, attempts, self._forgotten, rescore=self._plan.rescore, same_by=self._plan.same_by
+            listed,
+            attempts,
+            self._forgotten,
+            rescore=self._plan.rescore,
+            same_by=self._plan.same_by,
+            retries=self._plan.retries,
         )
         yield beam.pvalue.TaggedOutput(LISTING_COUNTS, counts)
         if to_score:
@@ -98,7 +103,7 @@ class LargestFirst(_RunDoFn):
     def process(self, batches: tuple[None, Iterable[bytes]]) -> Iterator[bytes]:
         """Sort."""
         files = skip.largest_first(batches[1])
-        self._local.progress.expect(len(files))
+        self._local.progress.expect(len(files), sum(file.size_bytes or 0 for file in files))
         size = self._local.batch_size(len(files))
         for start in range(0, len(files), size):
             yield skip.pack(files[start : start + size])
@@ -157,7 +162,7 @@ class ScoreToParts(_RunDoFn):
             hide_main()
             options = ProcessOptions(model=self._plan.staged_model, settings=self._plan.settings)
             process = ScoringProcess(options, is_overdue=self._local.is_overdue)
-            self._local.progress.watch(lambda: process.audio_duration_s)
+            self._local.progress.watch(process)
             self._process = process
         return self._process
 

@@ -16,10 +16,11 @@ from emobeam.storage import local
 from emobeam.storage.backend import Lock, StorageBackend
 from emobeam.storage.buckets import BucketBackend
 from emobeam.storage.entries import ListedFile, PassedOver, StorageError
+from emobeam.storage.globs import glob_matcher
 from emobeam.storage.lists import parse_list
 from emobeam.storage.memory import MemoryBackend
 from emobeam.storage.prefetch import Prefetcher
-from emobeam.storage.uris import UriError, canonical, is_bucket, join, name_of, path_of, scheme_of
+from emobeam.storage.uris import UriError, canonical, is_bucket, join, name_of, parent_of, path_of, scheme_of
 
 __all__ = [
     "ListedFile",
@@ -32,6 +33,7 @@ __all__ = [
     "canonical",
     "exists",
     "for_each_concurrently",
+    "glob_matcher",
     "is_bucket",
     "join",
     "list_input",
@@ -41,9 +43,11 @@ __all__ = [
     "name_of",
     "names",
     "open_read",
+    "parent_of",
     "path_of",
     "prefetching_opener",
     "read",
+    "read_list",
     "refresh_stat",
     "remove",
     "remove_tree",
@@ -102,12 +106,31 @@ def list_input(
     StorageError
         ``not_found`` where nothing has that name, ``permission_denied`` or ``unreadable`` for a bucket.
     """
-    if pattern.lower().endswith(".txt") and not _is_folder(pattern):
-        uri = canonical(pattern)
-        base = uri.rpartition("/")[0]
-        yield from _stats([canonical(name, base=base) for name in parse_list(read(uri), uri)])
+    uris = read_list(pattern)
+    if uris is not None:
+        yield from _stats(uris)
         return
     yield from backend_of(pattern).list_input(pattern, extensions, PassedOver() if passed_over is None else passed_over)
+
+
+def read_list(pattern: str) -> list[str] | None:
+    """Return the canonical uris in a list of names; None where the pattern names no list.
+
+    Parameters
+    ----------
+    pattern : str
+        A list is a ``.txt`` file; see `list_input`.
+
+    Raises
+    ------
+    StorageError
+        Where the list cannot be read.
+    """
+    if not pattern.lower().endswith(".txt") or _is_folder(pattern):
+        return None
+    uri = canonical(pattern)
+    base = uri.rpartition("/")[0]
+    return [canonical(name, base=base) for name in parse_list(read(uri), uri)]
 
 
 def _is_folder(pattern: str) -> bool:
