@@ -19,6 +19,7 @@ from emobeam import storage
 from emobeam.audio.decode import EXTENSIONS, DecodeError, open_audio
 from emobeam.dataset import commit, transaction
 from emobeam.dataset.errors import DatasetError
+from emobeam.dataset.inputs import InputScope
 from emobeam.dataset.layout import newest_run_id
 from emobeam.dataset.recovery import Recovery, locked
 from emobeam.dataset.run_plan import PartPolicy, RunPlan, SameBy, new_run_id
@@ -56,6 +57,8 @@ class ScoreOptions:
         Score what is done already, too.
     same_by : {"mtime", "size"}
         See `emobeam.dataset.run_plan.RunPlan`.
+    any_name : bool
+        See `emobeam.dataset.run_plan.RunPlan`.
     run_date : datetime.date, optional
         Default: today, in UTC.
     parts : PartPolicy
@@ -69,6 +72,7 @@ class ScoreOptions:
     settings: ScoreSettings = field(default_factory=ScoreSettings)
     rescore: bool = False
     same_by: SameBy = "mtime"
+    any_name: bool = False
     run_date: datetime.date | None = None
     parts: PartPolicy = field(default_factory=PartPolicy)
     beam_flags: Sequence[str] = ()
@@ -162,21 +166,28 @@ def validate(options: ScoreOptions) -> Validated:
         model_bytes = read_model(options.model)
         model = load_model(model_bytes, name=options.model)
         output = storage.canonical(options.output)
-        empty = tuple(pattern for pattern in options.inputs if _is_empty(pattern))
-        for pattern in options.inputs:
+        scope = InputScope(output=output, any_name=options.any_name)
+        empty = tuple(pattern for pattern in options.inputs if _is_empty(pattern, scope))
+        for pattern in options.inputs if not options.any_name else ():
             _check_content(pattern)
     except (ModelError, StorageError, UriError) as error:
         raise ScoreError(str(error)) from error
     if len(empty) == len(options.inputs):
-        raise ScoreError(
-            f"nothing to score at {', '.join(empty)}: no file there ends in one of {' '.join(sorted(EXTENSIONS))}. "
-            "Name a folder or glob that holds recordings, or the recording itself"
-        )
+        raise ScoreError(f"nothing to score at {', '.join(empty)}: {_why_empty(options)}")
     return Validated(model_bytes, model, output, empty)
 
 
-def _is_empty(pattern: str) -> bool:
-    return all(listed.kind == "hidden" for listed in storage.list_input(pattern, EXTENSIONS))
+def _is_empty(pattern: str, scope: InputScope) -> bool:
+    return all(listed.kind == "hidden" for listed in scope.list_input(pattern))
+
+
+def _why_empty(options: ScoreOptions) -> str:
+    if options.any_name:
+        return "no file with content is there. Name a folder or glob that holds recordings, or the recording itself"
+    return (
+        f"no file there ends in one of {' '.join(sorted(EXTENSIONS))}. Name a folder or glob that holds recordings, or "
+        "the recording itself; --any-name takes files of every name"
+    )
 
 
 def _check_content(pattern: str) -> None:
@@ -212,6 +223,7 @@ def make_run_plan(options: ScoreOptions, validated: Validated, *, after: str) ->
         versions=json.dumps(versions()),
         rescore=options.rescore,
         same_by=options.same_by,
+        any_name=options.any_name,
         parts=options.parts,
     )
 

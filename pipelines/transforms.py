@@ -9,11 +9,11 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 from emobeam import storage
-from emobeam.audio.decode import EXTENSIONS
 from emobeam.dataset import skip
 from emobeam.dataset.commit import seal
 from emobeam.dataset.counts import ListingCounts
 from emobeam.dataset.errors import RunCancelledError
+from emobeam.dataset.inputs import InputScope
 from emobeam.dataset.layout import committed_runs
 from emobeam.dataset.part_writer import Part, PartWriter
 from emobeam.dataset.run_plan import RunPlan
@@ -45,7 +45,7 @@ class ListInputs(_RunDoFn):
         """List a pattern."""
         with self._local.keeping_error():
             passed_over = storage.PassedOver()
-            listing = storage.list_input(pattern, EXTENSIONS, passed_over)
+            listing = InputScope.of(self._plan).list_input(pattern, passed_over)
             yield from skip.in_shards((listed.uri, listed) for listed in listing)
             yield beam.pvalue.TaggedOutput(LISTING_COUNTS, ListingCounts(passed_over=dict(passed_over)))
 

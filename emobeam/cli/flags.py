@@ -68,6 +68,13 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "hours make no difference; or size alone, as for an archive that was copied (default: mtime)",
     )
     parser.add_argument(
+        "--any-name",
+        action="store_true",
+        help="in folders and globs, take every file that is not empty, whatever its ending, and decide by its content: "
+        "one that holds no sound gets a row with status failed (default: only names that end as recordings do; the "
+        "others are counted by ending)",
+    )
+    parser.add_argument(
         "--max-failure-rate",
         type=failure_rate,
         default=0.05,
@@ -131,6 +138,7 @@ def score_options(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> "
         settings=settings,
         rescore=arguments.rescore,
         same_by=arguments.same_by,
+        any_name=arguments.any_name,
         run_date=arguments.run_date,
         beam_flags=tuple(beam_flags),
     )

@@ -58,6 +58,8 @@ class RunPlan:
     same_by : {"mtime", "size"}
         What says that a recording is the one that was scored, beside its uri: its size and its etag or modification
         time, or its size alone.
+    any_name : bool
+        Take files in folders and globs whatever they are called; their content decides.
     parts : PartPolicy
     """
 
@@ -74,6 +76,7 @@ class RunPlan:
     versions: str
     rescore: bool = False
     same_by: SameBy = "mtime"
+    any_name: bool = False
     parts: PartPolicy = field(default_factory=PartPolicy)
 
     def to_json(self) -> str:

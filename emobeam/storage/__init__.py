@@ -74,7 +74,7 @@ def backend_of(uri: str) -> StorageBackend:
 
 
 def list_input(
-    pattern: str, extensions: Collection[str], passed_over: PassedOver | None = None
+    pattern: str, extensions: Collection[str], passed_over: PassedOver | None = None, *, any_name: bool = False
 ) -> Iterator[ListedFile]:
     """List what an input pattern names.
 
@@ -90,6 +90,8 @@ def list_input(
     passed_over : PassedOver, optional
         Counts the files in folders, and those that globs match, that have another extension. Hidden ones are not
         counted.
+    any_name : bool
+        Yield files of other extensions, too, and of none. Only empty ones, devices, FIFOs and sockets are passed over.
 
     Yields
     ------
@@ -107,7 +109,8 @@ def list_input(
         base = uri.rpartition("/")[0]
         yield from _stats([canonical(name, base=base) for name in parse_list(read(uri), uri)])
         return
-    yield from backend_of(pattern).list_input(pattern, extensions, PassedOver() if passed_over is None else passed_over)
+    counter = PassedOver() if passed_over is None else passed_over
+    yield from backend_of(pattern).list_input(pattern, extensions, counter, any_name=any_name)
 
 
 def _is_folder(pattern: str) -> bool:

@@ -65,6 +65,11 @@ class ListedFile:
     etag: str | None = None
     error: StorageError | None = None
 
+    @property
+    def may_be_recording(self) -> bool:
+        """Whether a recording may be there, whatever its name: no empty file, and no device, FIFO or socket."""
+        return self.size_bytes != 0 and (self.error is None or self.error.code != "not_a_file")
+
 
 @dataclass(frozen=True, slots=True)
 class ObjectVersion:

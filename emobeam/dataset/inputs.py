@@ -1,0 +1,49 @@
+"""What a run takes of what its inputs name."""
+
+import functools
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from emobeam import storage
+from emobeam.audio.decode import EXTENSIONS
+from emobeam.dataset.layout import STAGING, TABLES
+from emobeam.dataset.run_plan import RunPlan
+from emobeam.dataset.skip import FORGOTTEN
+from emobeam.storage import ListedFile, PassedOver
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputScope:
+    """What a run takes of what its inputs name.
+
+    Attributes
+    ----------
+    output : str
+        Uri of the run's output, whose own objects are never taken.
+    any_name : bool
+        Take files in folders and globs whatever they are called; their content decides.
+    """
+
+    output: str
+    any_name: bool = False
+
+    @classmethod
+    def of(cls, plan: RunPlan) -> "InputScope":
+        """Return the scope of a run."""
+        return cls(output=plan.output, any_name=plan.any_name)
+
+    def list_input(self, pattern: str, passed_over: PassedOver | None = None) -> Iterator[ListedFile]:
+        """List a pattern; see `storage.list_input`.
+
+        Raises
+        ------
+        storage.StorageError
+        """
+        for listed in storage.list_input(pattern, EXTENSIONS, passed_over, any_name=self.any_name):
+            if not listed.uri.startswith(self._own_objects):
+                yield listed
+
+    @functools.cached_property
+    def _own_objects(self) -> tuple[str, ...]:
+        folders = (storage.join(self.output, name) + "/" for name in (*TABLES, STAGING))
+        return *folders, storage.join(self.output, FORGOTTEN)
