@@ -32,7 +32,6 @@ from emobeam.schemas.settings import ScoreSettings
 from emobeam.scoring.model import Model, ModelError, load_model, read_model
 from emobeam.scoring.sandbox import ScoringProcessError, start_server
 from emobeam.storage import StorageError, UriError
-from emobeam.storage.uris import extension_of
 
 _VERSIONED = ("emobeam", "apache-beam", "av", "numpy", "onnxruntime", "pyarrow", "scipy", "soundfile", "soxr")
 
@@ -166,10 +165,10 @@ def validate(options: ScoreOptions) -> Validated:
         model_bytes = read_model(options.model)
         model = load_model(model_bytes, name=options.model)
         output = storage.canonical(options.output)
-        scope = InputScope(output=output, any_name=options.any_name)
+        scope = InputScope(output=output, settings=options.settings, any_name=options.any_name)
         empty = tuple(pattern for pattern in options.inputs if _is_empty(pattern, scope))
         for pattern in options.inputs if not options.any_name else ():
-            _check_content(pattern)
+            _check_content(pattern, options.settings)
     except (ModelError, StorageError, UriError) as error:
         raise ScoreError(str(error)) from error
     if len(empty) == len(options.inputs):
@@ -190,13 +189,16 @@ def _why_empty(options: ScoreOptions) -> str:
     )
 
 
-def _check_content(pattern: str) -> None:
+def _check_content(pattern: str, settings: ScoreSettings) -> None:
     """Refuse a file that is named by itself, does not end as a recording does, and is none by its content."""
     uri = storage.canonical(pattern)
-    if extension_of(storage.name_of(uri)) in {*EXTENSIONS, ".txt"} or storage.stat(uri).kind != "recording":
+    name = storage.name_of(uri)
+    extension = storage.extension_of(name)
+    if extension in {*EXTENSIONS, ".txt"} or storage.stat(uri).kind != "recording":
         return
     try:
-        with storage.open_read(uri) as file, open_audio(file):
+        raw = settings.raw_formats.get(extension)
+        with storage.open_read(uri) as file, open_audio(file, name=name, raw=raw):
             pass
     except DecodeError as error:
         raise ScoreError(

@@ -99,7 +99,12 @@ FILES: tuple[Column, ...] = (
     Column("etag", "string", "the bucket's version of the object; null for files"),
     Column("model", "string", "the model's name", nullable=False),
     Column("model_hash", "string", "first 16 hexadecimal digits of the model file's SHA-256", nullable=False),
-    Column("settings_hash", "string", "16 hexadecimal digits of the settings that can change a result", nullable=False),
+    Column(
+        "settings_hash",
+        "string",
+        "16 hexadecimal digits of the settings that can change a result; of the raw formats, that of this extension",
+        nullable=False,
+    ),
     Column("scored_at", "timestamp", "end of the attempt", nullable=False),
     Column("decode_errors", "int32", "packets that could not be decoded and were passed over; null if failed"),
     Column("lost_s", "float64", "seconds of sound in them; null if failed"),
@@ -163,7 +168,9 @@ RUNS: tuple[Column, ...] = (
     Column("model_hash", "string", "as in the files table", nullable=False),
     Column("model_contract", "string", "the model's contract with its training card, JSON", nullable=False),
     Column("settings", "string", "the settings, JSON", nullable=False),
-    Column("settings_hash", "string", "as in the files table", nullable=False),
+    Column(
+        "settings_hash", "string", "as in the files table; with --raw, of the formats of all extensions", nullable=False
+    ),
     Column("inputs", "strings", "the patterns as given", nullable=False),
     Column("options", "string", "the pipeline's options, JSON", nullable=False),
     Column("versions", "string", "of emobeam, Python and the libraries that can change a result, JSON", nullable=False),

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from emobeam.pipelines.errors import UsageError
+from emobeam.schemas.raw import HEADERLESS, RAW_ENCODINGS, raw_formats
 from emobeam.schemas.settings import ScoreSettings
 
 if TYPE_CHECKING:
@@ -115,6 +116,25 @@ def _add_settings_arguments(parser: argparse.ArgumentParser) -> None:
         default="silero",
         help="what detects speech: a network, or energy alone, which is faster and counts music (default: silero)",
     )
+    parser.add_argument(
+        "--raw",
+        action="append",
+        type=raw_format,
+        default=[],
+        metavar="[ENDING=]ENCODING,RATE,CHANNELS",
+        help="the format of files without a header that have this ending, as in .ul=ulaw,8000,1; without ENDING=, of "
+        f"{' '.join(sorted(HEADERLESS))}; ENCODING is one of {', '.join(RAW_ENCODINGS)}; a file that has a header is "
+        "read by it; may be given again",
+    )
+
+
+def raw_format(text: str) -> str:
+    """Check ``[ENDING=]ENCODING,RATE,CHANNELS``, for argparse."""
+    try:
+        raw_formats([text])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def score_options(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> "ScoreOptions":
@@ -128,7 +148,9 @@ def score_options(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> "
     from emobeam.pipelines.score import ScoreOptions
 
     try:
-        settings = ScoreSettings(channels=arguments.channels, segments=arguments.segments, vad=arguments.vad)
+        settings = ScoreSettings(
+            channels=arguments.channels, segments=arguments.segments, vad=arguments.vad, raw=tuple(arguments.raw)
+        )
     except ValueError as error:
         raise UsageError(str(error)) from error
     return ScoreOptions(

@@ -9,6 +9,7 @@ from emobeam.audio.decode import EXTENSIONS
 from emobeam.dataset.layout import STAGING, TABLES
 from emobeam.dataset.run_plan import RunPlan
 from emobeam.dataset.skip import FORGOTTEN
+from emobeam.schemas.settings import ScoreSettings
 from emobeam.storage import ListedFile, PassedOver
 
 
@@ -20,17 +21,20 @@ class InputScope:
     ----------
     output : str
         Uri of the run's output, whose own objects are never taken.
+    settings : ScoreSettings
+        Its raw formats name extensions of recordings, too.
     any_name : bool
         Take files in folders and globs whatever they are called; their content decides.
     """
 
     output: str
+    settings: ScoreSettings
     any_name: bool = False
 
     @classmethod
     def of(cls, plan: RunPlan) -> "InputScope":
         """Return the scope of a run."""
-        return cls(output=plan.output, any_name=plan.any_name)
+        return cls(output=plan.output, settings=plan.settings, any_name=plan.any_name)
 
     def list_input(self, pattern: str, passed_over: PassedOver | None = None) -> Iterator[ListedFile]:
         """List a pattern; see `storage.list_input`.
@@ -39,9 +43,13 @@ class InputScope:
         ------
         storage.StorageError
         """
-        for listed in storage.list_input(pattern, EXTENSIONS, passed_over, any_name=self.any_name):
+        for listed in storage.list_input(pattern, self._extensions, passed_over, any_name=self.any_name):
             if not listed.uri.startswith(self._own_objects):
                 yield listed
+
+    @functools.cached_property
+    def _extensions(self) -> frozenset[str]:
+        return EXTENSIONS.union(self.settings.raw_formats)
 
     @functools.cached_property
     def _own_objects(self) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ import hmac
 import json
 import pickle
 import zlib
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -25,6 +25,7 @@ from emobeam import storage
 from emobeam.dataset import parts
 from emobeam.dataset.counts import ListingCounts, uri_set_checksum
 from emobeam.dataset.run_plan import RunPlan, SameBy
+from emobeam.schemas.settings import ScoreSettings
 from emobeam.storage import ListedFile
 
 SHARDS = 256
@@ -127,22 +128,30 @@ def attempts(plan: RunPlan, run_id: str, part: str) -> Iterator[Attempt]:
     """
     columns = ["uri", "size_bytes", "modified_at", "etag", "model_hash", "settings_hash", "retryable"]
     last = None
+    settings_hash_of = _settings_hashes(plan.settings)
     for batch in parts.read_batches(part, columns, _BATCH_ROWS):
-        same_config = pc.and_(
-            pc.equal(batch["model_hash"], plan.model_hash), pc.equal(batch["settings_hash"], plan.settings.hash)
-        )
         lists = (
             batch["uri"],
             batch["size_bytes"],
             batch["modified_at"].cast(pa.int64()),
             batch["etag"],
-            same_config,
+            pc.equal(batch["model_hash"], plan.model_hash),
+            batch["settings_hash"],
             pc.fill_null(batch["retryable"], False),
         )
-        for uri, size, modified_us, etag, same, retryable in zip(*(c.to_pylist() for c in lists), strict=True):
+        rows = zip(*(column.to_pylist() for column in lists), strict=True)
+        for uri, size, modified_us, etag, same_model, settings, retryable in rows:
             if uri != last:  # the rows of a recording's channels are adjacent and agree
+                same = same_model and settings == settings_hash_of(uri)
                 yield Attempt(uri, run_id, size, modified_us, etag, same, retryable)
             last = uri
+
+
+def _settings_hashes(settings: ScoreSettings) -> Callable[[str], str]:
+    """Return the function that gives the hash of the settings that a recording is scored with, by its uri."""
+    if not settings.raw:
+        return lambda _: settings.hash
+    return lambda uri: settings.applied_to(storage.extension_of(storage.name_of(uri))).hash
 
 
 def select(

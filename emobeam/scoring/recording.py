@@ -135,8 +135,10 @@ def _score(file: BinaryIO, provenance: Provenance, context: ScoringContext) -> F
 def _decoder(file: BinaryIO, provenance: Provenance, context: ScoringContext) -> Iterator[Decoder]:
     with contextlib.ExitStack() as stack:
         with context.timer.stage("decode"):
-            name, all_tracks = storage.name_of(provenance.uri), context.settings.channels == "split"
-            decoder = stack.enter_context(open_audio(file, name=name, all_tracks=all_tracks))
+            name, settings = storage.name_of(provenance.uri), context.settings
+            raw = settings.raw_formats.get(storage.extension_of(name))
+            opened = open_audio(file, name=name, raw=raw, all_tracks=settings.channels == "split")
+            decoder = stack.enter_context(opened)
         yield decoder
 
 

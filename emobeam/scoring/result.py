@@ -10,7 +10,7 @@ import numpy as np
 from emobeam.schemas import columns
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.scoring.model import Model
-from emobeam.storage import ListedFile
+from emobeam.storage import ListedFile, extension_of, name_of
 
 #: A row of the segments table without the uri, which `FileResult.files` has. NaN and `NO_CHANNEL` are its nulls. Twelve
 #: hours have 56,000 rows: as mappings they grew a process by 107 MB, as an array by 25 MB (docs/long-recordings.md).
@@ -70,7 +70,7 @@ class Provenance:
             etag=file.etag,
             model=model.contract.name,
             model_hash=model.hash,
-            settings_hash=settings.hash,
+            settings_hash=settings.applied_to(extension_of(name_of(file.uri))).hash,
         )
 
 

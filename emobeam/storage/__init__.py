@@ -19,7 +19,7 @@ from emobeam.storage.entries import ListedFile, PassedOver, StorageError
 from emobeam.storage.lists import parse_list
 from emobeam.storage.memory import MemoryBackend
 from emobeam.storage.prefetch import Prefetcher
-from emobeam.storage.uris import UriError, canonical, is_bucket, join, name_of, path_of, scheme_of
+from emobeam.storage.uris import UriError, canonical, extension_of, is_bucket, join, name_of, path_of, scheme_of
 
 __all__ = [
     "ListedFile",
@@ -31,6 +31,7 @@ __all__ = [
     "backend_of",
     "canonical",
     "exists",
+    "extension_of",
     "for_each_concurrently",
     "is_bucket",
     "join",

@@ -75,7 +75,7 @@ def test_a_recording_of_any_name_is_taken_where_it_is_named(archive, tiny_path, 
     assert row["files_ok"] == 1
 
 
-def test_with_any_name_the_content_decides(archive, tiny_path, tmp_path):
+def test_with_any_name_the_content_decides(archive, tiny_path):
     (archive / "0.wav").rename(archive / "call.2026-01-31")
     (archive / "1.wav").rename(archive / "no ending")
     (archive / "notes.json").write_bytes(b'{"speech": true}')
