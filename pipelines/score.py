@@ -54,7 +54,7 @@ class ScoreOptions:
     settings : ScoreSettings
     rescore : bool
         Score what is done already, too.
-    same_by : {"mtime", "size"}
+    same_by : {"mtime", "size", "hash"}
         See `emobeam.dataset.run_plan.RunPlan`.
     any_name : bool
         See `emobeam.dataset.run_plan.RunPlan`.

@@ -1,6 +1,7 @@
 """The transforms: as little logic as possible, around plain functions of the other packages."""
 
 import contextlib
+import functools
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
@@ -21,7 +22,7 @@ from emobeam.dataset.skip import ForgottenList
 from emobeam.pipelines.beam_workarounds import hide_main
 from emobeam.pipelines.local_run import LocalRun
 from emobeam.pipelines.metrics import RunMetrics
-from emobeam.scoring import FileResult
+from emobeam.scoring import FileResult, score_recording
 from emobeam.scoring.sandbox import ProcessOptions, ScoringAbandonedError, ScoringProcess
 
 TO_SCORE, LISTING_COUNTS = "to_score", "listing_counts"
@@ -155,7 +156,11 @@ class ScoreToParts(_RunDoFn):
     def _started(self) -> ScoringProcess:
         if self._process is None:
             hide_main()
-            options = ProcessOptions(model=self._plan.staged_model, settings=self._plan.settings)
+            options = ProcessOptions(
+                model=self._plan.staged_model,
+                settings=self._plan.settings,
+                score=functools.partial(score_recording, hash_content=self._plan.same_by == "hash"),
+            )
             process = ScoringProcess(options, is_overdue=self._local.is_overdue)
             self._local.progress.watch(lambda: process.audio_duration_s)
             self._process = process

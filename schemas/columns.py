@@ -114,6 +114,12 @@ FILES: tuple[Column, ...] = (
         "sound tracks in the container, of which the default one is scored, or each with --channels split if they are "
         "mono; null if failed",
     ),
+    Column(
+        "content_hash",
+        "string",
+        "BLAKE2b-128 of the file's bytes, 32 hexadecimal digits; null unless the run had --same-by hash and could read "
+        "the file",
+    ),
 )
 
 SEGMENTS: tuple[Column, ...] = (

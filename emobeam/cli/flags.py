@@ -63,10 +63,11 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--same-by",
-        choices=("mtime", "size"),
+        choices=("mtime", "size", "hash"),
         default="mtime",
         help="what says that a recording is the one that was scored: size and etag or modification time, where whole "
-        "hours make no difference; or size alone, as for an archive that was copied (default: mtime)",
+        "hours make no difference; size alone, as for an archive that was copied; or hash, the content, which is read "
+        "where size alone is the same, and hashed when it is scored (default: mtime)",
     )
     parser.add_argument(
         "--any-name",

@@ -14,7 +14,7 @@ from emobeam.dataset.run_record import RunOrigin
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.schemas.tables import Table
 
-SameBy = Literal["mtime", "size"]
+SameBy = Literal["mtime", "size", "hash"]
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,10 @@ class RunPlan:
         JSON, for the runs table.
     rescore : bool
         Score what is done already, too.
-    same_by : {"mtime", "size"}
+    same_by : {"mtime", "size", "hash"}
         What says that a recording is the one that was scored, beside its uri: its size and its etag or modification
-        time, or its size alone.
+        time; its size alone; or, with ``hash``, its content where size alone is the same, for which the run records the
+        hash of each recording that it scores.
     any_name : bool
         Take files in folders and globs whatever they are called; their content decides.
     parts : PartPolicy

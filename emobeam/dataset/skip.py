@@ -5,7 +5,8 @@ kilobyte and some 16 microseconds on its way. Within a shard the join is a dicti
 
 A recording is skipped when a committed row has the same uri, size and etag (or modification time, where there is no
 etag; times that are whole hours apart are the same), the same model and the same settings, unless the newest such row
-is a failure that another attempt may not repeat.
+is a failure that another attempt may not repeat. Where content decides, a recording of which only the size is the same
+is read here, in each shard by itself: workers do so in parallel.
 """
 
 import collections
@@ -15,7 +16,7 @@ import hmac
 import json
 import pickle
 import zlib
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import pyarrow as pa
@@ -51,6 +52,7 @@ class Attempt(NamedTuple):
     etag: str | None
     same_config: bool
     retryable: bool
+    content_hash: str | None = None
 
 
 class ForgottenList:
@@ -128,8 +130,9 @@ def attempts(plan: RunPlan, run_id: str, part: str) -> Iterator[Attempt]:
     """
     columns = ["uri", "size_bytes", "modified_at", "etag", "model_hash", "settings_hash", "retryable"]
     last = None
+    by_hash = plan.same_by == "hash"
     settings_hash_of = _settings_hashes(plan.settings)
-    for batch in parts.read_batches(part, columns, _BATCH_ROWS):
+    for batch in parts.read_batches(part, [*columns, *(["content_hash"] if by_hash else [])], _BATCH_ROWS):
         lists = (
             batch["uri"],
             batch["size_bytes"],
@@ -138,12 +141,14 @@ def attempts(plan: RunPlan, run_id: str, part: str) -> Iterator[Attempt]:
             pc.equal(batch["model_hash"], plan.model_hash),
             batch["settings_hash"],
             pc.fill_null(batch["retryable"], False),
+            # Parts that are older than the column do not have it.
+            batch["content_hash"] if "content_hash" in batch.schema.names else pa.nulls(len(batch)),
         )
         rows = zip(*(column.to_pylist() for column in lists), strict=True)
-        for uri, size, modified_us, etag, same_model, settings, retryable in rows:
+        for uri, size, modified_us, etag, same_model, settings, retryable, content in rows:
             if uri != last:  # the rows of a recording's channels are adjacent and agree
                 same = same_model and settings == settings_hash_of(uri)
-                yield Attempt(uri, run_id, size, modified_us, etag, same, retryable)
+                yield Attempt(uri, run_id, size, modified_us, etag, same, retryable, content)
             last = uri
 
 
@@ -173,7 +178,7 @@ def select(
     forgotten : ForgottenList
     rescore : bool
         Score what is done, too.
-    same_by : {"mtime", "size"}
+    same_by : {"mtime", "size", "hash"}
         See `emobeam.dataset.run_plan.RunPlan`.
 
     Returns
@@ -187,15 +192,20 @@ def select(
             files[file.uri] = file
     attempted: set[str] = set()
     newest: dict[str, Attempt] = {}
+    candidates: list[Attempt] = []
     for attempt in attempts:
         uri = attempt.uri
         if uri not in files:
             continue
         attempted.add(uri)
-        if not (attempt.same_config and _is_same(files[uri], attempt, same_by)):
+        if not attempt.same_config:
             continue
-        if uri not in newest or newest[uri].run_id < attempt.run_id:
-            newest[uri] = attempt
+        if _is_same(files[uri], attempt, same_by):
+            _keep_newest(newest, attempt)
+        elif same_by == "hash" and not rescore and uri not in forgotten:
+            candidates.append(attempt)
+    for attempt in _same_by_hash(files, candidates, newest):
+        _keep_newest(newest, attempt)
     to_score: list[ListedFile] = []
     counts: collections.Counter[str] = collections.Counter()
     for uri, file in files.items():
@@ -242,6 +252,29 @@ def _is_same(file: ListedFile, attempt: Attempt, same_by: SameBy) -> bool:
     # FAT keeps local time, so that all times jump by an hour with daylight saving, and by more with the time zone.
     apart_us = abs(modified_us - attempt.modified_us)
     return apart_us % _HOUR_US == 0 and apart_us <= _MAX_HOURS * _HOUR_US
+
+
+def _keep_newest(newest: dict[str, Attempt], attempt: Attempt) -> None:
+    if _is_newer(attempt, newest):
+        newest[attempt.uri] = attempt
+
+
+def _is_newer(attempt: Attempt, newest: Mapping[str, Attempt]) -> bool:
+    return attempt.uri not in newest or newest[attempt.uri].run_id < attempt.run_id
+
+
+def _same_by_hash(
+    files: Mapping[str, ListedFile], attempts: Iterable[Attempt], newest: Mapping[str, Attempt]
+) -> list[Attempt]:
+    """Return the attempts at what files hold now; read those of which some attempt has the size and a hash."""
+    candidates = []
+    for attempt in attempts:
+        file = files[attempt.uri]
+        has_size = file.kind == "recording" and file.size_bytes == attempt.size_bytes
+        if has_size and attempt.content_hash is not None and _is_newer(attempt, newest):
+            candidates.append(attempt)
+    hashes = storage.content_hashes(sorted({attempt.uri for attempt in candidates}))
+    return [attempt for attempt in candidates if hashes.get(attempt.uri) == attempt.content_hash]
 
 
 def _modified_us(file: ListedFile) -> int | None:

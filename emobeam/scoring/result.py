@@ -50,6 +50,7 @@ class Provenance:
     modified_at : datetime.datetime or None
     etag : str or None
     model, model_hash, settings_hash : str
+    content_hash : str or None
     """
 
     uri: str
@@ -59,9 +60,12 @@ class Provenance:
     model: str
     model_hash: str
     settings_hash: str
+    content_hash: str | None = None
 
     @classmethod
-    def of(cls, file: ListedFile, model: Model, settings: ScoreSettings) -> "Provenance":
+    def of(
+        cls, file: ListedFile, model: Model, settings: ScoreSettings, content_hash: str | None = None
+    ) -> "Provenance":
         """Return the provenance of a file's rows."""
         return cls(
             uri=file.uri,
@@ -71,6 +75,7 @@ class Provenance:
             model=model.contract.name,
             model_hash=model.hash,
             settings_hash=settings.applied_to(extension_of(name_of(file.uri))).hash,
+            content_hash=content_hash,
         )
 
 

@@ -97,6 +97,7 @@ class _SharedState(ctypes.Structure):
         ("pid", ctypes.c_int64),  # 0 until the model is loaded
         ("loaded_bytes", ctypes.c_int64),  # resident with the model loaded
         ("recordings", ctypes.c_int64),
+        ("blocks", ctypes.c_int64),  # decoded, or hashed
         ("audio_duration_s", ctypes.c_double),
     )
 
@@ -226,7 +227,7 @@ class ScoringProcess:
             else:
                 return results
             process = self._running_process()
-            if (state := (self._shared.recordings, self._shared.audio_duration_s, process)) != last_state:
+            if (state := (self._shared.recordings, self._shared.blocks, process)) != last_state:
                 last_state, progress_at = state, time.monotonic()
                 continue
             self._check_stall(process, time.monotonic() - progress_at, future)
@@ -415,3 +416,4 @@ def _score_batch(batch: Sequence[ListedFile]) -> list[FileResult]:
 
 def _count_progress(seconds: float) -> None:
     _shared.audio_duration_s += seconds
+    _shared.blocks += 1
