@@ -11,14 +11,14 @@ import json
 import os
 import platform
 import runpy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from emobeam import storage
 from emobeam.audio.decode import EXTENSIONS, DecodeError, open_audio
 from emobeam.dataset import commit, transaction
-from emobeam.dataset.errors import DatasetError
+from emobeam.dataset.errors import DatasetError, OutsideRootError
 from emobeam.dataset.inputs import InputScope
 from emobeam.dataset.layout import newest_run_id
 from emobeam.dataset.recovery import Recovery, locked
@@ -58,6 +58,8 @@ class ScoreOptions:
         See `emobeam.dataset.run_plan.RunPlan`.
     any_name : bool
         See `emobeam.dataset.run_plan.RunPlan`.
+    root : str, optional
+        Path or uri of the folder or prefix below which all recordings are; the tables then name them relative to it.
     run_date : datetime.date, optional
         Default: today, in UTC.
     parts : PartPolicy
@@ -72,6 +74,7 @@ class ScoreOptions:
     rescore: bool = False
     same_by: SameBy = "mtime"
     any_name: bool = False
+    root: str | None = None
     run_date: datetime.date | None = None
     parts: PartPolicy = field(default_factory=PartPolicy)
     beam_flags: Sequence[str] = ()
@@ -165,15 +168,19 @@ def validate(options: ScoreOptions) -> Validated:
         model_bytes = read_model(options.model)
         model = load_model(model_bytes, name=options.model)
         output = storage.canonical(options.output)
-        scope = InputScope(output=output, settings=options.settings, any_name=options.any_name)
+        scope = InputScope(output=output, settings=options.settings, any_name=options.any_name, root=_root(options))
         empty = tuple(pattern for pattern in options.inputs if _is_empty(pattern, scope))
         for pattern in options.inputs if not options.any_name else ():
             _check_content(pattern, options.settings)
-    except (ModelError, StorageError, UriError) as error:
+    except (ModelError, StorageError, UriError, OutsideRootError) as error:
         raise ScoreError(str(error)) from error
     if len(empty) == len(options.inputs):
         raise ScoreError(f"nothing to score at {', '.join(empty)}: {_why_empty(options)}")
     return Validated(model_bytes, model, output, empty)
+
+
+def _root(options: ScoreOptions) -> str | None:
+    return None if options.root is None else storage.canonical(options.root)
 
 
 def _is_empty(pattern: str, scope: InputScope) -> bool:
@@ -221,13 +228,24 @@ def make_run_plan(options: ScoreOptions, validated: Validated, *, after: str) ->
         model=contract.name,
         model_hash=validated.model.hash,
         model_contract=contract.to_json(),
-        options=json.dumps(list(options.beam_flags)),
+        options=json.dumps([*_recorded_flags(options), *options.beam_flags]),
         versions=json.dumps(versions()),
         rescore=options.rescore,
         same_by=options.same_by,
         any_name=options.any_name,
+        root=_root(options),
         parts=options.parts,
     )
+
+
+def _recorded_flags(options: ScoreOptions) -> Iterator[str]:
+    """Yield the flags that decide what is scored, and that no other column of the runs table has."""
+    if options.same_by != "mtime":
+        yield f"--same-by={options.same_by}"
+    if options.any_name:
+        yield "--any-name"
+    if options.root is not None:
+        yield f"--root={_root(options)}"
 
 
 def versions() -> dict[str, str]:

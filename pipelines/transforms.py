@@ -47,7 +47,7 @@ class ListInputs(_RunDoFn):
         with self._local.keeping_error():
             passed_over = storage.PassedOver()
             listing = InputScope.of(self._plan).list_input(pattern, passed_over)
-            yield from skip.in_shards((listed.uri, listed) for listed in listing)
+            yield from skip.in_shards((listed.key, listed) for listed in listing)
             yield beam.pvalue.TaggedOutput(LISTING_COUNTS, ListingCounts(passed_over=dict(passed_over)))
 
 

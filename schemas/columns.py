@@ -49,7 +49,13 @@ _PROBABILITIES = [
     for emotion in EMOTIONS
 ]
 _P_FEMALE = Column("p_female", "float32", "probability that the voice is female; null without an answer")
-_URI = Column("uri", "string", "canonical uri of the recording, absolute and percent-encoded", nullable=False)
+_URI = Column(
+    "uri",
+    "string",
+    "canonical uri of the recording, absolute and percent-encoded; in runs with --root, its path below the root, "
+    "percent-encoded",
+    nullable=False,
+)
 _CHANNEL = Column("channel", "int16", "0, 1, .. if channels are split; null if they are mixed or the file failed")
 
 FILES: tuple[Column, ...] = (
@@ -178,7 +184,12 @@ RUNS: tuple[Column, ...] = (
         "settings_hash", "string", "as in the files table; with --raw, of the formats of all extensions", nullable=False
     ),
     Column("inputs", "strings", "the patterns as given", nullable=False),
-    Column("options", "string", "the pipeline's options, JSON", nullable=False),
+    Column(
+        "options",
+        "string",
+        "a list in JSON: --same-by, --any-name and --root (its uri) where they were given, and the pipeline's options",
+        nullable=False,
+    ),
     Column("versions", "string", "of emobeam, Python and the libraries that can change a result, JSON", nullable=False),
     Column(
         "outcome",

@@ -70,6 +70,12 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "where size alone is the same, and hashed when it is scored (default: mtime)",
     )
     parser.add_argument(
+        "--root",
+        metavar="DIR",
+        help="name recordings in the tables relative to this folder or bucket prefix, below which all inputs must be: "
+        "an archive that is moved or linked elsewhere, and given with its new root, is not scored again",
+    )
+    parser.add_argument(
         "--any-name",
         action="store_true",
         help="in folders and globs, take every file that is not empty, whatever its ending, and decide by its content: "
@@ -162,6 +168,7 @@ def score_options(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> "
         rescore=arguments.rescore,
         same_by=arguments.same_by,
         any_name=arguments.any_name,
+        root=arguments.root,
         run_date=arguments.run_date,
         beam_flags=tuple(beam_flags),
     )

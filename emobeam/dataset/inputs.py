@@ -1,11 +1,13 @@
 """What a run takes of what its inputs name."""
 
+import dataclasses
 import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from emobeam import storage
 from emobeam.audio.decode import EXTENSIONS
+from emobeam.dataset.errors import OutsideRootError
 from emobeam.dataset.layout import STAGING, TABLES
 from emobeam.dataset.run_plan import RunPlan
 from emobeam.dataset.skip import FORGOTTEN
@@ -25,27 +27,31 @@ class InputScope:
         Its raw formats name extensions of recordings, too.
     any_name : bool
         Take files in folders and globs whatever they are called; their content decides.
+    root : str or None
+        Uri of the folder or prefix below which all recordings must be, and relative to which the tables name them.
     """
 
     output: str
     settings: ScoreSettings
     any_name: bool = False
+    root: str | None = None
 
     @classmethod
     def of(cls, plan: RunPlan) -> "InputScope":
         """Return the scope of a run."""
-        return cls(output=plan.output, settings=plan.settings, any_name=plan.any_name)
+        return cls(output=plan.output, settings=plan.settings, any_name=plan.any_name, root=plan.root)
 
     def list_input(self, pattern: str, passed_over: PassedOver | None = None) -> Iterator[ListedFile]:
         """List a pattern; see `storage.list_input`.
 
         Raises
         ------
+        OutsideRootError
         storage.StorageError
         """
         for listed in storage.list_input(pattern, self._extensions, passed_over, any_name=self.any_name):
             if not listed.uri.startswith(self._own_objects):
-                yield listed
+                yield listed if self.root is None else _below(self.root, listed)
 
     @functools.cached_property
     def _extensions(self) -> frozenset[str]:
@@ -55,3 +61,14 @@ class InputScope:
     def _own_objects(self) -> tuple[str, ...]:
         folders = (storage.join(self.output, name) + "/" for name in (*TABLES, STAGING))
         return *folders, storage.join(self.output, FORGOTTEN)
+
+
+def _below(root: str, listed: ListedFile) -> ListedFile:
+    relative = storage.relative_to(listed.uri, root)
+    if listed.uri == root and listed.kind == "broken":
+        relative = "."  # the root itself cannot be read
+    if relative is None:
+        raise OutsideRootError(
+            f"{listed.uri} is not below the root {root}; name inputs below it, or another root by --root"
+        )
+    return dataclasses.replace(listed, relative_uri=relative)

@@ -61,6 +61,8 @@ class RunPlan:
         hash of each recording that it scores.
     any_name : bool
         Take files in folders and globs whatever they are called; their content decides.
+    root : str or None
+        Uri of a folder or prefix below which all recordings are, and relative to which the tables name them.
     parts : PartPolicy
     """
 
@@ -78,6 +80,7 @@ class RunPlan:
     rescore: bool = False
     same_by: SameBy = "mtime"
     any_name: bool = False
+    root: str | None = None
     parts: PartPolicy = field(default_factory=PartPolicy)
 
     def to_json(self) -> str:

@@ -188,8 +188,8 @@ def select(
     """
     files: dict[str, ListedFile] = {}
     for file in listed:
-        if file.uri not in files or file.kind != "hidden":  # hidden in a folder, but named by itself
-            files[file.uri] = file
+        if file.key not in files or file.kind != "hidden":  # hidden in a folder, but named by itself
+            files[file.key] = file
     attempted: set[str] = set()
     newest: dict[str, Attempt] = {}
     candidates: list[Attempt] = []
@@ -202,14 +202,15 @@ def select(
             continue
         if _is_same(files[uri], attempt, same_by):
             _keep_newest(newest, attempt)
-        elif same_by == "hash" and not rescore and uri not in forgotten:
+        elif same_by == "hash" and not rescore and not _is_forgotten(files[uri], forgotten):
             candidates.append(attempt)
     for attempt in _same_by_hash(files, candidates, newest):
         _keep_newest(newest, attempt)
     to_score: list[ListedFile] = []
     counts: collections.Counter[str] = collections.Counter()
     for uri, file in files.items():
-        decision = _decide(file, newest.get(uri), uri in attempted, uri in forgotten, rescore)
+        is_forgotten = _is_forgotten(file, forgotten)
+        decision = _decide(file, newest.get(uri), uri in attempted, is_forgotten, rescore)
         counts[decision] += 1
         if decision not in ("hidden", "forgotten", "done"):
             to_score.append(file)
@@ -223,8 +224,13 @@ def select(
         done=counts["done"],
         forgotten=counts["forgotten"],
         size_bytes=sum(file.size_bytes or 0 for file in to_score),
-        uris_checksum=uri_set_checksum(file.uri for file in to_score),
+        uris_checksum=uri_set_checksum(file.key for file in to_score),
     )
+
+
+def _is_forgotten(file: ListedFile, forgotten: ForgottenList) -> bool:
+    """Return whether a recording is forgotten, by its name below the root or by its whole one."""
+    return any(name in forgotten for name in {file.key, file.uri})
 
 
 def _decide(file: ListedFile, newest: Attempt | None, attempted: bool, forgotten: bool, rescore: bool) -> str:
@@ -273,8 +279,8 @@ def _same_by_hash(
         has_size = file.kind == "recording" and file.size_bytes == attempt.size_bytes
         if has_size and attempt.content_hash is not None and _is_newer(attempt, newest):
             candidates.append(attempt)
-    hashes = storage.content_hashes(sorted({attempt.uri for attempt in candidates}))
-    return [attempt for attempt in candidates if hashes.get(attempt.uri) == attempt.content_hash]
+    hashes = storage.content_hashes(sorted({files[attempt.uri].uri for attempt in candidates}))
+    return [attempt for attempt in candidates if hashes.get(files[attempt.uri].uri) == attempt.content_hash]
 
 
 def _modified_us(file: ListedFile) -> int | None:

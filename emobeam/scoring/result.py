@@ -46,6 +46,7 @@ class Provenance:
     Attributes
     ----------
     uri : str
+        As the tables have it.
     size_bytes : int or None
     modified_at : datetime.datetime or None
     etag : str or None
@@ -68,13 +69,13 @@ class Provenance:
     ) -> "Provenance":
         """Return the provenance of a file's rows."""
         return cls(
-            uri=file.uri,
+            uri=file.key,
             size_bytes=file.size_bytes,
             modified_at=file.modified_at,
             etag=file.etag,
             model=model.contract.name,
             model_hash=model.hash,
-            settings_hash=settings.applied_to(extension_of(name_of(file.uri))).hash,
+            settings_hash=settings.applied_to(extension_of(name_of(file.key))).hash,
             content_hash=content_hash,
         )
 

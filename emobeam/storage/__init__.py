@@ -20,7 +20,17 @@ from emobeam.storage.hashing import hash_file
 from emobeam.storage.lists import parse_list
 from emobeam.storage.memory import MemoryBackend
 from emobeam.storage.prefetch import Prefetcher
-from emobeam.storage.uris import UriError, canonical, extension_of, is_bucket, join, name_of, path_of, scheme_of
+from emobeam.storage.uris import (
+    UriError,
+    canonical,
+    extension_of,
+    is_bucket,
+    join,
+    name_of,
+    path_of,
+    relative_to,
+    scheme_of,
+)
 
 __all__ = [
     "ListedFile",
@@ -49,6 +59,7 @@ __all__ = [
     "prefetching_opener",
     "read",
     "refresh_stat",
+    "relative_to",
     "remove",
     "remove_tree",
     "stat",
