@@ -22,7 +22,7 @@ from emobeam.dataset.errors import DatasetError, OutsideRootError
 from emobeam.dataset.inputs import InputScope
 from emobeam.dataset.layout import newest_run_id
 from emobeam.dataset.recovery import Recovery, locked
-from emobeam.dataset.run_plan import PartPolicy, RunPlan, SameBy, new_run_id
+from emobeam.dataset.run_plan import STDIN, PartPolicy, RunPlan, SameBy, new_run_id
 from emobeam.dataset.run_record import RunRecord
 from emobeam.pipelines import beam_workarounds
 from emobeam.pipelines.errors import ScoreError
@@ -46,7 +46,7 @@ class ScoreOptions:
     Attributes
     ----------
     inputs : sequence of str
-        Patterns: recordings, folders, globs and lists.
+        Patterns: recordings, folders, globs and lists; ``-`` among them stands for `names`.
     output : str
         Path or uri of the folder or bucket prefix of the tables.
     model : str
@@ -65,6 +65,8 @@ class ScoreOptions:
     parts : PartPolicy
     beam_flags : sequence of str
         Beam's own options.
+    names : sequence of str
+        Uris of recordings, from standard input.
     """
 
     inputs: Sequence[str]
@@ -78,6 +80,7 @@ class ScoreOptions:
     run_date: datetime.date | None = None
     parts: PartPolicy = field(default_factory=PartPolicy)
     beam_flags: Sequence[str] = ()
+    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,9 +172,10 @@ def validate(options: ScoreOptions) -> Validated:
         model = load_model(model_bytes, name=options.model)
         output = storage.canonical(options.output)
         scope = InputScope(output=output, settings=options.settings, any_name=options.any_name, root=_root(options))
-        empty = tuple(pattern for pattern in options.inputs if _is_empty(pattern, scope))
+        empty = tuple(pattern for pattern in options.inputs if _is_empty(pattern, options, scope))
         for pattern in options.inputs if not options.any_name else ():
-            _check_content(pattern, options.settings)
+            if pattern != STDIN:
+                _check_content(pattern, options.settings)
     except (ModelError, StorageError, UriError, OutsideRootError) as error:
         raise ScoreError(str(error)) from error
     if len(empty) == len(options.inputs):
@@ -183,7 +187,9 @@ def _root(options: ScoreOptions) -> str | None:
     return None if options.root is None else storage.canonical(options.root)
 
 
-def _is_empty(pattern: str, scope: InputScope) -> bool:
+def _is_empty(pattern: str, options: ScoreOptions, scope: InputScope) -> bool:
+    if pattern == STDIN:
+        return not options.names
     return all(listed.kind == "hidden" for listed in scope.list_input(pattern))
 
 
@@ -223,7 +229,7 @@ def make_run_plan(options: ScoreOptions, validated: Validated, *, after: str) ->
         run_date=(options.run_date or now.date()).isoformat(),
         started_at=now,
         # Workers may have another working directory, or none.
-        inputs=tuple(p if "://" in p else os.path.abspath(p) for p in options.inputs),  # noqa: PTH100 - a glob
+        inputs=tuple(p if "://" in p or p == STDIN else os.path.abspath(p) for p in options.inputs),  # noqa: PTH100 - a glob
         settings=options.settings,
         model=contract.name,
         model_hash=validated.model.hash,
@@ -235,6 +241,7 @@ def make_run_plan(options: ScoreOptions, validated: Validated, *, after: str) ->
         any_name=options.any_name,
         root=_root(options),
         parts=options.parts,
+        names=tuple(options.names),
     )
 
 

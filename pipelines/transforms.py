@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -17,7 +17,7 @@ from emobeam.dataset.errors import RunCancelledError
 from emobeam.dataset.inputs import InputScope
 from emobeam.dataset.layout import committed_runs
 from emobeam.dataset.part_writer import Part, PartWriter
-from emobeam.dataset.run_plan import RunPlan
+from emobeam.dataset.run_plan import STDIN, RunPlan
 from emobeam.dataset.skip import ForgottenList
 from emobeam.pipelines.beam_workarounds import hide_main
 from emobeam.pipelines.local_run import LocalRun
@@ -26,6 +26,9 @@ from emobeam.scoring import FileResult, score_recording
 from emobeam.scoring.sandbox import ProcessOptions, ScoringAbandonedError, ScoringProcess
 
 TO_SCORE, LISTING_COUNTS = "to_score", "listing_counts"
+
+#: Uris from standard input that one worker looks up at a time.
+_NAMES_AT_ONCE = 1_000
 
 #: Seconds between two checks for a cancellation, where a worker waits for others.
 _POLL_S = 0.2
@@ -49,6 +52,16 @@ class ListInputs(_RunDoFn):
             listing = InputScope.of(self._plan).list_input(pattern, passed_over)
             yield from skip.in_shards((listed.key, listed) for listed in listing)
             yield beam.pvalue.TaggedOutput(LISTING_COUNTS, ListingCounts(passed_over=dict(passed_over)))
+
+
+class ListNames(_RunDoFn):
+    """Batches of uris in; what is there out, in batches by shard."""
+
+    def process(self, uris: bytes) -> Iterator[tuple[int, bytes]]:
+        """List the uris."""
+        with self._local.keeping_error():
+            listing = InputScope.of(self._plan).list_names(list(skip.unpack([uris])))
+            yield from skip.in_shards((listed.key, listed) for listed in listing)
 
 
 class ListCommitted(_RunDoFn):
@@ -216,10 +229,10 @@ class ToScore(_RunTransform):
 
     def expand(self, begin: beam.pvalue.PBegin) -> Any:  # two collections: Beam warns of their type
         """Apply the transform to an empty pipeline."""
-        plan, local = self._plan, self._local
+        plan, local = self._plan.without_names(), self._local
         listed = (
             begin
-            | "Patterns" >> beam.Create(sorted(set(plan.inputs)))  # which spreads them where there are several
+            | "Patterns" >> beam.Create(sorted({*plan.inputs} - {STDIN}))  # which spreads them where there are several
             | "List" >> beam.ParDo(ListInputs(plan, local)).with_outputs(LISTING_COUNTS, main="listed")
         )
         attempts = (
@@ -229,8 +242,10 @@ class ToScore(_RunTransform):
             | "SpreadParts" >> beam.Reshuffle()
             | "ReadAttempts" >> beam.ParDo(ReadAttempts(plan, local))
         )
+        batches = [skip.pack(list(uris)) for uris in _chunks(self._plan.names)]
+        named = begin | "Names" >> beam.Create(batches) | "ListNames" >> beam.ParDo(ListNames(plan, local))
         selected = (
-            {"listed": listed.listed, "attempts": attempts}
+            {"listed": (listed.listed, named) | "Listed" >> beam.Flatten(), "attempts": attempts}
             | "Join" >> beam.CoGroupByKey()
             | "Select" >> beam.ParDo(Select(plan, local)).with_outputs(LISTING_COUNTS, main="to_score")
         )
@@ -243,8 +258,8 @@ class ScoreArchive(_RunTransform):
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
         """Apply the flow to an empty pipeline."""
-        plan, local = self._plan, self._local
-        selected = begin | "ToScore" >> ToScore(plan, local)
+        plan, local = self._plan.without_names(), self._local
+        selected = begin | "ToScore" >> ToScore(self._plan, local)
         batches = selected[TO_SCORE] | (
             "OrderBySize" >> OrderBySize(plan, local) if local.is_local else "Single" >> beam.FlatMap(_one_by_one)
         )
@@ -268,6 +283,11 @@ class OrderBySize(_RunTransform):
             | "Gather" >> beam.GroupByKey()
             | "LargestFirst" >> beam.ParDo(LargestFirst(self._plan, self._local))
         )
+
+
+def _chunks(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    for first in range(0, len(names), _NAMES_AT_ONCE):
+        yield names[first : first + _NAMES_AT_ONCE]
 
 
 def _with_one_key(batch: bytes) -> tuple[None, bytes]:

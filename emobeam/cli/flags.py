@@ -47,8 +47,8 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         required=True,
         metavar="PATTERN",
-        help="a recording, a folder (with its subfolders), a glob such as 'calls/**/*.wav', or a .txt file "
-        "with one path or uri a line; may be given again",
+        help="a recording, a folder (with its subfolders), a glob such as 'calls/**/*.wav', a .txt file with "
+        "one path or uri a line, or - for such a list on standard input; may be given again",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="folder or bucket prefix of the Parquet tables")
     parser.add_argument(
@@ -171,7 +171,17 @@ def score_options(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> "
         root=arguments.root,
         run_date=arguments.run_date,
         beam_flags=tuple(beam_flags),
+        names=_names_on_stdin() if "-" in arguments.input else (),
     )
+
+
+def _names_on_stdin() -> tuple[str, ...]:
+    """Return the uris of a list on standard input; paths in it are relative to the working directory."""
+    from emobeam import storage
+
+    with open(0, "rb", closefd=False) as stdin:  # sys.stdin is None where the process was started without one
+        names = storage.parse_list(stdin.read(), "standard input")
+    return tuple(map(storage.canonical, names))
 
 
 def add_show_arguments(parser: argparse.ArgumentParser) -> None:

@@ -158,7 +158,7 @@ def with_input_flags(argv: Sequence[str]) -> list[str]:
     command, *rest = argv or [""]
     if command not in _COMMANDS or not _COMMANDS[command].takes_beam_flags:
         return list(argv)
-    flags = list(itertools.dropwhile(lambda word: not word.startswith(("-", "@")), rest))
+    flags = list(itertools.dropwhile(lambda word: word == "-" or not word.startswith(("-", "@")), rest))
     inputs = rest[: len(rest) - len(flags)]
     if "--" in flags:
         end = flags.index("--")

@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from emobeam import storage
@@ -49,7 +49,19 @@ class InputScope:
         OutsideRootError
         storage.StorageError
         """
-        for listed in storage.list_input(pattern, self._extensions, passed_over, any_name=self.any_name):
+        return self._taken(storage.list_input(pattern, self._extensions, passed_over, any_name=self.any_name))
+
+    def list_names(self, uris: Sequence[str]) -> Iterator[ListedFile]:
+        """List recordings by their uris.
+
+        Raises
+        ------
+        OutsideRootError
+        """
+        return self._taken(storage.stat_all(uris))
+
+    def _taken(self, listing: Iterable[ListedFile]) -> Iterator[ListedFile]:
+        for listed in listing:
             if not listed.uri.startswith(self._own_objects):
                 yield listed if self.root is None else _below(self.root, listed)
 

@@ -14,6 +14,9 @@ from emobeam.dataset.run_record import RunOrigin
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.schemas.tables import Table
 
+#: The input that stands for a list on standard input.
+STDIN = "-"
+
 SameBy = Literal["mtime", "size", "hash"]
 
 
@@ -47,7 +50,7 @@ class RunPlan:
     started_at : datetime.datetime
         In UTC.
     inputs : tuple of str
-        Patterns as given.
+        Patterns as given; `STDIN` among them stands for `names`.
     settings : ScoreSettings
     model, model_hash, model_contract : str
         Name, hash and contract (JSON) of the model; its bytes lie at `staged_model`.
@@ -64,6 +67,9 @@ class RunPlan:
     root : str or None
         Uri of a folder or prefix below which all recordings are, and relative to which the tables name them.
     parts : PartPolicy
+    names : tuple of str
+        Uris from standard input. There may be millions: they are listed where the pipeline is made, and are neither
+        staged nor in the workers' copies of the plan.
     """
 
     output: str
@@ -82,10 +88,17 @@ class RunPlan:
     any_name: bool = False
     root: str | None = None
     parts: PartPolicy = field(default_factory=PartPolicy)
+    names: tuple[str, ...] = field(default=(), repr=False)
+
+    def without_names(self) -> "RunPlan":
+        """Return the plan as workers get it."""
+        return dataclasses.replace(self, names=())
 
     def to_json(self) -> str:
         """Return the plan as it is staged."""
-        return json.dumps(dataclasses.asdict(self) | {"started_at": self.started_at.isoformat()})
+        values = dataclasses.asdict(self.without_names())
+        del values["names"]
+        return json.dumps(values | {"started_at": self.started_at.isoformat()})
 
     @classmethod
     def from_json(cls, text: bytes | str) -> "RunPlan":

@@ -55,6 +55,7 @@ __all__ = [
     "name_of",
     "names",
     "open_read",
+    "parse_list",
     "path_of",
     "prefetching_opener",
     "read",
@@ -63,6 +64,7 @@ __all__ = [
     "remove",
     "remove_tree",
     "stat",
+    "stat_all",
     "write",
 ]
 
@@ -122,7 +124,7 @@ def list_input(
     if pattern.lower().endswith(".txt") and not _is_folder(pattern):
         uri = canonical(pattern)
         base = uri.rpartition("/")[0]
-        yield from _stats([canonical(name, base=base) for name in parse_list(read(uri), uri)])
+        yield from stat_all([canonical(name, base=base) for name in parse_list(read(uri), uri)])
         return
     counter = PassedOver() if passed_over is None else passed_over
     yield from backend_of(pattern).list_input(pattern, extensions, counter, any_name=any_name)
@@ -132,7 +134,8 @@ def _is_folder(pattern: str) -> bool:
     return not is_bucket(pattern) and os.path.isdir(path_of(canonical(pattern)))
 
 
-def _stats(uris: Sequence[str]) -> Iterator[ListedFile]:
+def stat_all(uris: Sequence[str]) -> Iterator[ListedFile]:
+    """Yield what `stat` returns of each object; of a bucket, sixteen requests at once."""
     if not any(backend_of(uri).remote for uri in uris):
         yield from map(stat, uris)
         return
