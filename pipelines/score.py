@@ -54,6 +54,8 @@ class ScoreOptions:
     settings : ScoreSettings
     rescore : bool
         Score what is done already, too.
+    retry_failed : bool
+        Try all failures again.
     same_by : {"mtime", "size", "hash"}
         See `emobeam.dataset.run_plan.RunPlan`.
     any_name : bool
@@ -74,6 +76,7 @@ class ScoreOptions:
     model: str = "default"
     settings: ScoreSettings = field(default_factory=ScoreSettings)
     rescore: bool = False
+    retry_failed: bool = False
     same_by: SameBy = "mtime"
     any_name: bool = False
     root: str | None = None
@@ -237,6 +240,7 @@ def make_run_plan(options: ScoreOptions, validated: Validated, *, after: str) ->
         options=json.dumps([*_recorded_flags(options), *options.beam_flags]),
         versions=json.dumps(versions()),
         rescore=options.rescore,
+        retry_failed=options.retry_failed,
         same_by=options.same_by,
         any_name=options.any_name,
         root=_root(options),

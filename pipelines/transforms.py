@@ -96,7 +96,12 @@ class Select(_RunDoFn):
         """Decide on a shard."""
         listed, attempts = (skip.unpack(shard[1][side]) for side in ("listed", "attempts"))
         to_score, counts = skip.select(
-            listed, attempts, self._forgotten, rescore=self._plan.rescore, same_by=self._plan.same_by
+            listed,
+            attempts,
+            self._forgotten,
+            rescore=self._plan.rescore,
+            same_by=self._plan.same_by,
+            retries=self._plan.retries,
         )
         yield beam.pvalue.TaggedOutput(LISTING_COUNTS, counts)
         if to_score:

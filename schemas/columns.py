@@ -226,6 +226,12 @@ RUNS: tuple[Column, ...] = (
         "compacted runs, and in runs older than the column",
     ),
     Column("passed_over", "string", "the same by ending, JSON"),
+    Column(
+        "files_deferred",
+        "int64",
+        "of files_skipped, those that failed with the same lasting cause on three nights in a row and wait for their "
+        "weekly retry; null in runs older than the column",
+    ),
 )
 
 COLUMNS: dict[Table, tuple[Column, ...]] = {"files": FILES, "segments": SEGMENTS, "runs": RUNS}

@@ -62,6 +62,11 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "--rescore", action="store_true", help="score again what this model and these settings have scored"
     )
     parser.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="try again all that failed, also what waits for its weekly retry or no attempt is expected to mend",
+    )
+    parser.add_argument(
         "--same-by",
         choices=("mtime", "size", "hash"),
         default="mtime",
@@ -166,6 +171,7 @@ def score_options(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> "
         model=arguments.model,
         settings=settings,
         rescore=arguments.rescore,
+        retry_failed=arguments.retry_failed,
         same_by=arguments.same_by,
         any_name=arguments.any_name,
         root=arguments.root,
@@ -216,6 +222,13 @@ def add_forget_arguments(parser: argparse.ArgumentParser) -> None:
         "names",
         nargs="+",
         metavar="NAME",
-        help="the --output of scoring runs, unless it is given by that flag; then recordings, by path or uri",
+        help="the --output of scoring runs, unless it is given by that flag; then what to forget: recordings by path "
+        "or uri, folders with all under them, globs, and .txt files with one recording or folder a line. They are "
+        "looked up in the output: the recordings need not exist any more",
     )
     parser.add_argument("--output", metavar="DIR", help="the --output of scoring runs")
+    parser.add_argument(
+        "--allow-missing",
+        action="store_true",
+        help="keep out also names that the output does not hold, and what comes later into folders that are named",
+    )

@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 
 from emobeam import storage
 from emobeam.cli.flags import score_options
-from emobeam.cli.summary import passed_over_line
+from emobeam.cli.summary import deferred_line, passed_over_line
 from emobeam.dataset import parts, transaction
 from emobeam.dataset.counts import ListingCounts
 from emobeam.dataset.layout import committed_runs, newest_run_id
@@ -122,6 +122,7 @@ def format_json(plan: ScorePlan) -> str:
             "files_skipped": listing.skipped,
             "files_done": listing.done,
             "files_forgotten": listing.forgotten,
+            "files_deferred": listing.deferred,
             "files_hidden": listing.hidden,
             "files_passed_over": sum(listing.passed_over.values()),
             "passed_over": dict(listing.passed_over),
@@ -146,9 +147,11 @@ def format_text(plan: ScorePlan) -> str:
     forgotten = f", {listing.forgotten:,} of them forgotten" if listing.forgotten else ""
     lines = [
         f"score     {listing.to_score:,} files, {listing.size_bytes / 1e9:,.2f} GB{': ' if detail else ''}{detail}",
-        f"skip      {listing.skipped:,} that are done{forgotten}",
+        f"skip      {listing.skipped - listing.deferred:,} that are done{forgotten}",
         f"time      {_time(plan.estimated_s)}",
     ]
+    if listing.deferred:
+        lines.append(deferred_line(listing.deferred))
     if listing.hidden:
         lines.append(f"hidden    {listing.hidden:,} names with a leading dot, passed over")
     if listing.passed_over:

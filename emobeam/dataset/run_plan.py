@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from emobeam import storage
 from emobeam.dataset.layout import STAGING, partition
+from emobeam.dataset.retries import RetryPolicy
 from emobeam.dataset.run_record import RunOrigin
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.schemas.tables import Table
@@ -58,6 +59,8 @@ class RunPlan:
         JSON, for the runs table.
     rescore : bool
         Score what is done already, too.
+    retry_failed : bool
+        Try all failures again.
     same_by : {"mtime", "size", "hash"}
         What says that a recording is the one that was scored, beside its uri: its size and its etag or modification
         time; its size alone; or, with ``hash``, its content where size alone is the same, for which the run records the
@@ -84,6 +87,7 @@ class RunPlan:
     options: str
     versions: str
     rescore: bool = False
+    retry_failed: bool = False
     same_by: SameBy = "mtime"
     any_name: bool = False
     root: str | None = None
@@ -113,6 +117,11 @@ class RunPlan:
                 "parts": PartPolicy(**_fields_of(PartPolicy, values.get("parts", {}))),
             }
         )
+
+    @property
+    def retries(self) -> RetryPolicy:
+        """Which failures the run tries again."""
+        return RetryPolicy(datetime.date.fromisoformat(self.run_date), force=self.retry_failed)
 
     @property
     def staging(self) -> str:

@@ -16,6 +16,7 @@ from emobeam.storage import local
 from emobeam.storage.backend import Lock, StorageBackend
 from emobeam.storage.buckets import BucketBackend
 from emobeam.storage.entries import ListedFile, PassedOver, StorageError
+from emobeam.storage.globs import glob_matcher
 from emobeam.storage.hashing import hash_file
 from emobeam.storage.lists import parse_list
 from emobeam.storage.memory import MemoryBackend
@@ -27,6 +28,7 @@ from emobeam.storage.uris import (
     is_bucket,
     join,
     name_of,
+    parent_of,
     path_of,
     relative_to,
     scheme_of,
@@ -45,6 +47,7 @@ __all__ = [
     "exists",
     "extension_of",
     "for_each_concurrently",
+    "glob_matcher",
     "hash_file",
     "is_bucket",
     "join",
@@ -55,10 +58,12 @@ __all__ = [
     "name_of",
     "names",
     "open_read",
+    "parent_of",
     "parse_list",
     "path_of",
     "prefetching_opener",
     "read",
+    "read_list",
     "refresh_stat",
     "relative_to",
     "remove",
@@ -121,13 +126,32 @@ def list_input(
     StorageError
         ``not_found`` where nothing has that name, ``permission_denied`` or ``unreadable`` for a bucket.
     """
-    if pattern.lower().endswith(".txt") and not _is_folder(pattern):
-        uri = canonical(pattern)
-        base = uri.rpartition("/")[0]
-        yield from stat_all([canonical(name, base=base) for name in parse_list(read(uri), uri)])
+    uris = read_list(pattern)
+    if uris is not None:
+        yield from stat_all(uris)
         return
     counter = PassedOver() if passed_over is None else passed_over
     yield from backend_of(pattern).list_input(pattern, extensions, counter, any_name=any_name)
+
+
+def read_list(pattern: str) -> list[str] | None:
+    """Return the canonical uris in a list of names; None where the pattern names no list.
+
+    Parameters
+    ----------
+    pattern : str
+        A list is a ``.txt`` file; see `list_input`.
+
+    Raises
+    ------
+    StorageError
+        Where the list cannot be read.
+    """
+    if not pattern.lower().endswith(".txt") or _is_folder(pattern):
+        return None
+    uri = canonical(pattern)
+    base = uri.rpartition("/")[0]
+    return [canonical(name, base=base) for name in parse_list(read(uri), uri)]
 
 
 def _is_folder(pattern: str) -> bool:

@@ -10,6 +10,7 @@ from typing import BinaryIO
 from emobeam.storage import locks, ranges
 from emobeam.storage.backend import Lock, StorageBackend
 from emobeam.storage.entries import ListedFile, ObjectVersion, PassedOver, StorageError
+from emobeam.storage.globs import compile_glob
 from emobeam.storage.uris import GLOB_CHARACTER, extension_of, object_uri, split_uri
 
 
@@ -91,7 +92,7 @@ class ObjectBackend(StorageBackend, abc.ABC):
                 return
         glob = GLOB_CHARACTER.search(key)
         prefix = key[: glob.start()].rpartition("/")[0] if glob else key.rstrip("/")
-        matches = _compile_glob(key) if glob else None
+        matches = compile_glob(key) if glob else None
         has_extension = glob and re.search(r"\.[^./*?\[\]]+$", key)
         is_empty = True
         for object_key, entry in self.list_keys(object_uri(root, prefix)):
@@ -126,13 +127,3 @@ class ObjectBackend(StorageBackend, abc.ABC):
     def lock_owner(self, uri: str) -> str | None:
         """Describe the owner of a lease; see `storage.lock_owner`."""
         return locks.lease_owner(self, uri)
-
-
-def _compile_glob(key: str) -> re.Pattern[str]:
-    """Translate a glob over keys, in which only ``**`` as a whole part matches ``/``."""
-    from wcmatch import glob  # 10 ms that a run without a glob need not spend
-
-    # A backslash is a character of a key here, as it is of a name in a folder; to wcmatch it is an escape.
-    flags = glob.GLOBSTAR | glob.DOTGLOB | glob.CASE | glob.FORCEUNIX
-    (regex,), _ = glob.translate(key.replace("\\", "\\\\"), flags=flags)
-    return re.compile(regex)

@@ -123,6 +123,16 @@ def join(base: str, *parts: str) -> str:
     return "/".join((base.rstrip("/"), *parts))
 
 
+def parent_of(uri: str) -> str:
+    """Return the uri of the folder that holds a uri, with a slash at its end; empty for a root.
+
+    >>> [parent_of(uri) for uri in ("s3://calls/a/b.wav", "s3://calls/a/", "s3://calls/", "file:///a", "file:///")]
+    ['s3://calls/a/', 's3://calls/', '', 'file:///', '']
+    """
+    above = uri.rstrip("/").rpartition("/")[0] + "/"
+    return "" if above == "/" or above.endswith("://") else above
+
+
 def name_of(uri: str) -> str:
     """Return the last part of a uri, decoded for people; bytes that are no UTF-8 become backslash escapes."""
     return unquote_to_bytes(uri.rstrip("/").rpartition("/")[2]).decode("utf-8", "backslashreplace")

@@ -49,6 +49,11 @@ def test_a_plan_as_text():
     assert "4 files, 0.00 GB: 2 new; 2 changed" in text
     assert "about 1 h 30 min" in text
     assert "1 left by a dead process" in text
+    assert "deferred" not in text
+    waiting = dataclasses.replace(row, listing=dataclasses.replace(listing, listed=6, done=1, deferred=1))
+    assert "skip      1 that are done\n" in plan.format_text(waiting)
+    assert "deferred  1 that failed" in plan.format_text(waiting)
+    assert json.loads(plan.format_json(waiting))["files_deferred"] == 1
     busy = dataclasses.replace(row, estimated_s=None, staged=[], lock_owner="process 7 on host")
     assert "unknown" in plan.format_text(busy)
     assert "process 7 on host" in plan.format_text(busy)

@@ -112,7 +112,7 @@ def hash_of(data):
 def test_by_hash_the_content_decides(tmp_path, before, content_hash, became):
     (tmp_path / "a.wav").write_bytes(b"sound")
     (listed,) = storage.list_input(str(tmp_path), {".wav"})
-    attempt = Attempt(listed.uri, "1", len(before), 0, None, True, False, content_hash)
+    attempt = Attempt(listed.uri, "1", len(before), 0, None, True, False, None, content_hash)
     _, counts = skip.select([listed], [attempt], NONE_FORGOTTEN, same_by="hash")
     assert getattr(counts, became) == 1
     _, counts = skip.select([listed], [attempt], NONE_FORGOTTEN, same_by="mtime")
@@ -127,15 +127,15 @@ def test_by_hash_only_what_may_be_the_same_is_read(monkeypatch):
     listed.append(ListedFile("hidden", "hidden"))
     salted = ForgottenList("salt", ())
     tried = [
-        Attempt("same", "1", 7, round(then.timestamp() * 1e6), None, True, False, "hash"),
-        Attempt("moved", "1", 7, 0, None, True, False, "hash"),
-        Attempt("moved", "2", 7, 0, None, True, False, "hash"),
-        Attempt("longer", "1", 8, 0, None, True, False, "hash"),
-        Attempt("old", "1", 7, 0, None, True, False, None),
-        Attempt("late", "1", 7, 0, None, True, False, "hash"),
-        Attempt("late", "2", 7, round(then.timestamp() * 1e6), None, True, False, "hash"),
-        Attempt("out", "1", 7, 0, None, True, False, "hash"),
-        Attempt("hidden", "1", None, None, None, True, False, "hash"),
+        Attempt("same", "1", 7, round(then.timestamp() * 1e6), None, True, False, None, "hash"),
+        Attempt("moved", "1", 7, 0, None, True, False, None, "hash"),
+        Attempt("moved", "2", 7, 0, None, True, False, None, "hash"),
+        Attempt("longer", "1", 8, 0, None, True, False, None, "hash"),
+        Attempt("old", "1", 7, 0, None, True, False, None, None),
+        Attempt("late", "1", 7, 0, None, True, False, None, "hash"),
+        Attempt("late", "2", 7, round(then.timestamp() * 1e6), None, True, False, None, "hash"),
+        Attempt("out", "1", 7, 0, None, True, False, None, "hash"),
+        Attempt("hidden", "1", None, None, None, True, False, None, "hash"),
     ]
     _, counts = skip.select(listed, tried, ForgottenList("salt", [salted.hash("out")]), same_by="hash")
     assert read == ["moved"]

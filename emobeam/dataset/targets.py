@@ -1,0 +1,164 @@
+"""Which recordings of an output the arguments of ``emobeam forget`` name.
+
+An argument names recordings as an input of ``emobeam score`` does, but among the uris that the output holds: it makes
+no difference whether the recordings still exist. In this order, it is a list (a ``.txt`` file), the uri of a recording,
+a folder, or a glob. The lines of a list are uris of recordings or folders, and no globs.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from emobeam import storage
+from emobeam.dataset import parts
+from emobeam.dataset.forget import Erasure
+from emobeam.dataset.layout import committed_runs
+from emobeam.dataset.skip import ForgottenList
+
+_Kind = Literal["recording", "folder", "glob"]
+
+
+@dataclass(frozen=True)
+class Target:
+    """What an argument, or a line of a list, names.
+
+    Attributes
+    ----------
+    text : str
+        As given; of a list, the line's uri.
+    uri : str
+        Canonical, without a slash at its end.
+    is_folder : bool
+        Whether it ends in a slash, and is no recording.
+    matches : callable or None
+        For a glob: says whether it matches a uri.
+    """
+
+    text: str
+    uri: str
+    is_folder: bool
+    matches: Callable[[str], bool] | None
+
+    @property
+    def prefix(self) -> str:
+        """The uri as that of a folder."""
+        return f"{self.uri}///" if self.uri == "file:" else f"{self.uri}/"
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What targets name.
+
+    Attributes
+    ----------
+    erasure : Erasure
+    missing : tuple of str
+        Targets, as given, of which nothing was found and nothing is kept out.
+    """
+
+    erasure: Erasure
+    missing: tuple[str, ...]
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether there is nothing to forget."""
+        return not (self.erasure.uris or self.erasure.folders)
+
+
+def read_targets(arguments: Iterable[str]) -> list[Target]:
+    """Return what arguments name: one target each, and one for each line of a list.
+
+    Raises
+    ------
+    storage.StorageError
+        Where a list cannot be read.
+    storage.UriError
+    """
+    targets: list[Target] = []
+    for argument in arguments:
+        lines = storage.read_list(argument)
+        if lines is None:
+            uri = storage.canonical(argument)
+            is_folder = argument.endswith("/")
+            targets.append(Target(argument, uri.rstrip("/"), is_folder, storage.glob_matcher(argument)))
+        else:
+            targets += [Target(uri, uri.rstrip("/"), uri.endswith("/"), None) for uri in lines]
+    return targets
+
+
+def select(output: str, targets: Sequence[Target], *, allow_missing: bool = False) -> Selection:
+    """Return what targets name among the uris that an output holds.
+
+    A name that was forgotten before is not missing. A glob cannot keep out names beforehand.
+
+    Parameters
+    ----------
+    output : str
+        Its uri.
+    targets : sequence of Target
+    allow_missing : bool
+        Also keep out names that the output does not hold, and all that comes into folders that are named.
+
+    Raises
+    ------
+    storage.StorageError
+    """
+    forgotten = ForgottenList.of(output)
+    held = _match(targets, _held_uris(output))
+    uris: set[str] = set()
+    folders: set[str] = set()
+    patterns: set[str] = set()
+    missing: list[str] = []
+    for target in targets:
+        kind, own = held[target]
+        uris |= own
+        if kind in ("folder", "glob"):
+            patterns.add(target.uri)
+        if allow_missing and (kind == "folder" or (kind is None and target.matches is None)):
+            folders.add(target.prefix)
+            if kind is None and not target.is_folder:
+                uris.add(target.uri)
+        elif kind is None and target.uri not in forgotten and target.prefix not in forgotten:
+            missing.append(target.text)
+    return Selection(Erasure(frozenset(uris), frozenset(folders), frozenset(patterns)), tuple(missing))
+
+
+def _held_uris(output: str) -> Iterator[str]:
+    """Yield the uris in an output's files table; one that several runs hold comes several times."""
+    for run in committed_runs(output):
+        for listed in run.files.values():
+            yield from parts.read(listed.uri, ["uri"])["uri"].unique().to_pylist()
+
+
+def _match(targets: Sequence[Target], held: Iterable[str]) -> dict[Target, tuple[_Kind | None, set[str]]]:
+    """Return for each target how it names recordings, None where it names none, and their uris."""
+    names = {target.uri for target in targets}
+    globs = [target for target in targets if target.matches is not None]
+    recordings: set[str] = set()
+    in_folder: dict[str, set[str]] = {}
+    by_glob: dict[Target, set[str]] = {}
+    named_above: dict[str, tuple[str, ...]] = {"": ()}
+
+    def folders_above(folder: str) -> tuple[str, ...]:
+        if folder not in named_above:
+            bare = folder.rstrip("/")
+            named_above[folder] = ((bare,) if bare in names else ()) + folders_above(storage.parent_of(folder))
+        return named_above[folder]
+
+    for uri in held:
+        if uri in names:
+            recordings.add(uri)
+        for name in folders_above(storage.parent_of(uri)):
+            in_folder.setdefault(name, set()).add(uri)
+        for target in globs:
+            if target.matches is not None and target.matches(uri):
+                by_glob.setdefault(target, set()).add(uri)
+
+    def meaning(target: Target) -> tuple[_Kind | None, set[str]]:
+        if target.uri in recordings and not target.is_folder:
+            return "recording", {target.uri}
+        if target.uri in in_folder:
+            return "folder", in_folder[target.uri]
+        return ("glob", by_glob[target]) if target in by_glob else (None, set())
+
+    return {target: meaning(target) for target in targets}
