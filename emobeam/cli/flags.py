@@ -228,6 +228,11 @@ def add_forget_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", metavar="DIR", help="the --output of scoring runs")
     parser.add_argument(
+        "--root",
+        metavar="DIR",
+        help="where the archive is, if runs had another --root; those of runs are found in the output",
+    )
+    parser.add_argument(
         "--allow-missing",
         action="store_true",
         help="keep out also names that the output does not hold, and what comes later into folders that are named",

@@ -5,6 +5,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 
+from emobeam import storage
 from emobeam.cli.output import locked_tables, print_change, shown_place
 from emobeam.dataset.forget import Removal, forget
 from emobeam.dataset.targets import read_targets, select
@@ -23,7 +24,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("no recording is named; give a path, a uri, a folder, a glob or a list behind the output")
     targets = read_targets(names)
     with locked_tables(place) as (output, lock):
-        selection = select(output, targets, allow_missing=arguments.allow_missing)
+        root = None if arguments.root is None else storage.canonical(arguments.root)
+        selection = select(output, targets, allow_missing=arguments.allow_missing, root=root)
         done = Removal() if selection.is_empty else forget(output, selection.erasure, lock.check)
     counts = dataclasses.asdict(done) | {"missing": list(selection.missing)}
     print_change(output, lock, counts, _format_text(done))

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -84,3 +85,9 @@ def _below(root: str, listed: ListedFile) -> ListedFile:
             f"{listed.uri} is not below the root {root}; name inputs below it, or another root by --root"
         )
     return dataclasses.replace(listed, relative_uri=relative)
+
+
+def recorded_root(options: str) -> str | None:
+    """Return the root of a run, from the column ``options`` of the runs table; None where it had none."""
+    flags = (flag.partition("=") for flag in json.loads(options))
+    return next((value for name, _, value in flags if name == "--root"), None)

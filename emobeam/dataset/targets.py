@@ -2,9 +2,11 @@
 
 An argument names recordings as an input of ``emobeam score`` does, but among the uris that the output holds: it makes
 no difference whether the recordings still exist. In this order, it is a list (a ``.txt`` file), the uri of a recording,
-a folder, or a glob. The lines of a list are uris of recordings or folders, and no globs.
+a folder, or a glob. The lines of a list are uris of recordings or folders, and no globs. Where the output's uris are
+relative to a root, a recording has the whole uris that it has below the root of each run.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -12,6 +14,7 @@ from typing import Literal
 from emobeam import storage
 from emobeam.dataset import parts
 from emobeam.dataset.forget import Erasure
+from emobeam.dataset.inputs import recorded_root
 from emobeam.dataset.layout import committed_runs
 from emobeam.dataset.skip import ForgottenList
 
@@ -86,7 +89,9 @@ def read_targets(arguments: Iterable[str]) -> list[Target]:
     return targets
 
 
-def select(output: str, targets: Sequence[Target], *, allow_missing: bool = False) -> Selection:
+def select(
+    output: str, targets: Sequence[Target], *, allow_missing: bool = False, root: str | None = None
+) -> Selection:
     """Return what targets name among the uris that an output holds.
 
     A name that was forgotten before is not missing. A glob cannot keep out names beforehand.
@@ -98,20 +103,24 @@ def select(output: str, targets: Sequence[Target], *, allow_missing: bool = Fals
     targets : sequence of Target
     allow_missing : bool
         Also keep out names that the output does not hold, and all that comes into folders that are named.
+    root : str, optional
+        Uri of a root, besides those of the runs.
 
     Raises
     ------
     storage.StorageError
     """
     forgotten = ForgottenList.of(output)
-    held = _match(targets, _held_uris(output))
+    held = _match(targets, _held_names(output, root))
     uris: set[str] = set()
+    aliases: set[str] = set()
     folders: set[str] = set()
     patterns: set[str] = set()
     missing: list[str] = []
     for target in targets:
         kind, own = held[target]
-        uris |= own
+        uris |= {uri for uri, _ in own}
+        aliases |= {name for uri, name in own if name != uri}
         if kind in ("folder", "glob"):
             patterns.add(target.uri)
         if allow_missing and (kind == "folder" or (kind is None and target.matches is None)):
@@ -120,23 +129,39 @@ def select(output: str, targets: Sequence[Target], *, allow_missing: bool = Fals
                 uris.add(target.uri)
         elif kind is None and target.uri not in forgotten and target.prefix not in forgotten:
             missing.append(target.text)
-    return Selection(Erasure(frozenset(uris), frozenset(folders), frozenset(patterns)), tuple(missing))
+    erasure = Erasure(frozenset(uris), frozenset(folders), frozenset(patterns), frozenset(aliases))
+    return Selection(erasure, tuple(missing))
 
 
-def _held_uris(output: str) -> Iterator[str]:
-    """Yield the uris in an output's files table; one that several runs hold comes several times."""
-    for run in committed_runs(output):
+#: A uri in the files table, and the whole uri of the recording: the same, or that below a root.
+_Name = tuple[str, str]
+
+
+def _held_names(output: str, root: str | None) -> Iterator[_Name]:
+    """Yield the names in an output's files table; one that several runs hold comes several times."""
+    runs = committed_runs(output)
+
+    @functools.cache
+    def roots() -> list[str]:
+        recorded = {recorded_root(run.record().origin.options) for run in runs}
+        return [each for each in {root, *recorded} if each is not None]
+
+    for run in runs:
         for listed in run.files.values():
-            yield from parts.read(listed.uri, ["uri"])["uri"].unique().to_pylist()
+            for uri in parts.read(listed.uri, ["uri"])["uri"].unique().to_pylist():
+                if "://" in uri:
+                    yield uri, uri
+                else:
+                    yield from ((uri, storage.below(each, uri)) for each in roots())
 
 
-def _match(targets: Sequence[Target], held: Iterable[str]) -> dict[Target, tuple[_Kind | None, set[str]]]:
-    """Return for each target how it names recordings, None where it names none, and their uris."""
+def _match(targets: Sequence[Target], held: Iterable[_Name]) -> dict[Target, tuple[_Kind | None, set[_Name]]]:
+    """Return for each target how it names recordings, None where it names none, and their names."""
     names = {target.uri for target in targets}
     globs = [target for target in targets if target.matches is not None]
-    recordings: set[str] = set()
-    in_folder: dict[str, set[str]] = {}
-    by_glob: dict[Target, set[str]] = {}
+    recordings: dict[str, set[_Name]] = {}
+    in_folder: dict[str, set[_Name]] = {}
+    by_glob: dict[Target, set[_Name]] = {}
     named_above: dict[str, tuple[str, ...]] = {"": ()}
 
     def folders_above(folder: str) -> tuple[str, ...]:
@@ -145,18 +170,19 @@ def _match(targets: Sequence[Target], held: Iterable[str]) -> dict[Target, tuple
             named_above[folder] = ((bare,) if bare in names else ()) + folders_above(storage.parent_of(folder))
         return named_above[folder]
 
-    for uri in held:
-        if uri in names:
-            recordings.add(uri)
-        for name in folders_above(storage.parent_of(uri)):
-            in_folder.setdefault(name, set()).add(uri)
+    for name in held:
+        whole = name[1]
+        if whole in names:
+            recordings.setdefault(whole, set()).add(name)
+        for folder in folders_above(storage.parent_of(whole)):
+            in_folder.setdefault(folder, set()).add(name)
         for target in globs:
-            if target.matches is not None and target.matches(uri):
-                by_glob.setdefault(target, set()).add(uri)
+            if target.matches is not None and target.matches(whole):
+                by_glob.setdefault(target, set()).add(name)
 
-    def meaning(target: Target) -> tuple[_Kind | None, set[str]]:
+    def meaning(target: Target) -> tuple[_Kind | None, set[_Name]]:
         if target.uri in recordings and not target.is_folder:
-            return "recording", {target.uri}
+            return "recording", recordings[target.uri]
         if target.uri in in_folder:
             return "folder", in_folder[target.uri]
         return ("glob", by_glob[target]) if target in by_glob else (None, set())

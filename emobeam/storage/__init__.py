@@ -23,6 +23,7 @@ from emobeam.storage.memory import MemoryBackend
 from emobeam.storage.prefetch import Prefetcher
 from emobeam.storage.uris import (
     UriError,
+    below,
     canonical,
     extension_of,
     is_bucket,
@@ -42,6 +43,7 @@ __all__ = [
     "StorageError",
     "UriError",
     "backend_of",
+    "below",
     "canonical",
     "content_hashes",
     "exists",

@@ -114,8 +114,13 @@ def relative_to(uri: str, root: str) -> str | None:
     'data/a.wav'
     >>> relative_to("file:///database/a.wav", "file:///data")
     """
-    base = root if root.endswith("/") else root + "/"
+    base = below(root, "")
     return uri.removeprefix(base) if uri.startswith(base) else None
+
+
+def below(root: str, relative: str) -> str:
+    """Return the uri of what `relative_to` a root gives."""
+    return f"{root}{relative}" if root.endswith("/") else f"{root}/{relative}"
 
 
 def join(base: str, *parts: str) -> str:

@@ -90,6 +90,31 @@ def test_commands_on_an_output_show_and_check_relative_names(night, calls, tmp_p
     assert "all in order" in shown
 
 
+@pytest.mark.parametrize(("name", "gone"), [("2026/é.wav", 1), ("2026", 2), ("*/*.wav", 1)])
+@pytest.mark.parametrize("moved", [False, True])
+def test_forget_finds_relative_names_by_whole_ones(night, calls, tmp_path, capsys, name, gone, moved):
+    night(calls, inputs=["", "2026/é.wav"])
+    place = tmp_path / "moved" if moved else calls
+    if moved:
+        calls.rename(place)
+        assert command.main(["forget", str(tmp_path / "out"), str(place / name)]) == 1
+    root = ["--root", str(place)] if moved else []
+    capsys.readouterr()
+    assert command.main(["forget", str(tmp_path / "out"), str(place / name), *root]) == 0
+    assert json.loads(capsys.readouterr().out)["found"] == gone
+    files = set(files_of(tmp_path / "out").uri)
+    assert len(files) == 4 - gone
+    assert "2026/%C3%A9.wav" not in files
+    again = night(place)
+    assert (again["files_forgotten"], again["files_ok"]) == (gone, 0)
+    inputs = ds.dataset(tmp_path / "out" / "runs").to_table()["inputs"].to_pylist()
+    assert not any("é.wav" in pattern for run in inputs for pattern in run) or moved
+    flags = ("--output", tmp_path / "out", "--model", tmp_path / "model.onnx")
+    (tmp_path / "model.onnx").write_bytes(factory.tiny_model(seed=1))
+    assert run_score("--input", place, *flags)["files_forgotten"] == gone, "without a root, too"
+    assert not wrong_in(tmp_path / "out")
+
+
 def test_the_root_of_a_bucket_may_be_another_than_that_of_a_folder(tiny_path, tmp_path, archive):
     place = f"memory://root/{tmp_path.name}"
     for path in sorted(archive.iterdir()):
