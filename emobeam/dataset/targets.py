@@ -6,8 +6,7 @@ a folder, or a glob. The lines of a list are uris of recordings or folders, and 
 relative to a root, a recording has the whole uris that it has below the root of each run.
 """
 
-import functools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,7 +14,7 @@ from emobeam import storage
 from emobeam.dataset import parts
 from emobeam.dataset.forget import Erasure
 from emobeam.dataset.inputs import recorded_root
-from emobeam.dataset.layout import committed_runs
+from emobeam.dataset.layout import RunParts, committed_runs
 from emobeam.dataset.skip import ForgottenList
 
 _Kind = Literal["recording", "folder", "glob"]
@@ -111,57 +110,61 @@ def select(
     storage.StorageError
     """
     forgotten = ForgottenList.of(output)
-    held = _match(targets, _held_names(output, root))
+    runs = committed_runs(output)
+    roots = _roots(runs, root)
+    held = _match(targets, _held_names(runs, roots))
     uris: set[str] = set()
-    aliases: set[str] = set()
     folders: set[str] = set()
     patterns: set[str] = set()
     missing: list[str] = []
     for target in targets:
         kind, own = held[target]
-        uris |= {uri for uri, _ in own}
-        aliases |= {name for uri, name in own if name != uri}
+        uris |= own
         if kind in ("folder", "glob"):
-            patterns.add(target.uri)
+            patterns |= _below_each(target.uri, roots)
         if allow_missing and (kind == "folder" or (kind is None and target.matches is None)):
             folders.add(target.prefix)
             if kind is None and not target.is_folder:
                 uris.add(target.uri)
         elif kind is None and target.uri not in forgotten and target.prefix not in forgotten:
             missing.append(target.text)
+    aliases = {storage.below(each, uri) for uri in uris if "://" not in uri for each in roots}
     erasure = Erasure(frozenset(uris), frozenset(folders), frozenset(patterns), frozenset(aliases))
     return Selection(erasure, tuple(missing))
 
 
-#: A uri in the files table, and the whole uri of the recording: the same, or that below a root.
-_Name = tuple[str, str]
+def _roots(runs: Iterable[RunParts], root: str | None) -> set[str]:
+    recorded = (recorded_root(run.record().origin.options) for run in runs)
+    return {each for each in (root, *recorded) if each is not None}
 
 
-def _held_names(output: str, root: str | None) -> Iterator[_Name]:
-    """Yield the names in an output's files table; one that several runs hold comes several times."""
-    runs = committed_runs(output)
+def _below_each(uri: str, roots: Collection[str]) -> set[str]:
+    """Return a uri, and what it is below each root if it is below one."""
+    relative = {storage.relative_to(uri, root) for root in roots}
+    return {uri, *(storage.below(root, each) for root in roots for each in relative if each is not None)}
 
-    @functools.cache
-    def roots() -> list[str]:
-        recorded = {recorded_root(run.record().origin.options) for run in runs}
-        return [each for each in {root, *recorded} if each is not None]
 
+def _held_names(runs: Iterable[RunParts], roots: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield the uris in the files table of runs, each with its whole uri: the same, or that below each root.
+
+    What several runs hold comes several times.
+    """
     for run in runs:
         for listed in run.files.values():
             for uri in parts.read(listed.uri, ["uri"])["uri"].unique().to_pylist():
                 if "://" in uri:
                     yield uri, uri
                 else:
-                    yield from ((uri, storage.below(each, uri)) for each in roots())
+                    yield from ((uri, storage.below(each, uri)) for each in roots)
 
 
-def _match(targets: Sequence[Target], held: Iterable[_Name]) -> dict[Target, tuple[_Kind | None, set[_Name]]]:
-    """Return for each target how it names recordings, None where it names none, and their names."""
+def _match(targets: Sequence[Target], held: Iterable[tuple[str, str]]) -> dict[Target, tuple[_Kind | None, set[str]]]:
+    """Return for each target how it names recordings, None where it names none, and their uris in the table."""
     names = {target.uri for target in targets}
     globs = [target for target in targets if target.matches is not None]
-    recordings: dict[str, set[_Name]] = {}
-    in_folder: dict[str, set[_Name]] = {}
-    by_glob: dict[Target, set[_Name]] = {}
+    recordings: dict[str, set[str]] = {}
+    in_folder: dict[str, set[str]] = {}
+    by_glob: dict[Target, set[str]] = {}
     named_above: dict[str, tuple[str, ...]] = {"": ()}
 
     def folders_above(folder: str) -> tuple[str, ...]:
@@ -170,17 +173,16 @@ def _match(targets: Sequence[Target], held: Iterable[_Name]) -> dict[Target, tup
             named_above[folder] = ((bare,) if bare in names else ()) + folders_above(storage.parent_of(folder))
         return named_above[folder]
 
-    for name in held:
-        whole = name[1]
+    for uri, whole in held:
         if whole in names:
-            recordings.setdefault(whole, set()).add(name)
+            recordings.setdefault(whole, set()).add(uri)
         for folder in folders_above(storage.parent_of(whole)):
-            in_folder.setdefault(folder, set()).add(name)
+            in_folder.setdefault(folder, set()).add(uri)
         for target in globs:
             if target.matches is not None and target.matches(whole):
-                by_glob.setdefault(target, set()).add(name)
+                by_glob.setdefault(target, set()).add(uri)
 
-    def meaning(target: Target) -> tuple[_Kind | None, set[_Name]]:
+    def meaning(target: Target) -> tuple[_Kind | None, set[str]]:
         if target.uri in recordings and not target.is_folder:
             return "recording", recordings[target.uri]
         if target.uri in in_folder:
