@@ -37,11 +37,13 @@ def failure_rate(text: str) -> float:
 
 def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``emobeam score`` to a parser; every other flag of that command is Beam's."""
+    _add_place_arguments(parser)
+    _add_selection_arguments(parser)
     _add_run_arguments(parser)
     _add_settings_arguments(parser)
 
 
-def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_place_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         action="append",
@@ -58,6 +60,9 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="default, open (learned from CREMA-D alone, whose terms allow commercial use; 6 emotions), or an .onnx "
         "file exported by emobeam (default: default)",
     )
+
+
+def _add_selection_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rescore", action="store_true", help="score again what this model and these settings have scored"
     )
@@ -87,6 +92,9 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         "one that holds no sound gets a row with status failed (default: only names that end as recordings do; the "
         "others are counted by ending)",
     )
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-failure-rate",
         type=failure_rate,
