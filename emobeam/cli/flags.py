@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from emobeam.pipelines.score import ScoreOptions
 
 
+#: The flag by which a positional argument of ``score`` and ``plan`` passes argparse.
+OPERAND = "--operand"
+
+
 def run_date(text: str) -> datetime.date:
     """Parse ``YYYY-MM-DD``, for argparse."""
     try:
@@ -47,12 +51,12 @@ def _add_place_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         action="append",
-        required=True,
         metavar="PATTERN",
         help="a recording, a folder (with its subfolders), a glob such as 'calls/**/*.wav', a .txt file with "
         "one path or uri a line, or - for such a list on standard input; may be given again",
     )
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder or bucket prefix of the Parquet tables")
+    parser.add_argument("--output", metavar="DIR", help="folder or bucket prefix of the Parquet tables")
+    parser.add_argument(OPERAND, dest="operands", action="append", default=[], help=argparse.SUPPRESS)
     parser.add_argument(
         "--model",
         default="default",
@@ -157,6 +161,61 @@ def raw_format(text: str) -> str:
     return text
 
 
+def place_operands(arguments: argparse.Namespace, rest: Sequence[str]) -> list[str]:
+    """Add the operands of ``score`` and ``plan`` to the inputs; without ``--output``, the last one is the output.
+
+    Parameters
+    ----------
+    arguments : argparse.Namespace
+        Of `add_score_arguments`; its `input` and `output` are set.
+    rest : sequence of str
+        What the parser left: Beam's flags, and operands behind other flags. A word behind a flag of Beam's is its
+        value.
+
+    Returns
+    -------
+    list of str
+        Beam's flags.
+
+    Raises
+    ------
+    UsageError
+        Without an input or an output, or where the last operand is no place for tables.
+    storage.StorageError, storage.UriError
+    """
+    operands, beam_flags, takes_value = list(arguments.operands), [], False
+    for word in rest:
+        is_flag = word.startswith("-") and word != "-"
+        if is_flag or takes_value:
+            beam_flags.append(word)
+        else:
+            operands.append(word)
+        takes_value = is_flag and "=" not in word
+    if arguments.output is None and operands[not arguments.input :]:
+        arguments.output = operands.pop()
+        _check_place(arguments.output)
+    arguments.input = [*(arguments.input or ()), *operands]
+    missing = [name for name, value in (("input", arguments.input), ("output", arguments.output)) if not value]
+    if missing:
+        raise UsageError(f"the following arguments are required: {', '.join(f'--{name}' for name in missing)}")
+    return beam_flags
+
+
+def _check_place(output: str) -> None:
+    """Refuse an output by position that is likely an input: one that holds something, and no tables."""
+    from emobeam import storage
+
+    try:
+        names = set(storage.names(storage.canonical(output)))
+    except storage.StorageError:
+        names = {"a file"}
+    if names and not names & {"runs", "_staging", "_forgotten.json"}:
+        raise UsageError(
+            f"without --output, the last argument is the output, and {output} is or holds other files than tables; "
+            "give the output by --output"
+        )
+
+
 def score_options(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> "ScoreOptions":
     """Return the options that the flags of `add_score_arguments`, and Beam's, ask for.
 
@@ -207,19 +266,21 @@ def add_show_arguments(parser: argparse.ArgumentParser) -> None:
 def add_doctor_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``emobeam doctor``."""
     parser.add_argument("--input", action="append", metavar="PATTERN", help="check that it can be listed and read")
-    parser.add_argument("--output", metavar="DIR", help="check that it can be locked and written")
+    add_output_argument(parser, required=False, purpose="check that it can be locked and written")
     parser.add_argument("--model", default="default", metavar="FILE", help="check that it answers (default: default)")
 
 
-def add_output_argument(parser: argparse.ArgumentParser) -> None:
+def add_output_argument(
+    parser: argparse.ArgumentParser, *, required: bool = True, purpose: str = "the --output of scoring runs"
+) -> None:
     """Add the argument of commands on an output, such as ``emobeam verify``: by position or by ``--output``."""
-    either = parser.add_mutually_exclusive_group(required=True)
-    either.add_argument("place", nargs="?", metavar="DIR", help="the --output of scoring runs")
+    either = parser.add_mutually_exclusive_group(required=required)
+    either.add_argument("place", nargs="?", metavar="DIR", help=purpose)
     either.add_argument("--output", metavar="DIR", help="the same")
 
 
 def output_of(arguments: argparse.Namespace) -> str:
-    """Return the value of the argument that `add_output_argument` adds."""
+    """Return the value of the argument that `add_output_argument` adds; None where it is not required and missing."""
     output: str = arguments.place if arguments.output is None else arguments.output
     return output
 

@@ -23,9 +23,9 @@ def run(arguments: argparse.Namespace) -> int:
     if not names:
         raise UsageError("no recording is named; give a path, a uri, a folder, a glob or a list behind the output")
     targets = read_targets(names)
+    root = None if arguments.root is None else storage.canonical(arguments.root)
     with locked_tables(place) as (output, lock):
-        root = None if arguments.root is None else storage.canonical(arguments.root)
-        selection = select(output, targets, allow_missing=arguments.allow_missing, root=root)
+        selection = select(output, targets, root=root, allow_missing=arguments.allow_missing)
         done = Removal() if selection.is_empty else forget(output, selection.erasure, lock.check)
     counts = dataclasses.asdict(done) | {"missing": list(selection.missing)}
     print_change(output, lock, counts, _format_text(done))

@@ -73,8 +73,8 @@ class Erasure:
         Uris with a slash at their end: nothing under them is scored any more. Their rows are removed only where `uris`
         names them.
     patterns : frozenset of str
-        Canonical uris of folders and globs by which recordings were named. Inputs of runs that are one of these, or lie
-        under one, are struck out.
+        Canonical uris of recordings, folders and globs, as they were named. Inputs of runs that are one of these, or
+        lie under one, are struck out.
     aliases : frozenset of str
         Whole uris of recordings of `uris` that the tables name relative to a root; they are kept out likewise.
     """

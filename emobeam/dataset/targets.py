@@ -7,7 +7,7 @@ relative to a root, a recording has the whole uris that it has below the root of
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from emobeam import storage
@@ -28,8 +28,9 @@ class Target:
     ----------
     text : str
         As given; of a list, the line's uri.
-    uri : str
-        Canonical, without a slash at its end.
+    uris : tuple of str
+        Canonical, without a slash at the end. The second one, in a bucket, takes percent signs for characters of the
+        key: ``a%20b.wav`` is the uri of the key ``a b.wav``, and may be a key itself. What is held decides.
     is_folder : bool
         Whether it ends in a slash, and is no recording.
     matches : callable or None
@@ -37,14 +38,14 @@ class Target:
     """
 
     text: str
-    uri: str
+    uris: tuple[str, ...]
     is_folder: bool
     matches: Callable[[str], bool] | None
 
     @property
-    def prefix(self) -> str:
-        """The uri as that of a folder."""
-        return f"{self.uri}///" if self.uri == "file:" else f"{self.uri}/"
+    def prefixes(self) -> tuple[str, ...]:
+        """The uris as those of folders."""
+        return tuple("file:///" if uri == "file:" else f"{uri}/" for uri in self.uris)
 
 
 @dataclass(frozen=True)
@@ -80,16 +81,21 @@ def read_targets(arguments: Iterable[str]) -> list[Target]:
     for argument in arguments:
         lines = storage.read_list(argument)
         if lines is None:
-            uri = storage.canonical(argument)
-            is_folder = argument.endswith("/")
-            targets.append(Target(argument, uri.rstrip("/"), is_folder, storage.glob_matcher(argument)))
+            targets.append(
+                Target(argument, _spellings(argument), argument.endswith("/"), storage.glob_matcher(argument))
+            )
         else:
-            targets += [Target(uri, uri.rstrip("/"), uri.endswith("/"), None) for uri in lines]
+            targets += [Target(uri, (uri.rstrip("/"),), uri.endswith("/"), None) for uri in lines]
     return targets
 
 
+def _spellings(name: str) -> tuple[str, ...]:
+    names = [name, name.replace("%", "%25")] if storage.is_bucket(name) and "%" in name else [name]
+    return tuple(storage.canonical(each).rstrip("/") for each in names)
+
+
 def select(
-    output: str, targets: Sequence[Target], *, allow_missing: bool = False, root: str | None = None
+    output: str, targets: Sequence[Target], *, root: str | None = None, allow_missing: bool = False
 ) -> Selection:
     """Return what targets name among the uris that an output holds.
 
@@ -100,10 +106,10 @@ def select(
     output : str
         Its uri.
     targets : sequence of Target
+    root : str, optional
+        Canonical uri of a folder or prefix to which uris of the output are relative, besides the roots of the runs.
     allow_missing : bool
         Also keep out names that the output does not hold, and all that comes into folders that are named.
-    root : str, optional
-        Uri of a root, besides those of the runs.
 
     Raises
     ------
@@ -112,21 +118,23 @@ def select(
     forgotten = ForgottenList.of(output)
     runs = committed_runs(output)
     roots = _roots(runs, root)
-    held = _match(targets, _held_names(runs, roots))
+    # Else the second reading of a name would be forgotten when the command is repeated.
+    targets = [replace(each, uris=each.uris[:1]) if each.uris[0] in forgotten else each for each in targets]
+    found = _match(targets, _held_names(runs, roots))
     uris: set[str] = set()
     folders: set[str] = set()
     patterns: set[str] = set()
     missing: list[str] = []
     for target in targets:
-        kind, own = held[target]
+        kind, own = found[target]
         uris |= own
-        if kind in ("folder", "glob"):
-            patterns |= _below_each(target.uri, roots)
+        if kind is not None:
+            patterns.update(*(_below_each(uri, roots) for uri in target.uris))
         if allow_missing and (kind == "folder" or (kind is None and target.matches is None)):
-            folders.add(target.prefix)
+            folders.update(target.prefixes)
             if kind is None and not target.is_folder:
-                uris.add(target.uri)
-        elif kind is None and target.uri not in forgotten and target.prefix not in forgotten:
+                uris.update(target.uris)
+        elif kind is None and not any(name in forgotten for name in (*target.uris, *target.prefixes)):
             missing.append(target.text)
     aliases = {storage.below(each, uri) for uri in uris if "://" not in uri for each in roots}
     erasure = Erasure(frozenset(uris), frozenset(folders), frozenset(patterns), frozenset(aliases))
@@ -160,7 +168,7 @@ def _held_names(runs: Iterable[RunParts], roots: Collection[str]) -> Iterator[tu
 
 def _match(targets: Sequence[Target], held: Iterable[tuple[str, str]]) -> dict[Target, tuple[_Kind | None, set[str]]]:
     """Return for each target how it names recordings, None where it names none, and their uris in the table."""
-    names = {target.uri for target in targets}
+    names = {uri for target in targets for uri in target.uris}
     globs = [target for target in targets if target.matches is not None]
     recordings: dict[str, set[str]] = {}
     in_folder: dict[str, set[str]] = {}
@@ -183,10 +191,11 @@ def _match(targets: Sequence[Target], held: Iterable[tuple[str, str]]) -> dict[T
                 by_glob.setdefault(target, set()).add(uri)
 
     def meaning(target: Target) -> tuple[_Kind | None, set[str]]:
-        if target.uri in recordings and not target.is_folder:
-            return "recording", recordings[target.uri]
-        if target.uri in in_folder:
-            return "folder", in_folder[target.uri]
+        for uri in target.uris:
+            if uri in recordings and not target.is_folder:
+                return "recording", recordings[uri]
+            if uri in in_folder:
+                return "folder", in_folder[uri]
         return ("glob", by_glob[target]) if target in by_glob else (None, set())
 
     return {target: meaning(target) for target in targets}

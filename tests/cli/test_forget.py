@@ -8,8 +8,13 @@ import pytest
 
 from emobeam import storage
 from emobeam.cli import main as command
+from emobeam.dataset.cancellation import Cancellation
 from emobeam.dataset.layout import committed_runs
+from emobeam.dataset.part_writer import PartWriter
+from emobeam.dataset.recovery import recover
+from emobeam.storage import ListedFile
 from tests.support import walk
+from tests.support.runs import a_run
 
 #: Keys whose uris are encoded, and keys that look like globs or begin alike.
 KEYS = (
@@ -42,6 +47,36 @@ def forget(base, capsys):
         return json.loads(printed.out), printed.err
 
     return run
+
+
+def test_percent_signs_are_characters_of_a_key_where_that_key_is_held(base, forget):
+    if base.startswith("file:"):
+        pytest.skip("paths are not encoded")
+    storage.write(f"{base}/calls/d%2520e.wav", b"sound")
+    walk.night(f"{base}/calls", f"{base}/out")
+    forget(f"{base}/calls/d%20e.wav")
+    assert not any("d%2520e" in row["uri"] for *_, row in walk.read(f"{base}/out"))
+
+
+def test_a_command_that_is_repeated_forgets_nothing_else(base, forget):
+    for _ in range(2):
+        forget(f"{base}/calls/bob/a%20b.wav")
+        assert held(base) == set(KEYS) - {"bob/a b.wav"}
+
+
+def test_names_are_below_the_root_of_tables_that_have_one(tmp_path, capsys):
+    run = a_run(tmp_path / "out")
+    storage.write(run.uri, run.to_json().encode())
+    writer = PartWriter(run, Cancellation(run.run_id))
+    for size, key in enumerate(("bob/a%20b.wav", "bob/c.wav", "eve/a.wav", "d.wav")):
+        writer.add(walk.answer(ListedFile(key, "recording", size + 1), run))
+    writer.seal()
+    recover(run.output, lambda: None)
+    argv = ["forget", str(tmp_path / "out"), "/calls/bob/a b.wav", "/calls/eve", "/calls/d.*"]
+    assert command.main(argv) == 1
+    assert command.main([*argv, "--root", "/calls/"]) == 0
+    assert json.loads(capsys.readouterr().out.splitlines()[-1])["found"] == 3
+    assert {row["uri"] for *_, row in walk.read(run.output)} == {"bob/c.wav"}
 
 
 @pytest.mark.parametrize(
