@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from emobeam.pipelines.errors import UsageError
+from emobeam.schemas.raw import HEADERLESS, RAW_ENCODINGS, raw_formats
 from emobeam.schemas.settings import ScoreSettings
 
 if TYPE_CHECKING:
@@ -40,17 +41,19 @@ def failure_rate(text: str) -> float:
 
 def add_score_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``emobeam score`` to a parser; every other flag of that command is Beam's."""
+    _add_place_arguments(parser)
+    _add_selection_arguments(parser)
     _add_run_arguments(parser)
     _add_settings_arguments(parser)
 
 
-def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
+def _add_place_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--input",
         action="append",
         metavar="PATTERN",
-        help="a recording, a folder (with its subfolders), a glob such as 'calls/**/*.wav', or a .txt file "
-        "with one path or uri a line; may be given again",
+        help="a recording, a folder (with its subfolders), a glob such as 'calls/**/*.wav', a .txt file with "
+        "one path or uri a line, or - for such a list on standard input; may be given again",
     )
     parser.add_argument("--output", metavar="DIR", help="folder or bucket prefix of the Parquet tables")
     parser.add_argument(OPERAND, dest="operands", action="append", default=[], help=argparse.SUPPRESS)
@@ -61,6 +64,9 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
         help="default, open (learned from CREMA-D alone, whose terms allow commercial use; 6 emotions), or an .onnx "
         "file exported by emobeam (default: default)",
     )
+
+
+def _add_selection_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rescore", action="store_true", help="score again what this model and these settings have scored"
     )
@@ -71,11 +77,28 @@ def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--same-by",
-        choices=("mtime", "size"),
+        choices=("mtime", "size", "hash"),
         default="mtime",
         help="what says that a recording is the one that was scored: size and etag or modification time, where whole "
-        "hours make no difference; or size alone, as for an archive that was copied (default: mtime)",
+        "hours make no difference; size alone, as for an archive that was copied; or hash, the content, which is read "
+        "where size alone is the same, and hashed when it is scored (default: mtime)",
     )
+    parser.add_argument(
+        "--root",
+        metavar="DIR",
+        help="name recordings in the tables relative to this folder or bucket prefix, below which all inputs must be: "
+        "an archive that is moved or linked elsewhere, and given with its new root, is not scored again",
+    )
+    parser.add_argument(
+        "--any-name",
+        action="store_true",
+        help="in folders and globs, take every file that is not empty, whatever its ending, and decide by its content: "
+        "one that holds no sound gets a row with status failed (default: only names that end as recordings do; the "
+        "others are counted by ending)",
+    )
+
+
+def _add_run_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-failure-rate",
         type=failure_rate,
@@ -117,6 +140,25 @@ def _add_settings_arguments(parser: argparse.ArgumentParser) -> None:
         default="silero",
         help="what detects speech: a network, or energy alone, which is faster and counts music (default: silero)",
     )
+    parser.add_argument(
+        "--raw",
+        action="append",
+        type=raw_format,
+        default=[],
+        metavar="[ENDING=]ENCODING,RATE,CHANNELS",
+        help="the format of files without a header that have this ending, as in .ul=ulaw,8000,1; without ENDING=, of "
+        f"{' '.join(sorted(HEADERLESS))}; ENCODING is one of {', '.join(RAW_ENCODINGS)}; a file that has a header is "
+        "read by it; may be given again",
+    )
+
+
+def raw_format(text: str) -> str:
+    """Check ``[ENDING=]ENCODING,RATE,CHANNELS``, for argparse."""
+    try:
+        raw_formats([text])
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+    return text
 
 
 def place_operands(arguments: argparse.Namespace, rest: Sequence[str]) -> list[str]:
@@ -185,7 +227,9 @@ def score_options(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> "
     from emobeam.pipelines.score import ScoreOptions
 
     try:
-        settings = ScoreSettings(channels=arguments.channels, segments=arguments.segments, vad=arguments.vad)
+        settings = ScoreSettings(
+            channels=arguments.channels, segments=arguments.segments, vad=arguments.vad, raw=tuple(arguments.raw)
+        )
     except ValueError as error:
         raise UsageError(str(error)) from error
     return ScoreOptions(
@@ -196,9 +240,21 @@ def score_options(arguments: argparse.Namespace, beam_flags: Sequence[str]) -> "
         rescore=arguments.rescore,
         retry_failed=arguments.retry_failed,
         same_by=arguments.same_by,
+        any_name=arguments.any_name,
+        root=arguments.root,
         run_date=arguments.run_date,
         beam_flags=tuple(beam_flags),
+        names=_names_on_stdin() if "-" in arguments.input else (),
     )
+
+
+def _names_on_stdin() -> tuple[str, ...]:
+    """Return the uris of a list on standard input; paths in it are relative to the working directory."""
+    from emobeam import storage
+
+    with open(0, "rb", closefd=False) as stdin:  # sys.stdin is None where the process was started without one
+        names = storage.parse_list(stdin.read(), "standard input")
+    return tuple(map(storage.canonical, names))
 
 
 def add_show_arguments(parser: argparse.ArgumentParser) -> None:
@@ -241,7 +297,9 @@ def add_forget_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--output", metavar="DIR", help="the --output of scoring runs")
     parser.add_argument(
-        "--root", metavar="DIR", help="the folder or prefix to which the tables' uris are relative, if they are"
+        "--root",
+        metavar="DIR",
+        help="where the archive is, if runs had another --root; those of runs are found in the output",
     )
     parser.add_argument(
         "--allow-missing",

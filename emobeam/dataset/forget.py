@@ -75,11 +75,14 @@ class Erasure:
     patterns : frozenset of str
         Canonical uris of recordings, folders and globs, as they were named. Inputs of runs that are one of these, or
         lie under one, are struck out.
+    aliases : frozenset of str
+        Whole uris of recordings of `uris` that the tables name relative to a root; they are kept out likewise.
     """
 
     uris: frozenset[str]
     folders: frozenset[str] = frozenset()
     patterns: frozenset[str] = frozenset()
+    aliases: frozenset[str] = frozenset()
 
 
 def forget(output: str, what: Collection[str] | Erasure, check: Callable[[], None]) -> Removal:
@@ -128,7 +131,8 @@ class _Change:
         before = ForgottenList.of(self.output)
         salt = before.salt or secrets.token_hex(16)
         after = ForgottenList(salt, ())
-        hashes = before.hashes | {after.hash(uri) for uri in (*self.erasure.uris, *self.erasure.folders)}
+        own = (*self.erasure.uris, *self.erasure.folders, *self.erasure.aliases)
+        hashes = before.hashes | {after.hash(uri) for uri in own}
         content = json.dumps({"salt": salt, "hashes": sorted(hashes)}).encode()
         steps = [self._move(content, "files", FORGOTTEN)]
         for run in committed_runs(self.output):
@@ -188,7 +192,7 @@ class _Change:
             uri = storage.canonical(pattern)
         except storage.UriError:
             return False
-        if uri in self.erasure.uris:
+        if uri in self.erasure.uris or uri in self.erasure.aliases:
             return True
         bare = uri.rstrip("/")
         while bare and bare not in self.erasure.patterns:

@@ -2,17 +2,19 @@
 
 An argument names recordings as an input of ``emobeam score`` does, but among the uris that the output holds: it makes
 no difference whether the recordings still exist. In this order, it is a list (a ``.txt`` file), the uri of a recording,
-a folder, or a glob. The lines of a list are uris of recordings or folders, and no globs.
+a folder, or a glob. The lines of a list are uris of recordings or folders, and no globs. Where the output's uris are
+relative to a root, a recording has the whole uris that it has below the root of each run.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
 from emobeam import storage
 from emobeam.dataset import parts
 from emobeam.dataset.forget import Erasure
-from emobeam.dataset.layout import committed_runs
+from emobeam.dataset.inputs import recorded_root
+from emobeam.dataset.layout import RunParts, committed_runs
 from emobeam.dataset.skip import ForgottenList
 
 _Kind = Literal["recording", "folder", "glob"]
@@ -105,7 +107,7 @@ def select(
         Its uri.
     targets : sequence of Target
     root : str, optional
-        Canonical uri of the folder or prefix to which uris of the output are relative.
+        Canonical uri of a folder or prefix to which uris of the output are relative, besides the roots of the runs.
     allow_missing : bool
         Also keep out names that the output does not hold, and all that comes into folders that are named.
 
@@ -114,9 +116,11 @@ def select(
     storage.StorageError
     """
     forgotten = ForgottenList.of(output)
+    runs = committed_runs(output)
+    roots = _roots(runs, root)
     # Else the second reading of a name would be forgotten when the command is repeated.
     targets = [replace(each, uris=each.uris[:1]) if each.uris[0] in forgotten else each for each in targets]
-    found = _match(targets, _held_uris(output), "" if root is None else root.rstrip("/") + "/")
+    found = _match(targets, _held_names(runs, roots))
     uris: set[str] = set()
     folders: set[str] = set()
     patterns: set[str] = set()
@@ -125,28 +129,45 @@ def select(
         kind, own = found[target]
         uris |= own
         if kind is not None:
-            patterns.update(target.uris)
+            patterns.update(*(_below_each(uri, roots) for uri in target.uris))
         if allow_missing and (kind == "folder" or (kind is None and target.matches is None)):
             folders.update(target.prefixes)
             if kind is None and not target.is_folder:
                 uris.update(target.uris)
         elif kind is None and not any(name in forgotten for name in (*target.uris, *target.prefixes)):
             missing.append(target.text)
-    return Selection(Erasure(frozenset(uris), frozenset(folders), frozenset(patterns)), tuple(missing))
+    aliases = {storage.below(each, uri) for uri in uris if "://" not in uri for each in roots}
+    erasure = Erasure(frozenset(uris), frozenset(folders), frozenset(patterns), frozenset(aliases))
+    return Selection(erasure, tuple(missing))
 
 
-def _held_uris(output: str) -> Iterator[str]:
-    """Yield the uris in an output's files table; one that several runs hold comes several times."""
-    for run in committed_runs(output):
-        for listed in run.files.values():
-            yield from parts.read(listed.uri, ["uri"])["uri"].unique().to_pylist()
+def _roots(runs: Iterable[RunParts], root: str | None) -> set[str]:
+    recorded = (recorded_root(run.record().origin.options) for run in runs)
+    return {each for each in (root, *recorded) if each is not None}
 
 
-def _match(targets: Sequence[Target], held: Iterable[str], base: str) -> dict[Target, tuple[_Kind | None, set[str]]]:
-    """Return for each target how it names recordings, None where it names none, and their uris as they are held.
+def _below_each(uri: str, roots: Collection[str]) -> set[str]:
+    """Return a uri, and what it is below each root if it is below one."""
+    relative = {storage.relative_to(uri, root) for root in roots}
+    return {uri, *(storage.below(root, each) for root in roots for each in relative if each is not None)}
 
-    Uris that are held without a scheme are relative to `base`.
+
+def _held_names(runs: Iterable[RunParts], roots: Collection[str]) -> Iterator[tuple[str, str]]:
+    """Yield the uris in the files table of runs, each with its whole uri: the same, or that below each root.
+
+    What several runs hold comes several times.
     """
+    for run in runs:
+        for listed in run.files.values():
+            for uri in parts.read(listed.uri, ["uri"])["uri"].unique().to_pylist():
+                if "://" in uri:
+                    yield uri, uri
+                else:
+                    yield from ((uri, storage.below(each, uri)) for each in roots)
+
+
+def _match(targets: Sequence[Target], held: Iterable[tuple[str, str]]) -> dict[Target, tuple[_Kind | None, set[str]]]:
+    """Return for each target how it names recordings, None where it names none, and their uris in the table."""
     names = {uri for target in targets for uri in target.uris}
     globs = [target for target in targets if target.matches is not None]
     recordings: dict[str, set[str]] = {}
@@ -160,15 +181,14 @@ def _match(targets: Sequence[Target], held: Iterable[str], base: str) -> dict[Ta
             named_above[folder] = ((bare,) if bare in names else ()) + folders_above(storage.parent_of(folder))
         return named_above[folder]
 
-    for key in held:
-        uri = key if "://" in key else base + key
-        if uri in names:
-            recordings.setdefault(uri, set()).add(key)
-        for name in folders_above(storage.parent_of(uri)):
-            in_folder.setdefault(name, set()).add(key)
+    for uri, whole in held:
+        if whole in names:
+            recordings.setdefault(whole, set()).add(uri)
+        for folder in folders_above(storage.parent_of(whole)):
+            in_folder.setdefault(folder, set()).add(uri)
         for target in globs:
-            if target.matches is not None and target.matches(uri):
-                by_glob.setdefault(target, set()).add(key)
+            if target.matches is not None and target.matches(whole):
+                by_glob.setdefault(target, set()).add(uri)
 
     def meaning(target: Target) -> tuple[_Kind | None, set[str]]:
         for uri in target.uris:

@@ -100,6 +100,7 @@ class _SharedState(ctypes.Structure):
         ("size_bytes", ctypes.c_int64),  # of recordings scored, as listed
         ("position", ctypes.c_int64),  # in the recording in hand
         ("start_error", ctypes.c_char * 500),  # why the process could not start
+        ("blocks", ctypes.c_int64),  # decoded, or hashed
         ("audio_duration_s", ctypes.c_double),
     )
 
@@ -247,7 +248,7 @@ class ScoringProcess:
             else:
                 return results
             process = self._running_process()
-            if (state := (self._shared.recordings, self._shared.audio_duration_s, process)) != last_state:
+            if (state := (self._shared.recordings, self._shared.blocks, process)) != last_state:
                 last_state, progress_at = state, time.monotonic()
                 continue
             self._check_stall(process, time.monotonic() - progress_at, future)
@@ -458,5 +459,7 @@ class _InHand:
 
     def count(self, seconds: float) -> None:
         _shared.audio_duration_s += seconds
-        if self._file is not None:
+        _shared.blocks += 1
+        # Hashing reads the file to its end and then again: its calls have no seconds.
+        if self._file is not None and seconds:
             _shared.position = min(self._file.tell(), self.size_bytes)

@@ -17,10 +17,23 @@ from emobeam.storage.backend import Lock, StorageBackend
 from emobeam.storage.buckets import BucketBackend
 from emobeam.storage.entries import ListedFile, PassedOver, StorageError
 from emobeam.storage.globs import glob_matcher
+from emobeam.storage.hashing import hash_file
 from emobeam.storage.lists import parse_list
 from emobeam.storage.memory import MemoryBackend
 from emobeam.storage.prefetch import Prefetcher
-from emobeam.storage.uris import UriError, canonical, is_bucket, join, name_of, parent_of, path_of, scheme_of
+from emobeam.storage.uris import (
+    UriError,
+    below,
+    canonical,
+    extension_of,
+    is_bucket,
+    join,
+    name_of,
+    parent_of,
+    path_of,
+    relative_to,
+    scheme_of,
+)
 
 __all__ = [
     "ListedFile",
@@ -30,10 +43,14 @@ __all__ = [
     "StorageError",
     "UriError",
     "backend_of",
+    "below",
     "canonical",
+    "content_hashes",
     "exists",
+    "extension_of",
     "for_each_concurrently",
     "glob_matcher",
+    "hash_file",
     "is_bucket",
     "join",
     "list_input",
@@ -44,14 +61,17 @@ __all__ = [
     "names",
     "open_read",
     "parent_of",
+    "parse_list",
     "path_of",
     "prefetching_opener",
     "read",
     "read_list",
     "refresh_stat",
+    "relative_to",
     "remove",
     "remove_tree",
     "stat",
+    "stat_all",
     "write",
 ]
 
@@ -78,7 +98,7 @@ def backend_of(uri: str) -> StorageBackend:
 
 
 def list_input(
-    pattern: str, extensions: Collection[str], passed_over: PassedOver | None = None
+    pattern: str, extensions: Collection[str], passed_over: PassedOver | None = None, *, any_name: bool = False
 ) -> Iterator[ListedFile]:
     """List what an input pattern names.
 
@@ -94,6 +114,8 @@ def list_input(
     passed_over : PassedOver, optional
         Counts the files in folders, and those that globs match, that have another extension. Hidden ones are not
         counted.
+    any_name : bool
+        Yield files of other extensions, too, and of none. Only empty ones, devices, FIFOs and sockets are passed over.
 
     Yields
     ------
@@ -108,9 +130,10 @@ def list_input(
     """
     uris = read_list(pattern)
     if uris is not None:
-        yield from _stats(uris)
+        yield from stat_all(uris)
         return
-    yield from backend_of(pattern).list_input(pattern, extensions, PassedOver() if passed_over is None else passed_over)
+    counter = PassedOver() if passed_over is None else passed_over
+    yield from backend_of(pattern).list_input(pattern, extensions, counter, any_name=any_name)
 
 
 def read_list(pattern: str) -> list[str] | None:
@@ -137,7 +160,8 @@ def _is_folder(pattern: str) -> bool:
     return not is_bucket(pattern) and os.path.isdir(path_of(canonical(pattern)))
 
 
-def _stats(uris: Sequence[str]) -> Iterator[ListedFile]:
+def stat_all(uris: Sequence[str]) -> Iterator[ListedFile]:
+    """Yield what `stat` returns of each object; of a bucket, sixteen requests at once."""
     if not any(backend_of(uri).remote for uri in uris):
         yield from map(stat, uris)
         return
@@ -193,6 +217,27 @@ def read(uri: str) -> bytes:
     """
     with open_read(uri) as file:
         return file.read()
+
+
+def content_hashes(uris: Sequence[str]) -> dict[str, str]:
+    """Return the hash (see `hash_file`) of each object that can be read, by uri.
+
+    One after the other in a folder; of a bucket, sixteen at once.
+    """
+    if not any(backend_of(uri).remote for uri in uris):
+        hashes = [_content_hash(uri) for uri in uris]
+    else:
+        with ThreadPoolExecutor(_MAX_CONCURRENT_REQUESTS) as pool:
+            hashes = list(pool.map(_content_hash, uris))
+    return {uri: content for uri, content in zip(uris, hashes, strict=True) if content is not None}
+
+
+def _content_hash(uri: str) -> str | None:
+    try:
+        with open_read(uri) as file:
+            return hash_file(file)
+    except (StorageError, OSError):
+        return None  # scoring it will fail likewise, and say why
 
 
 def write(uri: str, data: bytes, *, if_absent: bool = False) -> None:

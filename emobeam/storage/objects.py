@@ -80,7 +80,9 @@ class ObjectBackend(StorageBackend, abc.ABC):
             ``exists`` where another version is there, ``unwritable`` otherwise.
         """
 
-    def list_input(self, pattern: str, extensions: Collection[str], passed_over: PassedOver) -> Iterator[ListedFile]:
+    def list_input(
+        self, pattern: str, extensions: Collection[str], passed_over: PassedOver, *, any_name: bool
+    ) -> Iterator[ListedFile]:
         """List an object, a prefix or a glob; see `storage.list_input`."""
         root, key = split_uri(pattern)
         if key and not key.endswith("/"):
@@ -98,7 +100,8 @@ class ObjectBackend(StorageBackend, abc.ABC):
                 continue
             is_empty = False
             name = object_key.rpartition("/")[2]
-            if has_extension or extension_of(name) in extensions:
+            is_ours = has_extension or extension_of(name) in extensions
+            if is_ours or (any_name and entry.may_be_recording):
                 yield dataclasses.replace(entry, kind="hidden") if name.startswith(".") else entry
             elif not name.startswith("."):
                 passed_over[extension_of(name)] += 1
