@@ -232,8 +232,7 @@ class ModelContract:
         if self.front_end.stretch_frames:
             wanted = {INPUT_NAME: (1, _FREE, self.front_end.n_mels), WINDOWS_INPUT: (_FREE, 2)}
             # The length of an embedding is the model's own.
-            length = outputs.get(EMBEDDING_OUTPUT, (None, None))[-1]
-            labels[EMBEDDING_OUTPUT] = (_FREE, length)
+            labels[EMBEDDING_OUTPUT] = (_FREE, *outputs.get(EMBEDDING_OUTPUT, ())[1:2])
         else:
             wanted = {INPUT_NAME: (_FREE, self.front_end.window_frames, self.front_end.n_mels)}
         for name, shape in wanted.items():
@@ -278,7 +277,7 @@ def _check_shape(
 
 
 def _check_version(version: Any) -> None:
-    if version not in _VERSIONS:
+    if type(version) is not int or version not in _VERSIONS:
         raise ContractError(
             f"version is {version!r}; this emobeam reads versions {', '.join(map(str, _VERSIONS))}. "
             "Export the model again with this release, or install the release that exported it"
