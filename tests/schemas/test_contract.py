@@ -66,7 +66,10 @@ FRONT_END = dataclasses.asdict(FrontEnd())
         (changed(front_end=FRONT_END | {"window_hop_frames": 999}), "front_end.window_hop_frames"),
         (changed(front_end={"n_fft": 512}), "front_end.floor is missing"),
         (changed(front_end=FRONT_END | {"scale": "mel"}), "front_end.scale is 'mel'; it must be 'ln' or 'whisper'"),
-        (changed(front_end=FRONT_END | {"stretch_frames": 143}), "front_end.stretch_frames is 143.* window_frames, 144"),
+        (
+            changed(front_end=FRONT_END | {"stretch_frames": 143}),
+            "front_end.stretch_frames is 143.* window_frames, 144",
+        ),
         (changed(front_end=FRONT_END | {"stretch_frames": -1}), "front_end.stretch_frames"),
         (changed(front_end=FRONT_END | {"stretch_frames": 720.0}), "front_end.stretch_frames"),
         (changed(front_end=FRONT_END | {"stretch_frames": True}), "front_end.stretch_frames"),
