@@ -26,7 +26,7 @@ from emobeam.model_export.reports.result_tables import protocol_temperature, rea
 from emobeam.model_export.training.features import clip_power
 from emobeam.model_export.training.runs import TrainingRun, corpora_of, read_evaluation, read_run, replacing
 from emobeam.models.session import open_session
-from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, METADATA_KEY, FrontEnd, ModelContract
+from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, METADATA_KEY, FrontEnd, ModelContract
 
 #: Most that a probability may differ between Keras and ONNX Runtime.
 TOLERANCE = 1e-5

@@ -5,6 +5,7 @@ The weights (MIT licence) come from `emobeam fetch whisper-base`. The encoder se
 answer for a window comes from the means and deviations over the window's frames of every block.
 """
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -147,9 +148,10 @@ def whisper(front_end: FrontEnd, emotions: int, *, blocks: int = 3) -> Any:
     frames = layers.Input((None, front_end.n_mels), name=INPUT_NAME)
     windows = layers.Input((None, 2), name=WINDOWS_INPUT, dtype="int64")
     sound = ops.cast(ops.max(frames, axis=2) > _PADDING, "float32")
-    x = layers.Multiply()([frames, ops.expand_dims(sound, 2)])
+    x = frames
     for name, stride in (("conv1", 1), ("conv2", _STRIDE)):
-        x = layers.ZeroPadding1D(1)(x)
+        # What follows the sound is zero to each convolution, as it is without padding.
+        x = layers.ZeroPadding1D(1)(layers.Multiply()([x, ops.expand_dims(sound, 2)]))
         x = layers.Activation(exact_gelu)(layers.Conv1D(_WIDTH, 3, strides=stride, name=name)(x))
     # Of an odd number of frames, the last frame of the encoder has but one.
     mask = sound[:, ::_STRIDE]
@@ -204,5 +206,5 @@ def load_whisper(network: Any, file: Path) -> None:
                     values = [arrays[f"{layer.name}/{i}"] for i in range(len(layer.weights))]
                     # The positions of stretches that this model does not take are left out.
                     layer.set_weights([v[: w.shape[0]] for v, w in zip(values, layer.weights, strict=True)])
-    except (OSError, KeyError, ValueError) as error:
+    except (OSError, EOFError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise ModelExportError(f"{file} does not hold the weights of Whisper base: {error}; fetch it again") from error

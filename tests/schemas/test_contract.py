@@ -68,7 +68,7 @@ FRONT_END = dataclasses.asdict(FrontEnd())
         (changed(front_end=FRONT_END | {"scale": "mel"}), "front_end.scale is 'mel'; it must be 'ln' or 'whisper'"),
         (
             changed(front_end=FRONT_END | {"stretch_frames": 143}),
-            "front_end.stretch_frames is 143.* window_frames, 144",
+            r"front_end\.stretch_frames is 143.* window_frames, 144",
         ),
         (changed(front_end=FRONT_END | {"stretch_frames": -1}), "front_end.stretch_frames"),
         (changed(front_end=FRONT_END | {"stretch_frames": 720.0}), "front_end.stretch_frames"),
@@ -146,9 +146,9 @@ def test_single_windows_and_stretches_are_not_taken_for_each_other():
     windows = {"log_mel": ["n", 144, 8]}, {"emotion": ["n", 8], "gender": ["n", 2]}
     single = factory.contract(front_end=dataclasses.replace(STRETCHES, stretch_frames=0))
     single.check_graph(*windows)
-    with pytest.raises(ContractError, match="'windows'|'log_mel'"):
+    with pytest.raises(ContractError, match=r"'windows'|'log_mel'"):
         OF_STRETCHES.check_graph(*windows)
-    with pytest.raises(ContractError, match="'windows'|'log_mel'"):
+    with pytest.raises(ContractError, match=r"'windows'|'log_mel'"):
         single.check_graph(STRETCH_INPUTS, STRETCH_OUTPUTS)
 
 
