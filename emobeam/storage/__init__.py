@@ -19,7 +19,7 @@ from emobeam.storage.entries import ListedFile, PassedOver, StorageError
 from emobeam.storage.lists import parse_list
 from emobeam.storage.memory import MemoryBackend
 from emobeam.storage.prefetch import Prefetcher
-from emobeam.storage.uris import UriError, canonical, is_bucket, join, name_of, path_of, scheme_of
+from emobeam.storage.uris import UriError, canonical, is_bucket, join, literal_percents, name_of, path_of, scheme_of
 
 __all__ = [
     "ListedFile",
@@ -105,7 +105,7 @@ def list_input(
     if pattern.lower().endswith(".txt") and not _is_folder(pattern):
         uri = canonical(pattern)
         base = uri.rpartition("/")[0]
-        yield from _stats([canonical(name, base=base) for name in parse_list(read(uri), uri)])
+        yield from _stats(parse_list(read(uri), uri), base)
         return
     yield from backend_of(pattern).list_input(pattern, extensions, PassedOver() if passed_over is None else passed_over)
 
@@ -114,13 +114,23 @@ def _is_folder(pattern: str) -> bool:
     return not is_bucket(pattern) and os.path.isdir(path_of(canonical(pattern)))
 
 
-def _stats(uris: Sequence[str]) -> Iterator[ListedFile]:
+def _stats(listed: Sequence[bytes], base: str) -> Iterator[ListedFile]:
+    uris = [canonical(name, base=base) for name in listed]
     if not any(backend_of(uri).remote for uri in uris):
         yield from map(stat, uris)
         return
     with ThreadPoolExecutor(_MAX_CONCURRENT_REQUESTS) as pool:
         for first in range(0, len(uris), 1_000):
-            yield from pool.map(stat, uris[first : first + 1_000])
+            yield from pool.map(_stat_listed, uris[first : first + 1_000], listed[first : first + 1_000])
+
+
+def _stat_listed(uri: str, listed: bytes) -> ListedFile:
+    entry = stat(uri)
+    if entry.error is None or entry.error.code != "not_found":
+        return entry
+    literal = literal_percents(os.fsdecode(listed))
+    other = entry if literal is None else stat(canonical(literal))
+    return entry if other.error is not None else other
 
 
 def stat(uri: str) -> ListedFile:

@@ -1,6 +1,7 @@
 """What buckets and the store in memory share: listing by prefix and glob, ranged reads, leases."""
 
 import abc
+import contextlib
 import dataclasses
 import re
 from collections.abc import Callable, Collection, Iterator
@@ -10,7 +11,7 @@ from typing import BinaryIO
 from emobeam.storage import locks, ranges
 from emobeam.storage.backend import Lock, StorageBackend
 from emobeam.storage.entries import ListedFile, ObjectVersion, PassedOver, StorageError
-from emobeam.storage.uris import GLOB_CHARACTER, extension_of, object_uri, split_uri
+from emobeam.storage.uris import GLOB_CHARACTER, extension_of, literal_percents, object_uri, split_uri
 
 
 def not_found_error(uri: str) -> StorageError:
@@ -81,6 +82,18 @@ class ObjectBackend(StorageBackend, abc.ABC):
 
     def list_input(self, pattern: str, extensions: Collection[str], passed_over: PassedOver) -> Iterator[ListedFile]:
         """List an object, a prefix or a glob; see `storage.list_input`."""
+        try:
+            yield from self._list_input(pattern, extensions, passed_over)
+        except StorageError as error:
+            literal = literal_percents(pattern)
+            if error.code != "not_found" or literal is None:
+                raise
+            with contextlib.suppress(StorageError):
+                yield from self._list_input(literal, extensions, passed_over)
+                return
+            raise
+
+    def _list_input(self, pattern: str, extensions: Collection[str], passed_over: PassedOver) -> Iterator[ListedFile]:
         root, key = split_uri(pattern)
         if key and not key.endswith("/"):
             entry = self.stat(object_uri(root, key))

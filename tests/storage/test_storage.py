@@ -123,6 +123,18 @@ def test_a_name_has_one_uri_however_it_is_spelled(base, spelling):
         assert [listed.uri for listed in storage.list_input(pattern, {".wav"})] == [entry.uri]
 
 
+def test_a_percent_sign_of_a_key_is_one_where_a_key_has_it(base):
+    if "://" not in base or base.startswith("file://"):
+        pytest.skip("a path's percent signs are always its own")
+    put(base, "in/a%2520b.wav", "in/c%20d.wav", "in/%2541.wav", "in/A.wav")
+    storage.write(f"{base}/list.txt", "\n".join(f"{base}/in/{name}.wav" for name in ("a%20b", "c d", "%41")).encode())
+    names = [entry.uri for entry in storage.list_input(f"{base}/list.txt", EXTENSIONS)]
+    assert names == [f"{base}/in/{name}.wav" for name in ("a%2520b", "c%20d", "A")]
+    assert [entry.uri for entry in storage.list_input(f"{base}/in/a%20b.wav", EXTENSIONS)] == names[:1]
+    with pytest.raises(StorageError, match=r"nothing is at .*/no%20ne\.wav"):
+        list(storage.list_input(f"{base}/in/no%20ne.wav", EXTENSIONS))
+
+
 def test_a_named_file_is_listed_whatever_its_extension(base):
     put(base, "odd.dat", ".hidden")
     assert listed(f"{base}/odd.dat") == ["odd.dat"]
