@@ -122,35 +122,6 @@ class SplicedFile:
         return self._file.readinto(view[:wanted])
 
 
-class WatchedFile(SplicedFile):
-    """A piece of a file that notes where a pattern is in what is read.
-
-    Attributes
-    ----------
-    last_match : int
-        The furthest offset at which the pattern was read, -1 if none.
-    """
-
-    def __init__(self, file: ErrorKeepingFile, region: Region, pattern: bytes) -> None:
-        super().__init__(file, (region,))
-        self.last_match = -1
-        self._pattern = pattern
-        self._before = (0, b"")  # where the last read ended, and its last bytes
-
-    def readinto(self, buffer: Any) -> int:
-        """Read into a buffer; return the number of bytes."""
-        start = self.tell()
-        count = super().readinto(buffer)
-        end, tail = self._before
-        data = bytes(memoryview(buffer).cast("B")[:count])
-        data, start = (tail + data, start - len(tail)) if end == start else (data, start)
-        at = data.rfind(self._pattern)
-        if at >= 0:
-            self.last_match = max(self.last_match, start + at)
-        self._before = (self.tell(), data[1 - len(self._pattern) :])
-        return count
-
-
 #: What decoders read from.
 ReadableFile = ErrorKeepingFile | SplicedFile
 
