@@ -16,9 +16,6 @@ from emobeam.audio.raw import ENCODINGS, RawFormat
 
 _SALVAGE_FRAMES = 1 << 9
 
-#: Seconds that the promised and the decoded length may differ by: coders pad.
-_MIN_LOST_S = 0.05
-
 #: libsndfile's names of codings without packets.
 _PLAIN = frozenset(
     {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW", "DPCM_8", "DPCM_16"}
@@ -42,12 +39,15 @@ class Recovery:
         Returns whether what was read so far is damaged although libsndfile reports no error.
     is_end_there : callable
         Returns whether the file holds its sound's end, so that what is missing was lost before it.
+    slack : int
+        Samples that the header may promise in excess.
     """
 
     losses: Losses
     open: Callable[[], contextlib.AbstractContextManager[Stream]]
     is_damaged: Callable[[], bool] = lambda: False
-    is_end_there: Callable[[], bool] = lambda: False
+    is_end_there: Callable[[], bool] = lambda: True
+    slack: int = 0
 
 
 class SoundfileStream(contextlib.AbstractContextManager["SoundfileStream"]):
@@ -147,8 +147,9 @@ class SoundfileStream(contextlib.AbstractContextManager["SoundfileStream"]):
             yield from self._go_on(recovery, position)
             return
         file.check()
-        if recovery is not None:
-            self._count_missing(recovery, position)
+        # libsndfile may take damage for the end.
+        if recovery is not None and sound.frames - position > recovery.slack and recovery.is_end_there():
+            yield from self._go_on(recovery, position)
 
     def _go_on(self, recovery: Recovery, position: int) -> Iterator[np.ndarray]:
         """Yield what follows a position, by FFmpeg, which goes on behind an error."""
@@ -164,15 +165,10 @@ class SoundfileStream(contextlib.AbstractContextManager["SoundfileStream"]):
                 total += len(block)
                 if skip < len(block):
                     yield block[skip:]
-        recovery.losses.decode_errors = max(1, recovery.losses.decode_errors)
-        self._count_missing(recovery, max(total, position))
-
-    def _count_missing(self, recovery: Recovery, total: int) -> None:
-        """Count as lost what is missing of the promised samples, where the end is there."""
         losses = recovery.losses
-        missing_s = (self.info.header_duration_s or 0.0) - total / self.info.sample_rate
-        if missing_s + losses.filled_s > losses.lost_s + _MIN_LOST_S and recovery.is_end_there():
-            losses.decode_errors = max(1, losses.decode_errors)
+        losses.decode_errors = max(1, losses.decode_errors)
+        missing_s = (self.info.header_duration_s or 0.0) - max(total, position) / self.info.sample_rate
+        if missing_s + losses.filled_s > losses.lost_s and recovery.is_end_there():
             losses.lost_s, losses.lost_at_end_s = missing_s + losses.filled_s, 0.0
 
 

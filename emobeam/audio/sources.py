@@ -29,6 +29,9 @@ _MAX_JUNK = 4096
 #: How far a decoder may have read ahead of what it decoded.
 _READ_AHEAD = 1 << 15
 
+#: Samples of a coder's padding that a header may count as sound: two frames of MP3 and some.
+_MAX_PADDING = 2_600
+
 #: By how much the length of an Ogg stream may differ from its last page's position.
 _LINK_TOLERANCE_S = 0.2
 
@@ -148,7 +151,9 @@ class _Source:
             yield from self._other(start)
 
     def _recovery_of_part(self, own: ReadableFile, part: containers.Part) -> Recovery:
-        return Recovery(self.losses, lambda: self._ffmpeg(own), is_end_there=lambda: not part.missing)
+        return Recovery(
+            self.losses, lambda: self._ffmpeg(own), is_end_there=lambda: not part.missing, slack=_MAX_PADDING
+        )
 
     def _flac(self, start: int) -> Iterator[Stream]:
         position: int | None = start
@@ -198,7 +203,6 @@ class _Source:
                     self.losses,
                     lambda: self._ffmpeg(self._from(start, ogg.next_link(self.file, start, self.size)), "ogg"),
                     is_damaged=lambda: own.is_damaged,
-                    is_end_there=lambda: True,
                 )
                 yield stream
             position = ogg.next_link(self.file, start, self.size) if own.last_link >= 0 else None
@@ -222,7 +226,9 @@ class _Source:
             if look.is_ordinary:
                 with contextlib.suppress(soundfile.LibsndfileError), SoundfileStream.open(self._from(0), 1.0) as stream:
                     stream.recovery = Recovery(
-                        self.losses, lambda: self._ffmpeg(self._from(first), "mp3"), is_end_there=lambda: True
+                        self.losses,
+                        lambda: self._ffmpeg(self._from(first), "mp3"),
+                        slack=0 if look.is_exact else _MAX_PADDING,
                     )
                     yield stream
                     return

@@ -133,10 +133,13 @@ class Mp3Look:
         Whether the file is one stream, whose Xing header counts all that is there.
     promised_s : float or None
         Seconds by the Xing header, None where there is none or where more is there than it counts.
+    is_exact : bool
+        Whether it says how much of that is the coder's padding.
     """
 
     is_ordinary: bool
     promised_s: float | None
+    is_exact: bool = False
 
 
 def look_at_mp3(file: ReadableFile, first: int, end: int) -> Mp3Look:
@@ -150,8 +153,8 @@ def look_at_mp3(file: ReadableFile, first: int, end: int) -> Mp3Look:
     frames, size = int.from_bytes(xing[8:12], "big"), int.from_bytes(xing[12:16], "big")
     if not frames or not size:
         return Mp3Look(False, None)
-    samples = frames * frame.samples - _mp3_padding(read_at(file, first + frame.side_info, 144))
-    promised_s = max(0, samples) / frame.rate
+    padding = _mp3_padding(read_at(file, first + frame.side_info, 144))
+    promised_s = max(0, frames * frame.samples - padding) / frame.rate
     behind = first + size
     if behind > end:
         return Mp3Look(False, promised_s)
@@ -159,7 +162,7 @@ def look_at_mp3(file: ReadableFile, first: int, end: int) -> Mp3Look:
     tail = read_at(file, behind, 3)
     behind = after_id3(file, behind) if tail == b"ID3" else behind
     is_more = behind < end - 128 and find_mpeg(file, behind, end) is not None
-    return Mp3Look(not is_more, None if is_more else promised_s)
+    return Mp3Look(not is_more, None if is_more else promised_s, padding > 0)
 
 
 def flac_total(file: ReadableFile, start: int) -> int:
