@@ -32,9 +32,10 @@ MAX_DURATION_S, MAX_PROBABILITY = 0.05, 0.02
 #: Why files may deviate, by words in their names. docs/oracle.md has the table.
 REASONS: Mapping[str, str] = {
     "wav_adpcm": "libsndfile and FFmpeg decode a damaged or partial ADPCM block differently",
+    "wav_mp3_killed": "ffmpeg decodes the last frame, of which a part is there",
     "wav_float_24_bytes": "damaged bytes are samples of 9e20 times full scale, which are refused (out_of_range)",
-    "mov_alac_24_bytes": "a lost packet is silence here, so that times are the recording's; ffmpeg closes the gap",
-    "flac_24_bytes": "a lost frame or page is silence here, so that times are the recording's; ffmpeg closes the gap",
+    "ogg_flac_24_bytes": "a lost page is silence here, so that times are the recording's; ffmpeg closes the gap",
+    "opus_page_lost": "Opus takes some 80 ms behind a hole to decode as if there were none",
     "wavpack_24_bytes": "FFmpeg 8 drops the damaged block, which ffmpeg 5 decodes as noise",
 }
 

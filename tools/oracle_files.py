@@ -65,7 +65,6 @@ CODINGS = {
         Coding("wav_ulaw", "wav", "-c:a pcm_mulaw -f wav", joins="parts", rate=8_000),
         Coding("wav_alaw", "wav", "-c:a pcm_alaw -f wav", rate=8_000),
         Coding("wav_adpcm", "wav", "-c:a adpcm_ms -f wav"),
-        Coding("wav_gsm", "wav", "-c:a libgsm_ms -f wav", rate=8_000),
         Coding("wav_mp3", "wav", "-c:a libmp3lame -b:a 48k -f wav"),
         Coding("rf64", "wav", "-c:a pcm_s16le -rf64 always -f wav"),
         Coding("w64", "w64", "-c:a pcm_s16le -f w64", joins="parts"),
@@ -417,6 +416,10 @@ def _tracks() -> Iterator[Callable[[], Case | None]]:
             yield lambda a=(coding, what, first, second, default): make(*a)
 
 
+#: Options by which ffmpeg puts silence where the times of a file leave a gap.
+_FILL = ("-af", "aresample=async=1:min_hard_comp=0.01")
+
+
 def _damaged() -> Iterator[Callable[[], Case | None]]:
     def make(coding: Coding) -> Case | None:
         data = bytearray(encoded(coding, sound("female", coding.rate)))
@@ -424,7 +427,8 @@ def _damaged() -> Iterator[Callable[[], Case | None]]:
             return None
         at = len(data) * 3 // 10
         data[at : at + 24] = random.Random(coding.name).randbytes(24)
-        return _case(coding, "24_bytes", bytes(data), decoded(bytes(data), coding.ending, coding.rate))
+        fill = _FILL if coding.name in ("flac", "mov_alac") else ()
+        return _case(coding, "24_bytes", bytes(data), decoded(bytes(data), coding.ending, coding.rate, *fill))
 
     for coding in CODINGS.values():
         yield lambda coding=coding: make(coding)
@@ -441,11 +445,12 @@ def _holes() -> Iterator[Callable[[], Case | None]]:
             return None
         truth = decoded(data, coding.ending, coding.rate).copy()
         starts = [at for at in range(len(data)) if data.startswith(b"OggS", at)]
-        # A page says by a number of samples where it ends; Opus counts at 48 kHz, and with what precedes the sound.
+        # A page says by a number of samples where it ends; that of Opus counts what precedes the sound as well.
         ends = [int.from_bytes(data[at + 6 : at + 14], "little") - coding.pre_skip for at in starts]
         lost = len(starts) // 2
         truth[ends[lost - 1] : ends[lost]] = 0
-        return _case(coding, "page_lost", data[: starts[lost]] + data[starts[lost + 1] :], truth)
+        data = data[: starts[lost]] + data[starts[lost + 1] :]
+        return _case(coding, "page_lost", data, truth)
 
     for name in ("vorbis", "opus", "speex", "ogg_flac"):
         yield lambda coding=CODINGS[name]: make(coding)

@@ -66,10 +66,11 @@ class SoundfileStream(contextlib.AbstractContextManager["SoundfileStream"]):
     def __init__(self, sound: Any, file: ReadableFile, fraction: float | None, container: str | None) -> None:
         self._sound, self._file = sound, file
         self.recovery: Recovery | None = None
-        self.is_coded = sound.subtype not in _PLAIN
+        self._subtype = sound.subtype  # asks libsndfile each time
+        self.is_coded = self._subtype not in _PLAIN
         self.decoded_s = 0.0
         self.info = AudioInfo(
-            format=f"{container or sound.format}/{sound.subtype}".lower(),
+            format=f"{container or sound.format}/{self._subtype}".lower(),
             sample_rate=sound.samplerate,
             channels=sound.channels,
             header_duration_s=sound.frames / sound.samplerate / fraction if fraction else None,
@@ -128,11 +129,14 @@ class SoundfileStream(contextlib.AbstractContextManager["SoundfileStream"]):
         frames = max(1, min(block_frames(sound.channels), sound.frames))
         # libsndfile converts 16 bits to floats in steps of 8 KB, each with its own call of Python. It reads integers
         # into the array at once. Scaling by a power of two gives the same floats to the bit.
-        is_int16 = sound.subtype == "PCM_16"
+        is_int16 = self._subtype == "PCM_16"
         recovery, position = self.recovery, 0
         try:
-            while len(block := sound.read(frames, dtype="int16" if is_int16 else "float32", always_2d=True)):
+            while position < sound.frames:
+                block = sound.read(frames, dtype="int16" if is_int16 else "float32", always_2d=True)
                 file.check()
+                if not len(block):
+                    break
                 if recovery is not None and recovery.is_damaged():
                     yield from self._go_on(recovery, position)
                     return
