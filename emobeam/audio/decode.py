@@ -148,10 +148,9 @@ def open_audio(
         What reading the file raises, now or during `Decoder.blocks`, is passed on unchanged.
     """
     size = file.seek(0, os.SEEK_END)
-    file.seek(0)
     if size == 0:
         raise DecodeError("empty", "the file has no bytes; copy it again from its source")
-    wrapped, losses = ErrorKeepingFile(file), Losses()
+    wrapped, losses = ErrorKeepingFile(file, size), Losses()
     request = Request(PurePosixPath(name).suffix.lower(), raw, all_tracks)
     with contextlib.closing(streams(wrapped, size, request, losses)) as parts:
         try:
