@@ -261,7 +261,7 @@ def test_a_disk_that_fails_in_mid_file_is_not_the_end_of_the_recording(tiny, tri
 
     class Failing(io.FileIO):
         def readinto(self, buffer):
-            if self.tell() > 4096:
+            if self.tell() >= 4096:
                 raise OSError(5, "Input/output error")
             return super().readinto(buffer)
 
