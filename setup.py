@@ -102,6 +102,7 @@ setup(
         "scipy>=1.14,<2",
         "soundfile>=0.13,<1",
         "soxr>=0.5,<2",  # audiomentations takes none from 1.0 on; 0.5 and 1.1 give the same samples, bit for bit
+        "tqdm>=4.66,<5",
         "wcmatch>=10,<11",
     ],
     extras_require={"train": TRAIN, "bench": BENCH, "test": TEST, "gcp": ["apache-beam[gcp]>=2.70,<3"]},

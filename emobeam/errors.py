@@ -14,6 +14,7 @@ Each message is one line: what is wrong, where, and what to do.
         ScoringAbandonedError results are waited for no longer, since the caller is to end
       DatasetError            an output cannot be changed or read
         CommitError           what was scored does not add up to what was listed
+        OutsideRootError      an input names a recording that is not below --root
         RunCancelledError     the run was cancelled while it was under way
       ScoreError              a run cannot be done
         UsageError            the command line is wrong

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from emobeam.model_export.errors import ModelExportError, RunError
+from emobeam.model_export.flags import out_of
 from emobeam.model_export.training.runs import ANSWERS_FILE, TrainingRun
 
 # Each command imports Keras or matplotlib inside, after it has read the folders: they take seconds to import, and a
@@ -23,7 +24,7 @@ def run_explore(args: argparse.Namespace) -> int:
         read_corpora(args.corpus)
         from emobeam.model_export.reports.explore import explore
 
-        explore(args.corpus, args.out, report=_report)
+        explore(args.corpus, out_of(args), report=_report)
 
     return _in_one_line(work)
 
@@ -48,7 +49,7 @@ def run_train(args: argparse.Namespace) -> int:
         stage = stage_of([name for name, _ in args.corpus], initialized=args.init_from is not None)
         options = TrainOptions(
             corpora=tuple(args.corpus),
-            out=args.out,
+            out=out_of(args),
             network=args.network,
             fold=None if args.no_holdout else args.fold,
             seed=args.seed,
@@ -161,7 +162,7 @@ def run_export(args: argparse.Namespace) -> int:
         from emobeam.model_export.reports.model_card import write_card
 
         options = ExportOptions(name=args.name, corpora=tuple(args.corpus), results=args.results, int8=args.int8)
-        exported = export(args.run, args.out, options, report=_report)
+        exported = export(args.run, out_of(args), options, report=_report)
         if args.card:
             _report(f"{write_card(args.run, exported, results=args.results)}: its card")
 

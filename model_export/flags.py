@@ -27,18 +27,29 @@ def _add_corpus(parser: argparse.ArgumentParser, *, required: bool, purpose: str
     )
 
 
+def add_out_argument(parser: argparse.ArgumentParser, *, metavar: str, purpose: str) -> None:
+    """Add the argument of what a command writes: by position, or by ``--out`` or ``--output``."""
+    either = parser.add_mutually_exclusive_group(required=True)
+    either.add_argument("place", nargs="?", type=Path, metavar=metavar, help=purpose)
+    either.add_argument("--out", "--output", type=Path, metavar=metavar, help="the same")
+
+
+def out_of(args: argparse.Namespace) -> Path:
+    """Return the value of the argument that `add_out_argument` adds."""
+    out: Path = args.place if args.out is None else args.out
+    return out
+
+
 def add_explore_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``emobeam explore``."""
     _add_corpus(parser, required=True, purpose="a corpus to explore")
-    parser.add_argument("--out", required=True, type=Path, metavar="DIR", help="folder for index.html and its figures")
+    add_out_argument(parser, metavar="DIR", purpose="folder for index.html and its figures")
 
 
 def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``emobeam train``."""
     _add_corpus(parser, required=True, purpose="a corpus to train on")
-    parser.add_argument(
-        "--out", required=True, type=Path, metavar="RUN", help="the run's folder; an interrupted run there is continued"
-    )
+    add_out_argument(parser, metavar="RUN", purpose="the run's folder; an interrupted run there is continued")
     parser.add_argument("--network", default="cnn", metavar="NAME", help="the network to train (default: cnn)")
     parser.add_argument(
         "--fold", type=int, default=1, metavar="N", help="EmoBox RAVDESS fold whose actors are held out (default: 1)"
@@ -107,7 +118,7 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
 def add_export_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``emobeam export``."""
     parser.add_argument("run", type=Path, metavar="RUN", help="folder of a training run")
-    parser.add_argument("--out", required=True, type=Path, metavar="FILE", help="the .onnx file to write")
+    add_out_argument(parser, metavar="FILE", purpose="the .onnx file to write")
     parser.add_argument("--name", metavar="NAME", help="the model's name in the tables (default: the file's)")
     parser.add_argument(
         "--int8",

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from emobeam.dataset.cancellation import Cancellation
 from emobeam.dataset.counts import ListingCounts
 from emobeam.pipelines.progress import Progress
+from emobeam.pipelines.sampling import RandomSample
 from emobeam.pipelines.work_queue import SHARED_RESERVE, WorkQueue
 
 #: Most recordings dealt to a worker at a time, and batches that are dealt at least, so that every worker gets some.
@@ -42,6 +43,8 @@ class LocalRun:
         Whether the run is to score no more, and to keep what it has scored.
     listing_counts : list of ListingCounts
         Of a listing that `emobeam plan` makes.
+    sample : RandomSample
+        Of the recordings that it would score; empty unless the plan wants one.
     """
 
     def __init__(self, run_id: str, *, is_local: bool) -> None:
@@ -51,6 +54,7 @@ class LocalRun:
         self.cancellation = Cancellation(run_id)
         self.error: Exception | None = None
         self.listing_counts: list[ListingCounts] = []
+        self.sample = RandomSample(0)
         self.stopped = False
         self._stopped_at = 0.0
         self._lock = threading.Lock()

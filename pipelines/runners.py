@@ -16,6 +16,7 @@ from emobeam.dataset.run_plan import RunPlan
 from emobeam.pipelines import beam_workarounds
 from emobeam.pipelines.errors import RunStopped, UsageError
 from emobeam.pipelines.local_run import LocalRun
+from emobeam.pipelines.progress import say
 from emobeam.scoring.cpus import usable_cpus
 
 _LOCAL_RUNNERS = ("directrunner", "direct", "fnapirunner", "fnapi")
@@ -46,6 +47,13 @@ class Runner:
     def is_local(self) -> bool:
         """Whether the workers are threads or processes of this machine."""
         return not isinstance(self.runner, str)
+
+    @property
+    def workers(self) -> int:
+        """The workers of a local run."""
+        from apache_beam.options.pipeline_options import DirectOptions
+
+        return int(self.options.view_as(DirectOptions).direct_num_workers)
 
     @property
     def template(self) -> str | None:
@@ -170,6 +178,7 @@ def run_to_end(plan: RunPlan, local: LocalRun, runner: Runner, check: Callable[[
     signals: list[int] = []
     with contextlib.ExitStack() as stack:
         if runner.is_local:
+            stack.enter_context(progress.recorded(local.progress, plan, check))
             stack.enter_context(progress.shown(local.progress))
             signals = stack.enter_context(stopped_by_signals(local))
         thread.start()
@@ -206,7 +215,7 @@ def stopped_by_signals(local: LocalRun) -> Iterator[list[int]]:
         if len(received) > 1 or not local.progress.total:
             raise RunStopped(number, 0)
         local.stop()
-        print("emobeam score: stopping; a second signal ends it at once", file=sys.stderr, flush=True)
+        say("emobeam score: stopping; a second signal ends it at once")
 
     before = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -11,17 +11,18 @@ import json
 import os
 import platform
 import runpy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from emobeam import storage
 from emobeam.audio.decode import EXTENSIONS, DecodeError, open_audio
 from emobeam.dataset import commit, transaction
-from emobeam.dataset.errors import DatasetError
+from emobeam.dataset.errors import DatasetError, OutsideRootError
+from emobeam.dataset.inputs import InputScope
 from emobeam.dataset.layout import newest_run_id
 from emobeam.dataset.recovery import Recovery, locked
-from emobeam.dataset.run_plan import PartPolicy, RunPlan, SameBy, new_run_id
+from emobeam.dataset.run_plan import STDIN, PartPolicy, RunPlan, SameBy, new_run_id
 from emobeam.dataset.run_record import RunRecord
 from emobeam.pipelines import beam_workarounds
 from emobeam.pipelines.errors import ScoreError
@@ -31,7 +32,6 @@ from emobeam.schemas.settings import ScoreSettings
 from emobeam.scoring.model import Model, ModelError, load_model, read_model
 from emobeam.scoring.sandbox import ScoringProcessError, start_server
 from emobeam.storage import StorageError, UriError
-from emobeam.storage.uris import extension_of
 
 _VERSIONED = ("emobeam", "apache-beam", "av", "numpy", "onnxruntime", "pyarrow", "scipy", "soundfile", "soxr")
 
@@ -46,7 +46,7 @@ class ScoreOptions:
     Attributes
     ----------
     inputs : sequence of str
-        Patterns: recordings, folders, globs and lists.
+        Patterns: recordings, folders, globs and lists; ``-`` among them stands for `names`.
     output : str
         Path or uri of the folder or bucket prefix of the tables.
     model : str
@@ -54,13 +54,21 @@ class ScoreOptions:
     settings : ScoreSettings
     rescore : bool
         Score what is done already, too.
-    same_by : {"mtime", "size"}
+    retry_failed : bool
+        Try all failures again.
+    same_by : {"mtime", "size", "hash"}
         See `emobeam.dataset.run_plan.RunPlan`.
+    any_name : bool
+        See `emobeam.dataset.run_plan.RunPlan`.
+    root : str, optional
+        Path or uri of the folder or prefix below which all recordings are; the tables then name them relative to it.
     run_date : datetime.date, optional
         Default: today, in UTC.
     parts : PartPolicy
     beam_flags : sequence of str
         Beam's own options.
+    names : sequence of str
+        Uris of recordings, from standard input.
     """
 
     inputs: Sequence[str]
@@ -68,10 +76,14 @@ class ScoreOptions:
     model: str = "default"
     settings: ScoreSettings = field(default_factory=ScoreSettings)
     rescore: bool = False
+    retry_failed: bool = False
     same_by: SameBy = "mtime"
+    any_name: bool = False
+    root: str | None = None
     run_date: datetime.date | None = None
     parts: PartPolicy = field(default_factory=PartPolicy)
     beam_flags: Sequence[str] = ()
+    names: Sequence[str] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,30 +174,47 @@ def validate(options: ScoreOptions) -> Validated:
         model_bytes = read_model(options.model)
         model = load_model(model_bytes, name=options.model)
         output = storage.canonical(options.output)
-        empty = tuple(pattern for pattern in options.inputs if _is_empty(pattern))
-        for pattern in options.inputs:
-            _check_content(pattern)
-    except (ModelError, StorageError, UriError) as error:
+        scope = InputScope(output=output, settings=options.settings, any_name=options.any_name, root=_root(options))
+        empty = tuple(pattern for pattern in options.inputs if _is_empty(pattern, options, scope))
+        for pattern in options.inputs if not options.any_name else ():
+            if pattern != STDIN:
+                _check_content(pattern, options.settings)
+    except (ModelError, StorageError, UriError, OutsideRootError) as error:
         raise ScoreError(str(error)) from error
     if len(empty) == len(options.inputs):
-        raise ScoreError(
-            f"nothing to score at {', '.join(empty)}: no file there ends in one of {' '.join(sorted(EXTENSIONS))}. "
-            "Name a folder or glob that holds recordings, or the recording itself"
-        )
+        raise ScoreError(f"nothing to score at {', '.join(empty)}: {_why_empty(options)}")
     return Validated(model_bytes, model, output, empty)
 
 
-def _is_empty(pattern: str) -> bool:
-    return all(listed.kind == "hidden" for listed in storage.list_input(pattern, EXTENSIONS))
+def _root(options: ScoreOptions) -> str | None:
+    return None if options.root is None else storage.canonical(options.root)
 
 
-def _check_content(pattern: str) -> None:
+def _is_empty(pattern: str, options: ScoreOptions, scope: InputScope) -> bool:
+    if pattern == STDIN:
+        return not options.names
+    return all(listed.kind == "hidden" for listed in scope.list_input(pattern))
+
+
+def _why_empty(options: ScoreOptions) -> str:
+    if options.any_name:
+        return "no file with content is there. Name a folder or glob that holds recordings, or the recording itself"
+    return (
+        f"no file there ends in one of {' '.join(sorted(EXTENSIONS))}. Name a folder or glob that holds recordings, or "
+        "the recording itself; --any-name takes files of every name"
+    )
+
+
+def _check_content(pattern: str, settings: ScoreSettings) -> None:
     """Refuse a file that is named by itself, does not end as a recording does, and is none by its content."""
     uri = storage.canonical(pattern)
-    if extension_of(storage.name_of(uri)) in {*EXTENSIONS, ".txt"} or storage.stat(uri).kind != "recording":
+    name = storage.name_of(uri)
+    extension = storage.extension_of(name)
+    if extension in {*EXTENSIONS, ".txt"} or storage.stat(uri).kind != "recording":
         return
     try:
-        with storage.open_read(uri) as file, open_audio(file):
+        raw = settings.raw_formats.get(extension)
+        with storage.open_read(uri) as file, open_audio(file, name=name, raw=raw):
             pass
     except DecodeError as error:
         raise ScoreError(
@@ -203,17 +232,31 @@ def make_run_plan(options: ScoreOptions, validated: Validated, *, after: str) ->
         run_date=(options.run_date or now.date()).isoformat(),
         started_at=now,
         # Workers may have another working directory, or none.
-        inputs=tuple(p if "://" in p else os.path.abspath(p) for p in options.inputs),  # noqa: PTH100 - a glob
+        inputs=tuple(p if "://" in p or p == STDIN else os.path.abspath(p) for p in options.inputs),  # noqa: PTH100 - a glob
         settings=options.settings,
         model=contract.name,
         model_hash=validated.model.hash,
         model_contract=contract.to_json(),
-        options=json.dumps(list(options.beam_flags)),
+        options=json.dumps([*_recorded_flags(options), *options.beam_flags]),
         versions=json.dumps(versions()),
         rescore=options.rescore,
+        retry_failed=options.retry_failed,
         same_by=options.same_by,
+        any_name=options.any_name,
+        root=_root(options),
         parts=options.parts,
+        names=tuple(options.names),
     )
+
+
+def _recorded_flags(options: ScoreOptions) -> Iterator[str]:
+    """Yield the flags that decide what is scored, and that no other column of the runs table has."""
+    if options.same_by != "mtime":
+        yield f"--same-by={options.same_by}"
+    if options.any_name:
+        yield "--any-name"
+    if options.root is not None:
+        yield f"--root={_root(options)}"
 
 
 def versions() -> dict[str, str]:

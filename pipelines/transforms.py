@@ -1,7 +1,8 @@
 """The transforms: as little logic as possible, around plain functions of the other packages."""
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import apache_beam as beam
@@ -9,22 +10,25 @@ from apache_beam.transforms.window import GlobalWindow
 from apache_beam.utils.windowed_value import WindowedValue
 
 from emobeam import storage
-from emobeam.audio.decode import EXTENSIONS
 from emobeam.dataset import skip
 from emobeam.dataset.commit import seal
 from emobeam.dataset.counts import ListingCounts
 from emobeam.dataset.errors import RunCancelledError
+from emobeam.dataset.inputs import InputScope
 from emobeam.dataset.layout import committed_runs
 from emobeam.dataset.part_writer import Part, PartWriter
-from emobeam.dataset.run_plan import RunPlan
+from emobeam.dataset.run_plan import STDIN, RunPlan
 from emobeam.dataset.skip import ForgottenList
 from emobeam.pipelines.beam_workarounds import hide_main
 from emobeam.pipelines.local_run import LocalRun
 from emobeam.pipelines.metrics import RunMetrics
-from emobeam.scoring import FileResult
+from emobeam.scoring import FileResult, score_recording
 from emobeam.scoring.sandbox import ProcessOptions, ScoringAbandonedError, ScoringProcess
 
 TO_SCORE, LISTING_COUNTS = "to_score", "listing_counts"
+
+#: Uris from standard input that one worker looks up at a time.
+_NAMES_AT_ONCE = 1_000
 
 #: Seconds between two checks for a cancellation, where a worker waits for others.
 _POLL_S = 0.2
@@ -45,9 +49,19 @@ class ListInputs(_RunDoFn):
         """List a pattern."""
         with self._local.keeping_error():
             passed_over = storage.PassedOver()
-            listing = storage.list_input(pattern, EXTENSIONS, passed_over)
-            yield from skip.in_shards((listed.uri, listed) for listed in listing)
+            listing = InputScope.of(self._plan).list_input(pattern, passed_over)
+            yield from skip.in_shards((listed.key, listed) for listed in listing)
             yield beam.pvalue.TaggedOutput(LISTING_COUNTS, ListingCounts(passed_over=dict(passed_over)))
+
+
+class ListNames(_RunDoFn):
+    """Batches of uris in; what is there out, in batches by shard."""
+
+    def process(self, uris: bytes) -> Iterator[tuple[int, bytes]]:
+        """List the uris."""
+        with self._local.keeping_error():
+            listing = InputScope.of(self._plan).list_names(list(skip.unpack([uris])))
+            yield from skip.in_shards((listed.key, listed) for listed in listing)
 
 
 class ListCommitted(_RunDoFn):
@@ -82,7 +96,12 @@ class Select(_RunDoFn):
         """Decide on a shard."""
         listed, attempts = (skip.unpack(shard[1][side]) for side in ("listed", "attempts"))
         to_score, counts = skip.select(
-            listed, attempts, self._forgotten, rescore=self._plan.rescore, same_by=self._plan.same_by
+            listed,
+            attempts,
+            self._forgotten,
+            rescore=self._plan.rescore,
+            same_by=self._plan.same_by,
+            retries=self._plan.retries,
         )
         yield beam.pvalue.TaggedOutput(LISTING_COUNTS, counts)
         if to_score:
@@ -98,7 +117,7 @@ class LargestFirst(_RunDoFn):
     def process(self, batches: tuple[None, Iterable[bytes]]) -> Iterator[bytes]:
         """Sort."""
         files = skip.largest_first(batches[1])
-        self._local.progress.expect(len(files))
+        self._local.progress.expect(len(files), sum(file.size_bytes or 0 for file in files))
         size = self._local.batch_size(len(files))
         for start in range(0, len(files), size):
             yield skip.pack(files[start : start + size])
@@ -155,9 +174,13 @@ class ScoreToParts(_RunDoFn):
     def _started(self) -> ScoringProcess:
         if self._process is None:
             hide_main()
-            options = ProcessOptions(model=self._plan.staged_model, settings=self._plan.settings)
+            options = ProcessOptions(
+                model=self._plan.staged_model,
+                settings=self._plan.settings,
+                score=functools.partial(score_recording, hash_content=self._plan.same_by == "hash"),
+            )
             process = ScoringProcess(options, is_overdue=self._local.is_overdue)
-            self._local.progress.watch(lambda: process.audio_duration_s)
+            self._local.progress.watch(process)
             self._process = process
         return self._process
 
@@ -211,10 +234,10 @@ class ToScore(_RunTransform):
 
     def expand(self, begin: beam.pvalue.PBegin) -> Any:  # two collections: Beam warns of their type
         """Apply the transform to an empty pipeline."""
-        plan, local = self._plan, self._local
+        plan, local = self._plan.without_names(), self._local
         listed = (
             begin
-            | "Patterns" >> beam.Create(sorted(set(plan.inputs)))  # which spreads them where there are several
+            | "Patterns" >> beam.Create(sorted({*plan.inputs} - {STDIN}))  # which spreads them where there are several
             | "List" >> beam.ParDo(ListInputs(plan, local)).with_outputs(LISTING_COUNTS, main="listed")
         )
         attempts = (
@@ -224,8 +247,10 @@ class ToScore(_RunTransform):
             | "SpreadParts" >> beam.Reshuffle()
             | "ReadAttempts" >> beam.ParDo(ReadAttempts(plan, local))
         )
+        batches = [skip.pack(list(uris)) for uris in _chunks(self._plan.names)]
+        named = begin | "Names" >> beam.Create(batches) | "ListNames" >> beam.ParDo(ListNames(plan, local))
         selected = (
-            {"listed": listed.listed, "attempts": attempts}
+            {"listed": (listed.listed, named) | "Listed" >> beam.Flatten(), "attempts": attempts}
             | "Join" >> beam.CoGroupByKey()
             | "Select" >> beam.ParDo(Select(plan, local)).with_outputs(LISTING_COUNTS, main="to_score")
         )
@@ -238,8 +263,8 @@ class ScoreArchive(_RunTransform):
 
     def expand(self, begin: beam.pvalue.PBegin) -> beam.PCollection:
         """Apply the flow to an empty pipeline."""
-        plan, local = self._plan, self._local
-        selected = begin | "ToScore" >> ToScore(plan, local)
+        plan, local = self._plan.without_names(), self._local
+        selected = begin | "ToScore" >> ToScore(self._plan, local)
         batches = selected[TO_SCORE] | (
             "OrderBySize" >> OrderBySize(plan, local) if local.is_local else "Single" >> beam.FlatMap(_one_by_one)
         )
@@ -263,6 +288,11 @@ class OrderBySize(_RunTransform):
             | "Gather" >> beam.GroupByKey()
             | "LargestFirst" >> beam.ParDo(LargestFirst(self._plan, self._local))
         )
+
+
+def _chunks(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    for first in range(0, len(names), _NAMES_AT_ONCE):
+        yield names[first : first + _NAMES_AT_ONCE]
 
 
 def _with_one_key(batch: bytes) -> tuple[None, bytes]:

@@ -49,7 +49,13 @@ _PROBABILITIES = [
     for emotion in EMOTIONS
 ]
 _P_FEMALE = Column("p_female", "float32", "probability that the voice is female; null without an answer")
-_URI = Column("uri", "string", "canonical uri of the recording, absolute and percent-encoded", nullable=False)
+_URI = Column(
+    "uri",
+    "string",
+    "canonical uri of the recording, absolute and percent-encoded; in runs with --root, its path below the root, "
+    "percent-encoded",
+    nullable=False,
+)
 _CHANNEL = Column("channel", "int16", "0, 1, .. if channels are split; null if they are mixed or the file failed")
 
 FILES: tuple[Column, ...] = (
@@ -99,7 +105,12 @@ FILES: tuple[Column, ...] = (
     Column("etag", "string", "the bucket's version of the object; null for files"),
     Column("model", "string", "the model's name", nullable=False),
     Column("model_hash", "string", "first 16 hexadecimal digits of the model file's SHA-256", nullable=False),
-    Column("settings_hash", "string", "16 hexadecimal digits of the settings that can change a result", nullable=False),
+    Column(
+        "settings_hash",
+        "string",
+        "16 hexadecimal digits of the settings that can change a result; of the raw formats, that of this extension",
+        nullable=False,
+    ),
     Column("scored_at", "timestamp", "end of the attempt", nullable=False),
     Column("decode_errors", "int32", "packets that could not be decoded and were passed over; null if failed"),
     Column("lost_s", "float64", "seconds of sound in them; null if failed"),
@@ -108,6 +119,12 @@ FILES: tuple[Column, ...] = (
         "int16",
         "sound tracks in the container, of which the default one is scored, or each with --channels split if they are "
         "mono; null if failed",
+    ),
+    Column(
+        "content_hash",
+        "string",
+        "BLAKE2b-128 of the file's bytes, 32 hexadecimal digits; null unless the run had --same-by hash and could read "
+        "the file",
     ),
 )
 
@@ -163,9 +180,16 @@ RUNS: tuple[Column, ...] = (
     Column("model_hash", "string", "as in the files table", nullable=False),
     Column("model_contract", "string", "the model's contract with its training card, JSON", nullable=False),
     Column("settings", "string", "the settings, JSON", nullable=False),
-    Column("settings_hash", "string", "as in the files table", nullable=False),
+    Column(
+        "settings_hash", "string", "as in the files table; with --raw, of the formats of all extensions", nullable=False
+    ),
     Column("inputs", "strings", "the patterns as given", nullable=False),
-    Column("options", "string", "the pipeline's options, JSON", nullable=False),
+    Column(
+        "options",
+        "string",
+        "a list in JSON: --same-by, --any-name and --root (its uri) where they were given, and the pipeline's options",
+        nullable=False,
+    ),
     Column("versions", "string", "of emobeam, Python and the libraries that can change a result, JSON", nullable=False),
     Column(
         "outcome",
@@ -202,6 +226,12 @@ RUNS: tuple[Column, ...] = (
         "compacted runs, and in runs older than the column",
     ),
     Column("passed_over", "string", "the same by ending, JSON"),
+    Column(
+        "files_deferred",
+        "int64",
+        "of files_skipped, those that failed with the same lasting cause on three nights in a row and wait for their "
+        "weekly retry; null in runs older than the column",
+    ),
 )
 
 COLUMNS: dict[Table, tuple[Column, ...]] = {"files": FILES, "segments": SEGMENTS, "runs": RUNS}

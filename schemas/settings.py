@@ -6,7 +6,9 @@ import hashlib
 import json
 import math
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
+
+from emobeam.schemas.raw import RawFormat, raw_formats
 
 #: Raised whenever the code gives other answers for the same settings, so that stored answers can be distinguished.
 SCORING_VERSION = 2
@@ -35,6 +37,9 @@ class ScoreSettings:
         Cut the recording into windows of the model's length that overlap, or into utterances at pauses of speech.
     min_pause_s, min_utterance_s, max_utterance_s : float
         With ``pauses``: the shortest pause that ends an utterance, and the shortest and longest utterance.
+    raw : tuple of str
+        The formats of recordings without a header, as `emobeam.schemas.raw.raw_formats` reads them; normalised to
+        ``EXTENSION=ENCODING,RATE,CHANNELS``. A recording that has a header is read by it.
     scoring_version : int
         Version of the scoring code's results; see `SCORING_VERSION`.
     """
@@ -49,6 +54,7 @@ class ScoreSettings:
     min_pause_s: float = 0.5
     min_utterance_s: float = 0.25
     max_utterance_s: float = 30.0
+    raw: tuple[str, ...] = ()
     scoring_version: int = SCORING_VERSION
 
     def __post_init__(self) -> None:
@@ -77,9 +83,31 @@ class ScoreSettings:
             )
         if not self.max_utterance_s >= 1:
             raise ValueError(f"max_utterance_s is {self.max_utterance_s!r}; it must be 1 or more")
+        try:
+            normalised = tuple(f"{extension}={form}" for extension, form in raw_formats(self.raw).items())
+        except ValueError as error:
+            raise ValueError(f"raw: {error}") from error
+        object.__setattr__(self, "raw", normalised)
 
     @functools.cached_property
     def hash(self) -> str:
         """Sixteen hexadecimal digits that differ where any field does."""
-        text = json.dumps(dataclasses.asdict(self), sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+        values: dict[str, Any] = dataclasses.asdict(self)
+        if not self.raw:
+            del values["raw"]  # younger than the first hashes
+        return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:16]
+
+    @functools.cached_property
+    def raw_formats(self) -> dict[str, RawFormat]:
+        """The formats of recordings without a header, by extension."""
+        return raw_formats(self.raw)
+
+    def applied_to(self, extension: str) -> "ScoreSettings":
+        """Return these settings with only the raw format, if there is one, of recordings with an extension."""
+        return _applied_to(self, extension) if self.raw else self
+
+
+@functools.lru_cache(maxsize=256)
+def _applied_to(settings: ScoreSettings, extension: str) -> ScoreSettings:
+    raw = tuple(text for text in settings.raw if text.partition("=")[0] == extension)
+    return dataclasses.replace(settings, raw=raw)

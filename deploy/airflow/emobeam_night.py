@@ -63,7 +63,8 @@ def emobeam_night() -> None:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         raised = {0: None, 2: WrongUsage, 3: TooManyFailures}.get(done.returncode, NotDone)
         if raised is not None:
-            raise raised(f"exit code {done.returncode}: {done.stderr.strip()}")
+            # The message is the last line, behind one a minute on the progress.
+            raise raised(f"exit code {done.returncode}: {''.join(done.stderr.strip().splitlines()[-1:])}")
         summary: dict[str, Any] = json.loads(done.stdout)
         return summary
 

@@ -132,7 +132,7 @@ def open_audio(
     name : str, optional
         The file's name. Only its extension counts, and only where nothing in the content says what it is.
     raw : RawFormat, optional
-        The format of a file without a header; the content is not looked at.
+        The format of a file without a header. One that begins with a header is read by that.
     all_tracks : bool
         Whether several mono tracks of one rate in one container are the channels of the recording. Otherwise the
         default track is decoded, or the first that is not silent where that is.

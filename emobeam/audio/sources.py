@@ -70,7 +70,7 @@ def streams(file: ErrorKeepingFile, size: int, request: Request, losses: Losses)
     ------
     DecodeError
     """
-    if request.raw is not None:
+    if request.raw is not None and not _has_header(file):
         with SoundfileStream.open_raw(file, request.raw) as stream:
             yield stream
         return
@@ -270,6 +270,12 @@ class _Source:
                 yield other
                 return
         yield from self._mpeg(*found)
+
+
+def _has_header(file: ErrorKeepingFile) -> bool:
+    """Return whether a file begins as a recording with a header; MPEG audio, which samples may resemble, has none."""
+    head = read_at(file, 0, 64)
+    return head[:3] == b"ID3" or _is_known(head)
 
 
 def _is_known(head: bytes) -> bool:

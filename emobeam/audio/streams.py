@@ -71,14 +71,16 @@ def _adts_bytes(head: bytes) -> int:
 
 
 def _chain(file: ReadableFile, position: int, end: int, coding: str) -> bool:
-    """Return whether frames of a coding follow each other from a position on."""
+    """Return whether frames of a coding, of one kind and rate, follow each other from a position on."""
+    kinds = set()
     for count in range(_CHAIN):
         if position >= end and count > 1:  # a file of few frames
             return True
         head = read_at(file, position, 7)
         frame = mpeg_frame(head)
         length = _adts_bytes(head) if coding == "aac" else frame.bytes if frame else 0
-        if not length:
+        kinds.add((frame.kind, frame.rate) if frame else None)
+        if not length or len(kinds) > 1:
             return False
         position += length
     return True
@@ -109,7 +111,9 @@ def find_mpeg(file: ReadableFile, start: int, end: int) -> tuple[int, str] | Non
     at = data.find(b"\xff")
     while at >= 0:
         for coding in ("aac", "mp3"):
-            is_one = _adts_bytes(data[at : at + 7]) if coding == "aac" else mpeg_frame(data[at : at + 4])
+            frame = mpeg_frame(data[at : at + 4])
+            # Layer I, which hardly a recording has, is what runs of negative numbers in programs resemble.
+            is_one = _adts_bytes(data[at : at + 7]) if coding == "aac" else frame and frame.kind[1] != 1
             if is_one and _chain(file, start + at, end, coding):
                 return start + at, coding
         at = data.find(b"\xff", at + 1)

@@ -14,6 +14,7 @@ import numpy as np
 
 from emobeam import storage
 from emobeam.audio.decode import EXTENSIONS, open_audio
+from emobeam.cli.flags import output_of
 from emobeam.dataset import transaction
 from emobeam.pipelines.score import versions
 from emobeam.scoring import load_model, score_recording
@@ -49,8 +50,9 @@ def examine(arguments: argparse.Namespace) -> Iterator[Check]:
         ("model", functools.partial(_model, arguments.model)),
     ]
     checks += [("input", functools.partial(_input, pattern)) for pattern in arguments.input or ()]
-    if arguments.output:
-        checks.append(("output", functools.partial(_output, arguments.output)))
+    output = output_of(arguments)
+    if output:
+        checks.append(("output", functools.partial(_output, output)))
     for name, check in checks:
         try:
             yield Check(name, True, check())

@@ -16,6 +16,7 @@ from emobeam.cli.process import run_as_process
 from emobeam.errors import EmobeamError
 from emobeam.model_export import flags as training_flags
 from emobeam.model_export.corpora.download import add_fetch_arguments
+from emobeam.pipelines.errors import UsageError
 
 _EXIT_CODES = """\
 exit codes:
@@ -69,7 +70,8 @@ class _Command:
 
 _SCORE = """\
 Score recordings into Parquet tables: emobeam score calls/*.wav --output scores. Inputs come before
-all options, or by --input. What is done already is skipped. Options that are not
+all options, or by --input. Without --output, the last of them is the output: emobeam score calls scores.
+What is done already is skipped. Options that are not
 listed here are Beam's, such as --runner and --direct_num_workers (default: all cores). @FILE is
 replaced by the options in a file, one a line."""
 
@@ -91,6 +93,12 @@ _COMMANDS = {
         _Command(
             "plan", "show what `score` with the same flags would do", flags.add_score_arguments, "emobeam.cli.plan",
             description=_PLAN, takes_beam_flags=True,
+        ),
+        _Command(
+            "status", "show how far a running run is, and what awaits recovery", flags.add_output_argument,
+            "emobeam.cli.status",
+            description="Show how far the run into an output is, from any terminal; whether something awaits recovery; "
+            "and the last committed run. Changes nothing.",
         ),
         _Command("doctor", "check all that scoring needs", flags.add_doctor_arguments, "emobeam.cli.doctor"),
         _Command("verify", "check that an output is in order", flags.add_output_argument, "emobeam.cli.verify"),
@@ -151,19 +159,20 @@ def make_parser() -> argparse.ArgumentParser:
 
 
 def with_input_flags(argv: Sequence[str]) -> list[str]:
-    """Make flags of the inputs that stand before all flags of ``score`` and ``plan``, or behind ``--``.
+    """Make flags of the operands of ``score`` and ``plan`` before all flags, or behind ``--``.
 
-    argparse cannot: flags that only Beam has take values, which it would take for inputs.
+    argparse cannot: flags that only Beam has take values, which it would take for operands.
+    `emobeam.cli.flags.place_operands` separates inputs and output.
     """
     command, *rest = argv or [""]
     if command not in _COMMANDS or not _COMMANDS[command].takes_beam_flags:
         return list(argv)
-    flags = list(itertools.dropwhile(lambda word: not word.startswith(("-", "@")), rest))
-    inputs = rest[: len(rest) - len(flags)]
-    if "--" in flags:
-        end = flags.index("--")
-        inputs, flags = [*inputs, *flags[end + 1 :]], flags[:end]
-    return [command, *(f"--input={name}" for name in inputs), *flags]
+    options = list(itertools.dropwhile(lambda word: word == "-" or not word.startswith(("-", "@")), rest))
+    operands = rest[: len(rest) - len(options)]
+    if "--" in options:
+        end = options.index("--")
+        operands, options = [*operands, *options[end + 1 :]], options[:end]
+    return [command, *(f"{flags.OPERAND}={word}" for word in operands), *options]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -176,6 +185,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if rest and not command.takes_beam_flags:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
+        if command.takes_beam_flags:
+            rest = _placed(arguments, rest, parser)
         return command.run(arguments, rest)
     except EmobeamError as error:
         print(f"emobeam {command.name}: {error}", file=sys.stderr)
@@ -199,6 +210,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)
         return int(getattr(interrupt, "exit_code", 128 + signal.SIGINT))
+
+
+def _placed(arguments: argparse.Namespace, rest: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
+    try:
+        return flags.place_operands(arguments, rest)
+    except UsageError as error:
+        parser.error(str(error))
 
 
 def run() -> NoReturn:

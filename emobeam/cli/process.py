@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import sys
+import threading
 from collections.abc import Callable
 from typing import NoReturn
 
@@ -12,7 +13,11 @@ def run_as_process(main: Callable[[], int]) -> NoReturn:
     """Run a command as this process: SIGTERM interrupts it as Ctrl-C does, and its exit code is the process's."""
     _prepare_streams()
     signal.signal(signal.SIGTERM, _terminate)
-    exit_process(main())
+    try:
+        code = main()
+    except KeyboardInterrupt as interrupt:  # another one, while the command reports the first
+        code = int(getattr(interrupt, "exit_code", 128 + signal.SIGINT))
+    exit_process(code)
 
 
 class Terminated(KeyboardInterrupt):
@@ -50,6 +55,7 @@ def exit_process(code: int) -> NoReturn:
     is ended in the middle of C++, which then aborts the process: "terminate called without an active exception",
     in one run of about six on Python 3.12 with both cores busy. All work is done by then, but the exit code is lost.
     """
+    _ignore_signals()  # the process ends now in any case, and its exit code is known
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -64,14 +70,19 @@ def exit_process(code: int) -> NoReturn:
     os._exit(code)
 
 
-def _end_children() -> None:
-    """Kill what an interrupted run leaves, in the middle of recordings."""
-    import multiprocessing
-    import multiprocessing.util
+def _ignore_signals() -> None:
+    if threading.current_thread() is threading.main_thread():  # elsewhere, signals cannot be handled
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)
 
-    children = multiprocessing.active_children()
-    for child in children:
+
+def _end_children() -> None:
+    """Kill what an interrupted run leaves, in the middle of recordings.
+
+    The semaphores that they share are left to multiprocessing's resource tracker, a process that removes them once the
+    last that may open one has ended: a child that just starts would fail over them with a traceback.
+    """
+    import multiprocessing
+
+    for child in multiprocessing.active_children():
         child.kill()
-    if children:
-        # Or Python warns of the semaphores that they shared. What runs at a proper exit runs this, and waits for all.
-        multiprocessing.util._run_finalizers(0)  # type: ignore[attr-defined] # typeshed knows no private functions

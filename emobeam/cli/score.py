@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from emobeam import storage
 from emobeam.cli import openmetrics, summary
-from emobeam.cli.flags import add_score_arguments, score_options
+from emobeam.cli.flags import add_score_arguments, place_operands, score_options
 from emobeam.cli.output import print_result
 from emobeam.cli.process import run_as_process
 from emobeam.pipelines import beam_workarounds
-from emobeam.pipelines.errors import ScoreError
+from emobeam.pipelines.errors import ScoreError, UsageError
 from emobeam.pipelines.score import ScoreResult, score
 from emobeam.storage import StorageError, UriError
 
@@ -85,7 +85,11 @@ def main() -> int:
     """Run the command from the command line of ``python -m emobeam.cli.score``."""
     parser = argparse.ArgumentParser(prog="python -m emobeam.cli.score", allow_abbrev=False)
     add_score_arguments(parser)
-    return run(*parser.parse_known_args())
+    arguments, rest = parser.parse_known_args()
+    try:
+        return run(arguments, place_operands(arguments, rest))
+    except UsageError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

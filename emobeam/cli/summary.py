@@ -58,11 +58,19 @@ def passed_over_line(passed_over: Mapping[str, int]) -> str:
     return f"passed    {sum(passed_over.values()):,} names that do not end as recordings do: {detail}"
 
 
+def deferred_line(deferred: int) -> str:
+    """Return how many failures wait for their weekly retry."""
+    return f"deferred  {deferred:,} that failed on three nights in a row; retried weekly, or now by --retry-failed"
+
+
 def _passed_over(record: RunRecord) -> list[str]:
     lines = []
-    if record.files_skipped:
+    deferred = record.files_deferred or 0
+    if record.files_skipped > deferred:
         forgotten = f", {record.files_forgotten:,} of them forgotten" if record.files_forgotten else ""
-        lines.append(f"skipped   {record.files_skipped:,} that are done{forgotten}")
+        lines.append(f"skipped   {record.files_skipped - deferred:,} that are done{forgotten}")
+    if deferred:
+        lines.append(deferred_line(deferred))
     if record.files_hidden:
         lines.append(f"hidden    {record.files_hidden:,} names with a leading dot, passed over")
     if record.passed_over:

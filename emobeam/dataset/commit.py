@@ -130,6 +130,7 @@ def seal(plan: RunPlan, parts: Sequence[Part], listing: ListingCounts, cancellat
         files_skipped=listing.skipped,
         files_hidden=listing.hidden,
         files_forgotten=listing.forgotten,
+        files_deferred=listing.deferred,
         wall_time_s=(datetime.datetime.now(datetime.UTC) - plan.started_at).total_seconds(),
         outcome="complete",
         stage_seconds=seconds_by_stage(parts),

@@ -152,8 +152,8 @@ class ListingCounts:
     new, changed, retried, rescored : int
         To be scored: without an earlier attempt; with one of another content, model or settings; after a failure that
         another attempt may not repeat; or done, while ``--rescore`` is given.
-    done, forgotten : int
-        Skipped.
+    done, forgotten, deferred : int
+        Skipped; `deferred` are failures that wait for their weekly retry (see `emobeam.dataset.retries`).
     size_bytes : int
         Of those to be scored.
     uris_checksum : int
@@ -171,6 +171,7 @@ class ListingCounts:
     rescored: int = 0
     done: int = 0
     forgotten: int = 0
+    deferred: int = 0
     size_bytes: int = 0
     uris_checksum: int = 0
     passed_over: Mapping[str, int] = field(default_factory=dict)
@@ -178,7 +179,7 @@ class ListingCounts:
     @property
     def skipped(self) -> int:
         """Listed and not to be scored."""
-        return self.done + self.forgotten
+        return self.done + self.forgotten + self.deferred
 
     @property
     def to_score(self) -> int:

@@ -13,6 +13,7 @@ and count only when the next run has finished it.
 
 import re
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from emobeam import storage
 from emobeam.dataset import parts
@@ -35,6 +36,20 @@ _PLACE = re.compile(r"/run_date%3D([^/]+)/run_id%3D([^/]+)/([^/]+\.parquet)$")
 def partition(table: Table, run_date: str, run_id: str) -> str:
     """Return the place of a run's rows of a table, under the output."""
     return f"{table}/run_date={run_date}/run_id={run_id}"
+
+
+class Place(NamedTuple):
+    """Where an object of a table lies: the parts of its uri."""
+
+    run_date: str
+    run_id: str
+    name: str
+
+
+def place_of(uri: str) -> Place | None:
+    """Return the place of a listed object; None where it is no object of a table."""
+    match = _PLACE.search(uri)
+    return None if match is None else Place(*match.groups())
 
 
 @dataclass
@@ -82,10 +97,10 @@ def list_runs(output: str) -> list[RunParts]:
     runs: dict[tuple[str, str], RunParts] = {}
     for table in TABLES:
         for listed in _objects(storage.join(output, table)):
-            match = _PLACE.search(listed.uri)
-            if match is None:
+            place = place_of(listed.uri)
+            if place is None:
                 continue
-            run_date, run_id, name = match.groups()
+            run_date, run_id, name = place
             run = runs.setdefault((run_id, run_date), RunParts(run_date, run_id))
             run.objects(table)[name] = listed
     return [runs[key] for key in sorted(runs)]

@@ -10,11 +10,15 @@ from typing import Any, Literal
 
 from emobeam import storage
 from emobeam.dataset.layout import STAGING, partition
+from emobeam.dataset.retries import RetryPolicy
 from emobeam.dataset.run_record import RunOrigin
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.schemas.tables import Table
 
-SameBy = Literal["mtime", "size"]
+#: The input that stands for a list on standard input.
+STDIN = "-"
+
+SameBy = Literal["mtime", "size", "hash"]
 
 
 @dataclass(frozen=True)
@@ -47,7 +51,7 @@ class RunPlan:
     started_at : datetime.datetime
         In UTC.
     inputs : tuple of str
-        Patterns as given.
+        Patterns as given; `STDIN` among them stands for `names`.
     settings : ScoreSettings
     model, model_hash, model_contract : str
         Name, hash and contract (JSON) of the model; its bytes lie at `staged_model`.
@@ -55,10 +59,20 @@ class RunPlan:
         JSON, for the runs table.
     rescore : bool
         Score what is done already, too.
-    same_by : {"mtime", "size"}
+    retry_failed : bool
+        Try all failures again.
+    same_by : {"mtime", "size", "hash"}
         What says that a recording is the one that was scored, beside its uri: its size and its etag or modification
-        time, or its size alone.
+        time; its size alone; or, with ``hash``, its content where size alone is the same, for which the run records the
+        hash of each recording that it scores.
+    any_name : bool
+        Take files in folders and globs whatever they are called; their content decides.
+    root : str or None
+        Uri of a folder or prefix below which all recordings are, and relative to which the tables name them.
     parts : PartPolicy
+    names : tuple of str
+        Uris from standard input. There may be millions: they are listed where the pipeline is made, and are neither
+        staged nor in the workers' copies of the plan.
     """
 
     output: str
@@ -73,12 +87,22 @@ class RunPlan:
     options: str
     versions: str
     rescore: bool = False
+    retry_failed: bool = False
     same_by: SameBy = "mtime"
+    any_name: bool = False
+    root: str | None = None
     parts: PartPolicy = field(default_factory=PartPolicy)
+    names: tuple[str, ...] = field(default=(), repr=False)
+
+    def without_names(self) -> "RunPlan":
+        """Return the plan as workers get it."""
+        return dataclasses.replace(self, names=())
 
     def to_json(self) -> str:
         """Return the plan as it is staged."""
-        return json.dumps(dataclasses.asdict(self) | {"started_at": self.started_at.isoformat()})
+        values = dataclasses.asdict(self.without_names())
+        del values["names"]
+        return json.dumps(values | {"started_at": self.started_at.isoformat()})
 
     @classmethod
     def from_json(cls, text: bytes | str) -> "RunPlan":
@@ -93,6 +117,11 @@ class RunPlan:
                 "parts": PartPolicy(**_fields_of(PartPolicy, values.get("parts", {}))),
             }
         )
+
+    @property
+    def retries(self) -> RetryPolicy:
+        """Which failures the run tries again."""
+        return RetryPolicy(datetime.date.fromisoformat(self.run_date), force=self.retry_failed)
 
     @property
     def staging(self) -> str:

@@ -53,7 +53,7 @@ class RunRecord:
     origin : RunOrigin
     counts : Counts
         Of what the run wrote. ``uris_checksum`` is not in the table, and 0 in a record that was read from there.
-    files_listed, files_skipped, files_hidden, files_forgotten : int
+    files_listed, files_skipped, files_hidden, files_forgotten, files_deferred : int
         As in `emobeam.dataset.counts.ListingCounts`.
     wall_time_s : float
         From the start to the commit.
@@ -72,6 +72,7 @@ class RunRecord:
     files_skipped: int = 0
     files_hidden: int = 0
     files_forgotten: int | None = 0
+    files_deferred: int | None = 0
     wall_time_s: float
     outcome: Outcome | None
     compacted: tuple[str, ...] | None = None
@@ -104,6 +105,7 @@ class RunRecord:
             "files_skipped": self.files_skipped,
             "files_hidden": self.files_hidden,
             "files_forgotten": self.files_forgotten,
+            "files_deferred": self.files_deferred,
             "wall_time_s": self.wall_time_s,
             "rtfx": self.rtfx,
             "outcome": self.outcome,
@@ -136,6 +138,7 @@ class RunRecord:
             files_skipped=row["files_skipped"],
             files_hidden=row["files_hidden"],
             files_forgotten=row.get("files_forgotten"),
+            files_deferred=row.get("files_deferred"),
             wall_time_s=row["wall_time_s"],
             outcome=row.get("outcome"),
             compacted=None if compacted is None else tuple(compacted),

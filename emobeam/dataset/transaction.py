@@ -5,6 +5,7 @@ Layout under the output::
     _staging/lock                       held by the process that changes the tables
     _staging/<id>/run.json              what is to be done, first
     _staging/<id>/model.onnx            the model, for the workers
+    _staging/<id>/progress.json         how far the run is, for people who watch (`emobeam.dataset.run_progress`)
     _staging/<id>/<table>/part-*        sealed parts
     _staging/<id>/manifest.json         the steps that make the change visible, in their order
 

@@ -24,6 +24,8 @@ class ScoringContext:
         Called with the seconds of audio of every decoded block.
     open_read : callable
         Opens a uri for reading.
+    hash_content : bool
+        Fill the column ``content_hash``.
     """
 
     model: Model
@@ -31,6 +33,7 @@ class ScoringContext:
     timer: StageTimer
     on_progress: Callable[[float], None]
     open_read: Callable[[str], BinaryIO]
+    hash_content: bool = False
 
     @property
     def front_end(self) -> FrontEnd:

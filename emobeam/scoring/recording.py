@@ -33,6 +33,7 @@ def score_recording(
     *,
     on_progress: Callable[[float], None] | None = None,
     open_read: Callable[[str], BinaryIO] | None = None,
+    hash_content: bool = False,
 ) -> FileResult:
     """Score one recording.
 
@@ -47,9 +48,11 @@ def score_recording(
         From `load_model`.
     settings : ScoreSettings, optional
     on_progress : callable, optional
-        Called with the seconds of audio of every decoded block.
+        Called with the seconds of audio of every decoded block, and with 0 for every megabyte that is hashed.
     open_read : callable, optional
         Opens a uri in the place of `storage.open_read`.
+    hash_content : bool
+        Read the whole file first, for the column ``content_hash``.
 
     Returns
     -------
@@ -66,6 +69,7 @@ def score_recording(
         timer=StageTimer(),
         on_progress=on_progress or (lambda _: None),
         open_read=open_read or storage.open_read,
+        hash_content=hash_content,
     )
     result = _attempt(source, context)
     context.timer.switch("other")
@@ -80,7 +84,7 @@ def _attempt(source: Source, context: ScoringContext) -> FileResult:
     try:
         with _open(source, listed, context) as file:
             opened = storage.refresh_stat(listed, file)
-            provenance = Provenance.of(opened, context.model, context.settings)
+            provenance = Provenance.of(opened, context.model, context.settings, _hash(file, context))
             result = _score(file, provenance, context)
             _check_unchanged(opened, file)
             return result
@@ -109,6 +113,13 @@ def _open(source: Source, listed: ListedFile, context: ScoringContext) -> Binary
         return io.BytesIO(source) if isinstance(source, bytes) else context.open_read(listed.uri)
 
 
+def _hash(file: BinaryIO, context: ScoringContext) -> str | None:
+    if not context.hash_content:
+        return None
+    with context.timer.stage("decode"):
+        return storage.hash_file(file, lambda: context.on_progress(0.0))
+
+
 def _check_unchanged(opened: ListedFile, file: BinaryIO) -> None:
     now = storage.refresh_stat(opened, file)
     if now != opened:
@@ -135,8 +146,10 @@ def _score(file: BinaryIO, provenance: Provenance, context: ScoringContext) -> F
 def _decoder(file: BinaryIO, provenance: Provenance, context: ScoringContext) -> Iterator[Decoder]:
     with contextlib.ExitStack() as stack:
         with context.timer.stage("decode"):
-            name, all_tracks = storage.name_of(provenance.uri), context.settings.channels == "split"
-            decoder = stack.enter_context(open_audio(file, name=name, all_tracks=all_tracks))
+            name, settings = storage.name_of(provenance.uri), context.settings
+            raw = settings.raw_formats.get(storage.extension_of(name))
+            opened = open_audio(file, name=name, raw=raw, all_tracks=settings.channels == "split")
+            decoder = stack.enter_context(opened)
         yield decoder
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from emobeam.schemas import columns
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.scoring.model import Model
-from emobeam.storage import ListedFile
+from emobeam.storage import ListedFile, extension_of, name_of
 
 #: A row of the segments table without the uri, which `FileResult.files` has. NaN and `NO_CHANNEL` are its nulls. Twelve
 #: hours have 56,000 rows: as mappings they grew a process by 107 MB, as an array by 25 MB (docs/long-recordings.md).
@@ -46,10 +46,12 @@ class Provenance:
     Attributes
     ----------
     uri : str
+        As the tables have it.
     size_bytes : int or None
     modified_at : datetime.datetime or None
     etag : str or None
     model, model_hash, settings_hash : str
+    content_hash : str or None
     """
 
     uri: str
@@ -59,18 +61,22 @@ class Provenance:
     model: str
     model_hash: str
     settings_hash: str
+    content_hash: str | None = None
 
     @classmethod
-    def of(cls, file: ListedFile, model: Model, settings: ScoreSettings) -> "Provenance":
+    def of(
+        cls, file: ListedFile, model: Model, settings: ScoreSettings, content_hash: str | None = None
+    ) -> "Provenance":
         """Return the provenance of a file's rows."""
         return cls(
-            uri=file.uri,
+            uri=file.key,
             size_bytes=file.size_bytes,
             modified_at=file.modified_at,
             etag=file.etag,
             model=model.contract.name,
             model_hash=model.hash,
-            settings_hash=settings.hash,
+            settings_hash=settings.applied_to(extension_of(name_of(file.key))).hash,
+            content_hash=content_hash,
         )
 
 

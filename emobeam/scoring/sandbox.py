@@ -39,7 +39,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver, resource_tracker
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pebble
 import psutil
@@ -97,6 +97,10 @@ class _SharedState(ctypes.Structure):
         ("pid", ctypes.c_int64),  # 0 until the model is loaded
         ("loaded_bytes", ctypes.c_int64),  # resident with the model loaded
         ("recordings", ctypes.c_int64),
+        ("size_bytes", ctypes.c_int64),  # of recordings scored, as listed
+        ("position", ctypes.c_int64),  # in the recording in hand
+        ("start_error", ctypes.c_char * 500),  # why the process could not start
+        ("blocks", ctypes.c_int64),  # decoded, or hashed
         ("audio_duration_s", ctypes.c_double),
     )
 
@@ -128,7 +132,7 @@ class ScoringProcess:
         self._context = multiprocessing.get_context(_START_METHOD)
         start_server()
         self._pending: collections.deque[tuple[list[ListedFile], Any]] = collections.deque()
-        self._failed_starts = 0
+        self._failed_starts = self._yielded_recordings = self._yielded_bytes = 0
         try:
             self._shared = self._context.RawValue(_SharedState)
             self._pool = self._new_pool()
@@ -145,7 +149,9 @@ class ScoringProcess:
         self.close()
 
     def _new_pool(self) -> Any:
-        self._shared.starts = self._shared.pid = 0
+        self._shared.starts = self._shared.pid = self._shared.position = 0
+        # What is beyond them is scored again.
+        self._shared.recordings, self._shared.size_bytes = self._yielded_recordings, self._yielded_bytes
         self._process: psutil.Process | None = None
         self._batches_done = 0
         # A forked process has the environment that its server started with, and credentials may have come since.
@@ -162,6 +168,16 @@ class ScoringProcess:
     def audio_duration_s(self) -> float:
         """Seconds of audio decoded so far."""
         return float(self._shared.audio_duration_s)
+
+    @property
+    def recordings(self) -> int:
+        """Recordings scored so far, also those whose results are not yielded yet."""
+        return int(self._shared.recordings)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of recordings scored so far, as listed, and the position in the one in hand."""
+        return int(self._shared.size_bytes + self._shared.position)
 
     def submit(self, batch: list[ListedFile]) -> Iterator[FileResult]:
         """Schedule a batch of recordings; yield the results that are due, in the order of submission."""
@@ -200,13 +216,19 @@ class ScoringProcess:
             elif self._batches_done:
                 self._restart(failure, [batch])
             else:
+                self._count_yielded(batch)
                 self._restart(failure, [])
                 yield self._failure_row(batch[0], failure)
         else:
             self._batches_done += 1
             self._failed_starts = 0
             self._pending.popleft()
+            self._count_yielded(batch)
             yield from results
+
+    def _count_yielded(self, batch: Sequence[ListedFile]) -> None:
+        self._yielded_recordings += len(batch)
+        self._yielded_bytes += sum(file.size_bytes or 0 for file in batch)
 
     def _wait(self, future: Any) -> Sequence[FileResult]:
         last_state, progress_at = None, time.monotonic()
@@ -226,7 +248,7 @@ class ScoringProcess:
             else:
                 return results
             process = self._running_process()
-            if (state := (self._shared.recordings, self._shared.audio_duration_s, process)) != last_state:
+            if (state := (self._shared.recordings, self._shared.blocks, process)) != last_state:
                 last_state, progress_at = state, time.monotonic()
                 continue
             self._check_stall(process, time.monotonic() - progress_at, future)
@@ -267,7 +289,8 @@ class ScoringProcess:
         if isinstance(cause, _IdleProcessEnded):
             self._failed_starts += not self._batches_done
             if self._failed_starts > 2:
-                raise ScoringProcessError("the scoring process ends as it starts; its log above says why") from cause
+                why = self._shared.start_error.decode(errors="replace") or "it gives no reason; run `emobeam doctor`"
+                raise ScoringProcessError(f"the scoring process ends as it starts: {why}") from cause
         self.close()
         self._pool = self._new_pool()
         self._pending.popleft()
@@ -372,7 +395,13 @@ def _initialize(options: ProcessOptions, shared: _SharedState, environment: Mapp
     os.environ.update(environment)
     with contextlib.suppress(OSError):  # only Linux has this file
         Path("/proc/self/oom_score_adj").write_text("1000")
-    _model, _options, _shared = load_model(options.model), options, shared
+    try:
+        _model = load_model(options.model)
+    except Exception as error:
+        # Raised, it would be printed with a traceback, also where the run was interrupted and its model is gone.
+        shared.start_error = f"{error}".encode()[: _SharedState.start_error.size]
+        os._exit(1)
+    _options, _shared = options, shared
     # Decoders print messages about broken files, some to standard output, where the command promises one line of JSON.
     # The rows have better ones.
     null = os.open(os.devnull, os.O_WRONLY)
@@ -406,12 +435,31 @@ def _score_batch(batch: Sequence[ListedFile]) -> list[FileResult]:
     results = []
     open_read = prefetching_opener(file.uri for file in batch if file.error is None)
     for file in batch:
+        in_hand = _InHand(file.size_bytes or 0, open_read)
         results.append(
-            _options.score(file, _model, _options.settings, on_progress=_count_progress, open_read=open_read)
+            _options.score(file, _model, _options.settings, on_progress=in_hand.count, open_read=in_hand.open)
         )
+        _shared.position = 0
+        _shared.size_bytes += in_hand.size_bytes
         _shared.recordings += 1
     return results
 
 
-def _count_progress(seconds: float) -> None:
-    _shared.audio_duration_s += seconds
+class _InHand:
+    """The recording in hand, and how far it is: by the position in its file, which costs a system call a block."""
+
+    def __init__(self, size_bytes: int, open_read: Callable[[str], BinaryIO]) -> None:
+        self.size_bytes = size_bytes
+        self._open_read = open_read
+        self._file: BinaryIO | None = None
+
+    def open(self, uri: str) -> BinaryIO:
+        self._file = self._open_read(uri)
+        return self._file
+
+    def count(self, seconds: float) -> None:
+        _shared.audio_duration_s += seconds
+        _shared.blocks += 1
+        # Hashing reads the file to its end and then again: its calls have no seconds.
+        if self._file is not None and seconds:
+            _shared.position = min(self._file.tell(), self.size_bytes)

@@ -16,10 +16,25 @@ from emobeam.storage import local
 from emobeam.storage.backend import Lock, StorageBackend
 from emobeam.storage.buckets import BucketBackend
 from emobeam.storage.entries import ListedFile, PassedOver, StorageError
+from emobeam.storage.globs import glob_matcher
+from emobeam.storage.hashing import hash_file
 from emobeam.storage.lists import parse_list
 from emobeam.storage.memory import MemoryBackend
 from emobeam.storage.prefetch import Prefetcher
-from emobeam.storage.uris import UriError, canonical, is_bucket, join, literal_percents, name_of, path_of, scheme_of
+from emobeam.storage.uris import (
+    UriError,
+    below,
+    canonical,
+    extension_of,
+    is_bucket,
+    join,
+    literal_percents,
+    name_of,
+    parent_of,
+    path_of,
+    relative_to,
+    scheme_of,
+)
 
 __all__ = [
     "ListedFile",
@@ -29,9 +44,14 @@ __all__ = [
     "StorageError",
     "UriError",
     "backend_of",
+    "below",
     "canonical",
+    "content_hashes",
     "exists",
+    "extension_of",
     "for_each_concurrently",
+    "glob_matcher",
+    "hash_file",
     "is_bucket",
     "join",
     "list_input",
@@ -41,13 +61,18 @@ __all__ = [
     "name_of",
     "names",
     "open_read",
+    "parent_of",
+    "parse_list",
     "path_of",
     "prefetching_opener",
     "read",
+    "read_list",
     "refresh_stat",
+    "relative_to",
     "remove",
     "remove_tree",
     "stat",
+    "stat_all",
     "write",
 ]
 
@@ -74,7 +99,7 @@ def backend_of(uri: str) -> StorageBackend:
 
 
 def list_input(
-    pattern: str, extensions: Collection[str], passed_over: PassedOver | None = None
+    pattern: str, extensions: Collection[str], passed_over: PassedOver | None = None, *, any_name: bool = False
 ) -> Iterator[ListedFile]:
     """List what an input pattern names.
 
@@ -90,6 +115,8 @@ def list_input(
     passed_over : PassedOver, optional
         Counts the files in folders, and those that globs match, that have another extension. Hidden ones are not
         counted.
+    any_name : bool
+        Yield files of other extensions, too, and of none. Only empty ones, devices, FIFOs and sockets are passed over.
 
     Yields
     ------
@@ -102,34 +129,57 @@ def list_input(
     StorageError
         ``not_found`` where nothing has that name, ``permission_denied`` or ``unreadable`` for a bucket.
     """
-    if pattern.lower().endswith(".txt") and not _is_folder(pattern):
-        uri = canonical(pattern)
-        base = uri.rpartition("/")[0]
-        yield from _stats(parse_list(read(uri), uri), base)
+    uris = read_list(pattern)
+    if uris is not None:
+        yield from stat_all(uris)
         return
-    yield from backend_of(pattern).list_input(pattern, extensions, PassedOver() if passed_over is None else passed_over)
+    counter = PassedOver() if passed_over is None else passed_over
+    yield from backend_of(pattern).list_input(pattern, extensions, counter, any_name=any_name)
+
+
+def read_list(pattern: str) -> list[str] | None:
+    """Return the canonical uris in a list of names; None where the pattern names no list.
+
+    Parameters
+    ----------
+    pattern : str
+        A list is a ``.txt`` file; see `list_input`.
+
+    Raises
+    ------
+    StorageError
+        Where the list cannot be read.
+    """
+    if not pattern.lower().endswith(".txt") or _is_folder(pattern):
+        return None
+    uri = canonical(pattern)
+    base = uri.rpartition("/")[0]
+    return [canonical(name, base=base) for name in parse_list(read(uri), uri)]
 
 
 def _is_folder(pattern: str) -> bool:
     return not is_bucket(pattern) and os.path.isdir(path_of(canonical(pattern)))
 
 
-def _stats(listed: Sequence[bytes], base: str) -> Iterator[ListedFile]:
-    uris = [canonical(name, base=base) for name in listed]
+def stat_all(uris: Sequence[str]) -> Iterator[ListedFile]:
+    """Yield what `stat` returns of each object; of a bucket, sixteen requests at once.
+
+    A key of a bucket that is not there is looked for with its percent signs as characters of the key.
+    """
     if not any(backend_of(uri).remote for uri in uris):
         yield from map(stat, uris)
         return
     with ThreadPoolExecutor(_MAX_CONCURRENT_REQUESTS) as pool:
         for first in range(0, len(uris), 1_000):
-            yield from pool.map(_stat_listed, uris[first : first + 1_000], listed[first : first + 1_000])
+            yield from pool.map(_stat_or_literal, uris[first : first + 1_000])
 
 
-def _stat_listed(uri: str, listed: bytes) -> ListedFile:
+def _stat_or_literal(uri: str) -> ListedFile:
     entry = stat(uri)
-    if entry.error is None or entry.error.code != "not_found":
+    literal = literal_percents(uri)
+    if entry.error is None or entry.error.code != "not_found" or literal is None:
         return entry
-    literal = literal_percents(os.fsdecode(listed))
-    other = entry if literal is None else stat(canonical(literal))
+    other = stat(literal)
     return entry if other.error is not None else other
 
 
@@ -180,6 +230,27 @@ def read(uri: str) -> bytes:
     """
     with open_read(uri) as file:
         return file.read()
+
+
+def content_hashes(uris: Sequence[str]) -> dict[str, str]:
+    """Return the hash (see `hash_file`) of each object that can be read, by uri.
+
+    One after the other in a folder; of a bucket, sixteen at once.
+    """
+    if not any(backend_of(uri).remote for uri in uris):
+        hashes = [_content_hash(uri) for uri in uris]
+    else:
+        with ThreadPoolExecutor(_MAX_CONCURRENT_REQUESTS) as pool:
+            hashes = list(pool.map(_content_hash, uris))
+    return {uri: content for uri, content in zip(uris, hashes, strict=True) if content is not None}
+
+
+def _content_hash(uri: str) -> str | None:
+    try:
+        with open_read(uri) as file:
+            return hash_file(file)
+    except (StorageError, OSError):
+        return None  # scoring it will fail likewise, and say why
 
 
 def write(uri: str, data: bytes, *, if_absent: bool = False) -> None:

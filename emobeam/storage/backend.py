@@ -32,7 +32,9 @@ class StorageBackend(Protocol):
     def remote(self) -> bool:
         """Whether each call waits for a network, so that several calls should run at once."""
 
-    def list_input(self, pattern: str, extensions: Collection[str], passed_over: PassedOver) -> Iterator[ListedFile]:
+    def list_input(
+        self, pattern: str, extensions: Collection[str], passed_over: PassedOver, *, any_name: bool
+    ) -> Iterator[ListedFile]:
         """List a recording, a folder or a glob."""
 
     def stat(self, uri: str) -> ListedFile:

@@ -56,6 +56,8 @@ class ListedFile:
         The bucket's version of the object; None in folders.
     error : StorageError or None
         Set where `kind` is ``broken``.
+    relative_uri : str or None
+        Its path below a root, percent-encoded, where a run has one: see `key`.
     """
 
     uri: str
@@ -64,6 +66,17 @@ class ListedFile:
     modified_at: datetime.datetime | None = None
     etag: str | None = None
     error: StorageError | None = None
+    relative_uri: str | None = None
+
+    @property
+    def key(self) -> str:
+        """What the tables call it: its uri, or that below the root."""
+        return self.uri if self.relative_uri is None else self.relative_uri
+
+    @property
+    def may_be_recording(self) -> bool:
+        """Whether a recording may be there, whatever its name: no empty file, and no device, FIFO or socket."""
+        return self.size_bytes != 0 and (self.error is None or self.error.code != "not_a_file")
 
 
 @dataclass(frozen=True, slots=True)

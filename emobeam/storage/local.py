@@ -33,10 +33,12 @@ os.umask(_UMASK)
 _EPOCH = datetime.datetime.fromtimestamp(0, datetime.UTC)
 
 
-def list_input(pattern: str, extensions: Collection[str], passed_over: PassedOver) -> Iterator[ListedFile]:
+def list_input(
+    pattern: str, extensions: Collection[str], passed_over: PassedOver, *, any_name: bool
+) -> Iterator[ListedFile]:
     """List a file, a folder or a glob; see `storage.list_input`."""
     path = path_of(canonical(pattern))
-    listing = _Listing(extensions, passed_over)
+    listing = _Listing(extensions, passed_over, any_name)
     if os.path.lexists(path):
         yield from listing.walk(path, ()) if os.path.isdir(path) else [_stat_path(path)]
         return
@@ -85,9 +87,10 @@ _Ancestors = tuple[str, ...]
 class _Listing:
     """A walk through folders, links followed, with what it passes over."""
 
-    def __init__(self, extensions: Collection[str], passed_over: PassedOver) -> None:
+    def __init__(self, extensions: Collection[str], passed_over: PassedOver, any_name: bool) -> None:
         self._extensions = extensions
         self._passed_over = passed_over
+        self._any_name = any_name
 
     def walk(self, folder: str, ancestors: _Ancestors, hidden: bool = False) -> Iterator[ListedFile]:
         """List what is in a folder and below it."""
@@ -144,10 +147,17 @@ class _Listing:
 
     def _file(self, item: os.DirEntry[str], hidden: bool, any_extension: bool = False) -> Iterator[ListedFile]:
         extension = extension_of(item.name)
-        if any_extension or extension in self._extensions:
-            yield ListedFile(canonical(item.path), "hidden") if hidden else _stat_path(item.path)
-        elif not hidden:
-            self._passed_over[extension] += 1
+        is_ours = any_extension or extension in self._extensions
+        if hidden:
+            if is_ours or self._any_name:
+                yield ListedFile(canonical(item.path), "hidden")
+            return
+        if is_ours or self._any_name:
+            listed = _stat_path(item.path)
+            if is_ours or listed.may_be_recording:
+                yield listed
+                return
+        self._passed_over[extension] += 1
 
 
 def _scan(folder: str, ancestors: _Ancestors) -> Iterator[tuple[os.DirEntry[str] | ListedFile, _Ancestors]]:

@@ -11,6 +11,7 @@ from typing import BinaryIO
 from emobeam.storage import locks, ranges
 from emobeam.storage.backend import Lock, StorageBackend
 from emobeam.storage.entries import ListedFile, ObjectVersion, PassedOver, StorageError
+from emobeam.storage.globs import compile_glob
 from emobeam.storage.uris import GLOB_CHARACTER, extension_of, literal_percents, object_uri, split_uri
 
 
@@ -80,20 +81,24 @@ class ObjectBackend(StorageBackend, abc.ABC):
             ``exists`` where another version is there, ``unwritable`` otherwise.
         """
 
-    def list_input(self, pattern: str, extensions: Collection[str], passed_over: PassedOver) -> Iterator[ListedFile]:
+    def list_input(
+        self, pattern: str, extensions: Collection[str], passed_over: PassedOver, *, any_name: bool
+    ) -> Iterator[ListedFile]:
         """List an object, a prefix or a glob; see `storage.list_input`."""
         try:
-            yield from self._list_input(pattern, extensions, passed_over)
+            yield from self._list_input(pattern, extensions, passed_over, any_name)
         except StorageError as error:
             literal = literal_percents(pattern)
             if error.code != "not_found" or literal is None:
                 raise
             with contextlib.suppress(StorageError):
-                yield from self._list_input(literal, extensions, passed_over)
+                yield from self._list_input(literal, extensions, passed_over, any_name)
                 return
             raise
 
-    def _list_input(self, pattern: str, extensions: Collection[str], passed_over: PassedOver) -> Iterator[ListedFile]:
+    def _list_input(
+        self, pattern: str, extensions: Collection[str], passed_over: PassedOver, any_name: bool
+    ) -> Iterator[ListedFile]:
         root, key = split_uri(pattern)
         if key and not key.endswith("/"):
             entry = self.stat(object_uri(root, key))
@@ -102,7 +107,7 @@ class ObjectBackend(StorageBackend, abc.ABC):
                 return
         glob = GLOB_CHARACTER.search(key)
         prefix = key[: glob.start()].rpartition("/")[0] if glob else key.rstrip("/")
-        matches = _compile_glob(key) if glob else None
+        matches = compile_glob(key) if glob else None
         has_extension = glob and re.search(r"\.[^./*?\[\]]+$", key)
         is_empty = True
         for object_key, entry in self.list_keys(object_uri(root, prefix)):
@@ -110,7 +115,8 @@ class ObjectBackend(StorageBackend, abc.ABC):
                 continue
             is_empty = False
             name = object_key.rpartition("/")[2]
-            if has_extension or extension_of(name) in extensions:
+            is_ours = has_extension or extension_of(name) in extensions
+            if is_ours or (any_name and entry.may_be_recording):
                 yield dataclasses.replace(entry, kind="hidden") if name.startswith(".") else entry
             elif not name.startswith("."):
                 passed_over[extension_of(name)] += 1
@@ -136,13 +142,3 @@ class ObjectBackend(StorageBackend, abc.ABC):
     def lock_owner(self, uri: str) -> str | None:
         """Describe the owner of a lease; see `storage.lock_owner`."""
         return locks.lease_owner(self, uri)
-
-
-def _compile_glob(key: str) -> re.Pattern[str]:
-    """Translate a glob over keys, in which only ``**`` as a whole part matches ``/``."""
-    from wcmatch import glob  # 10 ms that a run without a glob need not spend
-
-    # A backslash is a character of a key here, as it is of a name in a folder; to wcmatch it is an escape.
-    flags = glob.GLOBSTAR | glob.DOTGLOB | glob.CASE | glob.FORCEUNIX
-    (regex,), _ = glob.translate(key.replace("\\", "\\\\"), flags=flags)
-    return re.compile(regex)

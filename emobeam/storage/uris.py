@@ -114,9 +114,37 @@ def object_uri(root: str, key: str) -> str:
     return f"{root}/{quote(key)}"
 
 
+def relative_to(uri: str, root: str) -> str | None:
+    """Return the part of a uri below a root, percent-encoded; None where it is not below it.
+
+    >>> relative_to("file:///data/calls/a%20b.wav", "file:///data/")
+    'calls/a%20b.wav'
+    >>> relative_to("file:///data/a.wav", "file:///")
+    'data/a.wav'
+    >>> relative_to("file:///database/a.wav", "file:///data")
+    """
+    base = below(root, "")
+    return uri.removeprefix(base) if uri.startswith(base) else None
+
+
+def below(root: str, relative: str) -> str:
+    """Return the uri of what `relative_to` a root gives."""
+    return f"{root}{relative}" if root.endswith("/") else f"{root}/{relative}"
+
+
 def join(base: str, *parts: str) -> str:
     """Append parts, plain names that need no encoding, to a uri."""
     return "/".join((base.rstrip("/"), *parts))
+
+
+def parent_of(uri: str) -> str:
+    """Return the uri of the folder that holds a uri, with a slash at its end; empty for a root.
+
+    >>> [parent_of(uri) for uri in ("s3://calls/a/b.wav", "s3://calls/a/", "s3://calls/", "file:///a", "file:///")]
+    ['s3://calls/a/', 's3://calls/', '', 'file:///', '']
+    """
+    above = uri.rstrip("/").rpartition("/")[0] + "/"
+    return "" if above == "/" or above.endswith("://") else above
 
 
 def name_of(uri: str) -> str:

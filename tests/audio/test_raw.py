@@ -52,11 +52,22 @@ def test_no_header_and_no_format_is_an_error_not_noise(name, subtype):
     assert caught.value.code == "headerless"
 
 
-def test_a_header_counts_more_than_a_name():
+@pytest.mark.parametrize("raw", [None, RawFormat("ulaw", 8_000)])
+@pytest.mark.parametrize(
+    ("container", "subtype"),
+    [("WAV", "PCM_16"), ("AU", "ULAW"), ("FLAC", "PCM_16"), ("OGG", "VORBIS"), ("CAF", "PCM_16"), ("AIFF", "PCM_16")],
+)
+def test_a_header_counts_more_than_a_name_and_a_named_format(container, subtype, raw):
     file = io.BytesIO()
-    soundfile.write(file, SOUND, 8_000, format="WAV")
-    with open_audio(file, name="a.raw") as decoder:
-        assert decoder.info.format == "wav/pcm_16"
+    soundfile.write(file, SOUND, 8_000, format=container, subtype=subtype)
+    with open_audio(file, name="a.raw", raw=raw) as decoder:
+        assert decoder.info.format == f"{container}/{subtype}".lower()
+
+
+def test_samples_that_begin_as_a_frame_of_mpeg_audio_does_are_samples_where_a_format_is_named():
+    frame = b"\xff\xfb\x90\x00" + bytes(413)
+    with open_audio(io.BytesIO(frame * 20), name="a.al", raw=RawFormat("alaw", 8_000)) as decoder:
+        assert decoder.info.format == "raw/alaw"
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,6 @@
 """The command: help, usage, exit codes, and what it prints."""
 
 import json
-import os
-import pty
 import subprocess
 import sys
 
@@ -12,6 +10,7 @@ import pytest
 from emobeam.cli import main as command
 from tests.support.paths import ROOT
 from tests.support.runs import files_of
+from tests.support.terminals import run_on_terminal
 
 #: What takes long to import, and has no place in front of a help text.
 HEAVY = {
@@ -28,6 +27,7 @@ HEAVY = {
     "tensorflow",
     "pooch",
     "sklearn",
+    "tqdm",
 }
 
 
@@ -38,6 +38,7 @@ HEAVY = {
         "score",
         "plan",
         "show",
+        "status",
         "verify",
         "doctor",
         "compact",
@@ -101,21 +102,8 @@ def test_without_a_terminal_there_is_one_line_of_json_and_no_progress(tmp_path, 
 
 
 def test_on_a_terminal_there_is_progress_and_a_summary(tmp_path, tiny_path):
-    parent, child = pty.openpty()
-    process = subprocess.Popen(score_command(tmp_path, tiny_path), stdout=child, stderr=child, cwd=ROOT)
-    os.close(child)
-    shown = b""
-    while True:
-        try:
-            piece = os.read(parent, 4096)
-        except OSError:
-            break  # Linux's word for the end of a terminal
-        if not piece:
-            break
-        shown += piece
-    os.close(parent)
-    assert process.wait() == 0
-    text = shown.decode()
+    code, text = run_on_terminal(score_command(tmp_path, tiny_path), columns=120, cwd=ROOT)
+    assert code == 0
     assert "of 9 files" in text
     assert "times real time" in text
     assert "files     9: 9 ok" in text

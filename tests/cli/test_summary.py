@@ -38,6 +38,11 @@ def test_lines_for_people():
     [
         ({"files_skipped": 5}, "skipped   5 that are done"),
         ({"files_skipped": 5, "files_forgotten": 2}, "skipped   5 that are done, 2 of them forgotten"),
+        ({"files_skipped": 5, "files_deferred": 2}, "skipped   3 that are done"),
+        (
+            {"files_skipped": 2, "files_deferred": 2},
+            "deferred  2 that failed on three nights in a row; retried weekly, or now by --retry-failed",
+        ),
         ({"files_hidden": 3}, "hidden    3 names with a leading dot, passed over"),
         ({"counts": Counts()}, "files     0: nothing to score"),
         ({"counts": Counts()}, "emotions  none"),

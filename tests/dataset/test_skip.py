@@ -1,11 +1,13 @@
 """What is done is skipped, and nothing else is."""
 
 import datetime
+import io
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emobeam import storage
 from emobeam.dataset import skip
 from emobeam.dataset.skip import Attempt, ForgottenList
 from emobeam.storage import ListedFile
@@ -92,3 +94,51 @@ def test_by_size_alone_neither_time_nor_etag_counts(size, same):
     listed = [ListedFile("a", "recording", 7, then, "another")]
     _, counts = skip.select(listed, [attempt], NONE_FORGOTTEN, same_by="size")
     assert (counts.done, counts.changed) == (same, not same)
+
+
+def hash_of(data):
+    return storage.hash_file(io.BytesIO(data))
+
+
+@pytest.mark.parametrize(
+    ("before", "content_hash", "became"),
+    [
+        (b"sound", hash_of(b"sound"), "done"),
+        (b"noise", hash_of(b"noise"), "changed"),
+        (b"sounds", hash_of(b"sound"), "changed"),
+        (b"sound", None, "changed"),
+    ],
+)
+def test_by_hash_the_content_decides(tmp_path, before, content_hash, became):
+    (tmp_path / "a.wav").write_bytes(b"sound")
+    (listed,) = storage.list_input(str(tmp_path), {".wav"})
+    attempt = Attempt(listed.uri, "1", len(before), 0, None, True, False, None, content_hash)
+    _, counts = skip.select([listed], [attempt], NONE_FORGOTTEN, same_by="hash")
+    assert getattr(counts, became) == 1
+    _, counts = skip.select([listed], [attempt], NONE_FORGOTTEN, same_by="mtime")
+    assert counts.changed == 1
+
+
+def test_by_hash_only_what_may_be_the_same_is_read(monkeypatch):
+    read = []
+    monkeypatch.setattr(storage, "content_hashes", lambda uris: read.extend(uris) or dict.fromkeys(uris, "hash"))
+    then = datetime.datetime(2026, 1, 31, tzinfo=datetime.UTC)
+    listed = [ListedFile(uri, "recording", 7, then) for uri in ("new", "same", "moved", "longer", "old", "late", "out")]
+    listed.append(ListedFile("hidden", "hidden"))
+    salted = ForgottenList("salt", ())
+    tried = [
+        Attempt("same", "1", 7, round(then.timestamp() * 1e6), None, True, False, None, "hash"),
+        Attempt("moved", "1", 7, 0, None, True, False, None, "hash"),
+        Attempt("moved", "2", 7, 0, None, True, False, None, "hash"),
+        Attempt("longer", "1", 8, 0, None, True, False, None, "hash"),
+        Attempt("old", "1", 7, 0, None, True, False, None, None),
+        Attempt("late", "1", 7, 0, None, True, False, None, "hash"),
+        Attempt("late", "2", 7, round(then.timestamp() * 1e6), None, True, False, None, "hash"),
+        Attempt("out", "1", 7, 0, None, True, False, None, "hash"),
+        Attempt("hidden", "1", None, None, None, True, False, None, "hash"),
+    ]
+    _, counts = skip.select(listed, tried, ForgottenList("salt", [salted.hash("out")]), same_by="hash")
+    assert read == ["moved"]
+    assert (counts.new, counts.changed, counts.done, counts.forgotten, counts.hidden) == (1, 2, 3, 1, 1)
+    skip.select(listed, tried, NONE_FORGOTTEN, same_by="hash", rescore=True)
+    assert read == ["moved"]

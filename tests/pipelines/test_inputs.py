@@ -10,7 +10,7 @@ import pytest
 from emobeam.pipelines.errors import ScoreError
 from tests.support import factory
 from tests.support.nights import wrong_in
-from tests.support.runs import run_score
+from tests.support.runs import files_of, run_score
 
 
 def test_an_empty_input_beside_others_is_named_and_the_others_are_scored(archive, tiny_path, tmp_path):
@@ -79,3 +79,37 @@ def test_a_recording_of_any_name_is_taken_where_it_is_named(archive, tiny_path, 
     (archive / "0.wav").rename(archive / "call.2026-01-31")
     row = run_score("--input", archive / "call.2026-01-31", "--output", tmp_path / "out", "--model", tiny_path)
     assert row["files_ok"] == 1
+
+
+def test_with_any_name_the_content_decides(archive, tiny_path):
+    (archive / "0.wav").rename(archive / "call.2026-01-31")
+    (archive / "1.wav").rename(archive / "no ending")
+    (archive / "notes.json").write_bytes(b'{"speech": true}')
+    (archive / "empty.dat").touch()
+    (archive / "2.wav").write_bytes(b"")
+    (archive / ".hidden").write_bytes(b"secret")
+    os.mkfifo(archive / "pipe")
+    out = archive / "out"  # the tables of a run are no input of the next
+    flags = ("--input", archive, "--output", out, "--model", tiny_path, "--any-name")
+    row = run_score(*flags)
+    assert (row["files_ok"], row["files_failed"], row["files_hidden"]) == (5, 2, 1)
+    assert json.loads(row["passed_over"]) == {"": 1, ".dat": 1}
+    codes = {Path(file.uri).name: file.error_code for file in files_of(out).itertuples() if file.status == "failed"}
+    assert codes == {"notes.json": "unknown_format", "2.wav": "empty"}
+    again = run_score(*flags)
+    assert (again["files_processed"], again["files_skipped"]) == (0, 7)
+    assert not wrong_in(out)
+
+
+def test_with_any_name_a_named_file_without_sound_is_a_row(archive, tiny_path, tmp_path):
+    (archive / "truth.csv").write_bytes(b"path,emotion\na.wav,sad\n")
+    names = ("--input", archive / "0.wav", "--input", archive / "truth.csv")
+    row = run_score(*names, "--output", tmp_path / "out", "--model", tiny_path, "--any-name")
+    assert (row["files_ok"], row["files_failed"]) == (1, 1)
+
+
+def test_a_folder_without_content_is_empty_with_any_name(tiny_path, tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "empty").touch()
+    with pytest.raises(ScoreError, match="no file with content is there"):
+        run_score("--input", tmp_path / "in", "--output", tmp_path / "out", "--model", tiny_path, "--any-name")

@@ -43,6 +43,24 @@ def test_what_is_new_changed_or_worth_another_try_is_scored(archive, night, tmp_
     assert night("--channels", "split")["files_processed"] == 9, "other settings"
 
 
+@pytest.mark.parametrize(
+    "days", [[1, 2, 3, 4, 9, 10, 11], pytest.param(list(range(1, 31)), marks=pytest.mark.nights)], ids=["week", "month"]
+)
+def test_a_dangling_link_is_retried_on_three_nights_and_then_weekly(archive, night, tmp_path, days):
+    (archive / "gone.wav").symlink_to("nowhere")
+    rows = [night("--run-date", f"2026-11-{day:02d}") for day in days]
+    assert [day for day, row in zip(days, rows, strict=True) if row["files_failed"]] == [
+        day for day in (1, 2, 3, 10, 17, 24) if day <= days[-1]
+    ]
+    assert all(row["files_deferred"] == 1 - row["files_failed"] for row in rows)
+    assert all(row["files_skipped"] + row["files_processed"] == row["files_listed"] == 7 for row in rows)
+    assert len(files_of(tmp_path / "out")) == 6 + sum(row["files_failed"] for row in rows) <= 6 + 7
+    assert night("--run-date", "2026-11-30", "--retry-failed")["files_failed"] == 1
+    (archive / "gone.wav").unlink()
+    factory.write_wav(archive / "gone.wav", factory.voice(1.0))
+    assert night("--run-date", "2026-11-30")["files_ok"] == 1
+
+
 def test_strange_things_in_the_staging_do_no_harm(night, tmp_path):
     (tmp_path / "out" / "_staging" / "20260101T000000Z-0" / "files").mkdir(parents=True)
     (tmp_path / "out" / "_staging" / "20260101T000000Z-0" / "files" / ".writing-x").write_text("half")

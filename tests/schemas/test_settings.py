@@ -16,6 +16,7 @@ SETTINGS = st.builds(
     segments=st.sampled_from(["windows", "pauses"]),
     min_pause_s=st.floats(0.2, 3),
     max_utterance_s=st.floats(1, 100),
+    raw=st.sampled_from([(), (".ul=ulaw,8000,1",), (".ul=alaw,8000,1",), ("ulaw,8000,1",)]),
 )
 
 
@@ -44,8 +45,28 @@ def test_the_default_settings_hash_is_stable():
         {"min_utterance_s": 40.0},
         {"max_utterance_s": 0.5},
         {"max_utterance_s": float("inf")},
+        {"raw": ("mp3,8000,1",)},
+        {"raw": (".ul=ulaw",)},
+        {"raw": (".u/l=ulaw,8000,1",)},
+        {"raw": (".ul=ulaw,8000,1", "UL=alaw,8000,1")},
+        {"raw": ("ulaw,8000,1", "alaw,8000,1")},
     ],
 )
 def test_settings_refuse_what_makes_no_sense(field):
     with pytest.raises(ValueError, match=next(iter(field))):
         ScoreSettings(**field)
+
+
+def test_raw_formats_are_normalised_and_an_ending_comes_before_all_endings():
+    settings = ScoreSettings(raw=("ulaw,8000,1", "SLN=s16le,08000,1", ".dat=s16be,16000,2"))
+    assert settings == ScoreSettings(raw=(".dat=s16be,16000,2", ".sln=s16le,8000,1", "ulaw,8000,1"))
+    formats = {extension: str(form) for extension, form in settings.raw_formats.items()}
+    assert (formats[".ul"], formats[".sln"], formats[".dat"]) == ("ulaw,8000,1", "s16le,8000,1", "s16be,16000,2")
+    assert ".wav" not in formats
+
+
+def test_a_raw_format_counts_for_recordings_with_its_extension_alone():
+    default, one, other = (ScoreSettings(raw=raw) for raw in ((), (".ul=ulaw,8000,1",), (".ul=ulaw,16000,1",)))
+    assert len({settings.applied_to(".ul").hash for settings in (default, one, other)}) == 3
+    assert {settings.applied_to(".wav") for settings in (default, one, other)} == {default}
+    assert one.hash != default.hash == "608896af7c6e6ffb"

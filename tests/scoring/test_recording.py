@@ -260,3 +260,13 @@ def test_an_answer_on_real_speech_is_of_this_world(corpora, tiny):
 def test_a_clip_published_silent_is_silent_or_nearly_so(corpora, tiny):
     row = one(score_recording(corpora / "crema_d" / "1076_MTI_SAD_XX.ogg", tiny))
     assert row["status"] == "silent"
+
+
+def test_a_hash_of_the_content_is_asked_for_and_counts_as_progress(tiny):
+    data, progress = wav_bytes(factory.voice(40.0), rate=48_000), []
+    row = one(score_recording(data, tiny, hash_content=True, on_progress=progress.append))
+    assert row["content_hash"] == storage.hash_file(io.BytesIO(data))
+    assert progress[: len(data) // 1_048_576 + 1] == [0.0] * (len(data) // 1_048_576 + 1)
+    assert one(score_recording(data, tiny))["content_hash"] is None
+    broken = one(score_recording(b"noise", tiny, hash_content=True))
+    assert (broken["status"], broken["content_hash"]) == ("failed", storage.hash_file(io.BytesIO(b"noise")))

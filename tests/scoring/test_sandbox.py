@@ -135,6 +135,19 @@ def test_a_recording_that_kills_the_process_costs_only_itself(tmp_path, tiny_pat
         tried(PROCESS, case, f"`failed`, `process`, `{code}`; the others `ok`", said)
 
 
+@pytest.mark.usefixtures("pids")
+def test_what_a_replaced_process_scores_again_is_counted_once(tmp_path, tiny_path):
+    files = archive(tmp_path, [f"{i}.wav" for i in range(5)] + ["5_segfault.wav"] + [f"{i}.wav" for i in range(6, 40)])
+    seen = []
+    with ScoringProcess(hostile_options(tiny_path)) as process:
+        for batch in batches(files):
+            seen += [(process.recordings, process.size_bytes) for _ in process.submit(batch)]
+        seen += [(process.recordings, process.size_bytes) for _ in process.finish()]
+    for at_least, counted in enumerate(seen, start=1):
+        assert counted >= (at_least, at_least * files[0].size_bytes)
+    assert seen[-1] == (40, 40 * files[0].size_bytes)
+
+
 def test_what_others_left_behind_is_not_held_against_a_recording(tmp_path, tiny_path, tried):
     """Each takes less than is allowed and gives nothing back: together they are too much, and none is to blame."""
     order = ["0_leak.wav", "1_leak.wav", "2.wav"]
@@ -277,7 +290,7 @@ def test_a_process_that_cannot_start_is_reported(tmp_path, tiny_path):
     with ScoringProcess(ProcessOptions(model=str(model), settings=ScoreSettings())) as process:
         model.unlink()
         list(process.submit(files))
-        with pytest.raises(ScoringProcessError):
+        with pytest.raises(ScoringProcessError, match="ends as it starts: no model at"):
             list(process.finish())
 
 

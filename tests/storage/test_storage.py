@@ -73,6 +73,18 @@ def test_a_folder_is_searched_recursively_for_extensions_in_any_case(base):
     assert listed(base, "hidden") == ["._a.wav", ".hidden.wav"]
 
 
+def test_any_name_is_listed_where_that_is_asked_for(base):
+    put(base, "a.wav", "deep/b", "deep/c.dat", ".hidden")
+    storage.write(f"{base}/empty.dat", b"")
+    passed_over = storage.PassedOver()
+    for pattern in (base, f"{base}/**"):
+        entries = list(storage.list_input(pattern, EXTENSIONS, passed_over, any_name=True))
+        names = sorted((storage.name_of(entry.uri), entry.kind) for entry in entries)
+        recordings = [("a.wav", "recording"), ("b", "recording"), ("c.dat", "recording")]
+        assert names == [(".hidden", "hidden"), *recordings]
+    assert passed_over == {".dat": 2}
+
+
 def test_globs(base):
     put(base, "top.wav", "x/one.wav", "x/two.mp3", "x/y/three.wav", "x/y/four.txt", "x/odd.dat")
     assert listed(f"{base}/*.wav") == ["top.wav"]

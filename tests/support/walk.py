@@ -43,7 +43,10 @@ _THEN = datetime.datetime(2026, 1, 31, tzinfo=datetime.UTC)
 
 
 def answer(file: ListedFile, run: RunPlan) -> FileResult:
-    """Return rows for a recording, made up from its size; every third has failed, not to be tried again."""
+    """Return rows for a recording, made up from its size; every third has failed, not to be tried again.
+
+    What cannot be reached has failed as its listing says.
+    """
     common = dict.fromkeys(tables.FILES.names) | {
         "uri": file.uri,
         "size_bytes": file.size_bytes,
@@ -54,6 +57,9 @@ def answer(file: ListedFile, run: RunPlan) -> FileResult:
         "settings_hash": run.settings.hash,
         "scored_at": datetime.datetime.now(datetime.UTC),
     }
+    if file.error is not None:
+        cause = {"error_stage": "list", "error_code": file.error.code, "error_message": str(file.error)}
+        return FileResult(({**common, "status": "failed", **cause, "retryable": file.error.retryable},))
     if (file.size_bytes or 0) % 3 == 0:
         return FileResult(({**common, "status": "failed", "error_message": "no sound", "retryable": False},))
     answers = dict.fromkeys((f"p_{emotion}" for emotion in EMOTIONS), 0.125) | {"p_female": 0.5}
@@ -70,7 +76,6 @@ def night(archive: str, output: str, check: Callable[[], None] = lambda: None, *
     run = RunPlan(
         output=output,
         run_id=new_run_id(datetime.datetime.now(datetime.UTC), after=newest_run_id(output)),
-        run_date="2026-01-31",
         started_at=datetime.datetime.now(datetime.UTC),
         inputs=(archive,),
         settings=ScoreSettings(),
@@ -79,7 +84,7 @@ def night(archive: str, output: str, check: Callable[[], None] = lambda: None, *
         model_contract="{}",
         options="[]",
         versions="{}",
-        **{"parts": PartPolicy(rows=4), **plan},
+        **{"run_date": "2026-01-31", "parts": PartPolicy(rows=4), **plan},
     )
     cancellation = Cancellation(run.run_id)
     with commit.open_run(run, b"model", cancellation, check):
@@ -95,7 +100,8 @@ def work(archive: str, run: RunPlan, cancellation: Cancellation) -> None:
         for part in before.files.values()
         for attempt in skip.attempts(run, before.run_id, part.uri)
     ]
-    to_score, counts = skip.select(listed, tried, ForgottenList.of(run.output), rescore=run.rescore)
+    forgotten = ForgottenList.of(run.output)
+    to_score, counts = skip.select(listed, tried, forgotten, rescore=run.rescore, retries=run.retries)
     tried_again = PartWriter(run, cancellation)
     for one in to_score[:3]:
         tried_again.add(answer(one, run))
