@@ -16,7 +16,7 @@ def test_a_list_is_read_in_every_encoding_and_with_every_end_of_line(tried, enco
     text = "\n".join(["# the calls of Monday", "", *NAMES]) + end
     names = parse_list(text.replace("\n", newline).encode(encoding), "file:///list.txt")
     assert [name.decode() for name in names] == NAMES
-    tried("The command", f"a list in {encoding}", "read")
+    tried("The command", "a list in UTF-8 or UTF-16, with or without a mark of it", "read")
 
 
 def test_a_name_in_quotes_is_the_name_between_them():
