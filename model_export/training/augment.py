@@ -126,7 +126,7 @@ class Augmenter:
             coloured += self._noise_like(len(cut), active_level(coloured), rng)
         frames = log_mel(coloured, active_level(coloured) or level, self._front_end)
         window = padded(frames, self._front_end)
-        self._mask(window, hidden=self._hidden(frames), rng=rng)
+        self._mask(window, sound=window[: len(frames)], hidden=self._hidden(frames), rng=rng)
         return window
 
     def _hidden(self, frames: np.ndarray) -> float:
@@ -161,13 +161,13 @@ class Augmenter:
         gain = level * 10 ** (-snr_db / 10) * self._colour(rng)
         return self._noise[start : start + frames] * gain.astype(np.float32)
 
-    def _mask(self, window: np.ndarray, *, hidden: float, rng: np.random.Generator) -> None:
-        """Mask stretches of time and of bands with the value of silence, as SpecAugment does."""
+    def _mask(self, window: np.ndarray, *, sound: np.ndarray, hidden: float, rng: np.random.Generator) -> None:
+        """Mask stretches of time and of bands with the value of silence, as SpecAugment does; padding stays padding."""
         for _ in range(rng.integers(0, self._options.time_masks + 1)):
             length = rng.integers(0, self._options.time_mask_frames + 1)
             start = rng.integers(0, len(window) - length + 1)
-            window[start : start + length] = hidden
+            sound[start : start + length] = hidden
         for _ in range(rng.integers(0, self._options.band_masks + 1)):
             length = rng.integers(0, self._options.band_mask_bands + 1)
             start = rng.integers(0, window.shape[1] - length + 1)
-            window[:, start : start + length] = hidden
+            sound[:, start : start + length] = hidden

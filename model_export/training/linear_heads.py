@@ -72,10 +72,11 @@ def fit_heads(
     inverse_penalty : float
         Of the logistic regressions: ``C``.
     cache : Path
-        Folder of fitted heads: those of a corpus that trains whole are the same in every fold.
+        Folder of fitted heads, made if absent: those of a corpus that trains whole are the same in every fold.
     report : callable
         Is called with lines of progress.
     """
+    cache.mkdir(parents=True, exist_ok=True)
     means = {name: part.values.mean(axis=0) for name, part in embeddings.items()}
     variances = {name: part.values.var(axis=0) for name, part in embeddings.items()}
     # Each corpus weighs the same.
