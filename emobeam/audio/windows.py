@@ -142,7 +142,7 @@ def to_model_input(window: Window, front_end: FrontEnd, *, silence_dbfs: float =
 
 
 #: A stretch is cut to the frames within this range of its loudest: what is outside is silence.
-_SOUND_RANGE_DB = 45.0
+SOUND_RANGE_DB = 45.0
 
 #: A window with fewer frames of sound has no answer.
 _MIN_SOUND_FRAMES = 4
@@ -171,7 +171,7 @@ class StretchInput:
 
 def to_stretch_input(stretch: Stretch, front_end: FrontEnd) -> StretchInput | None:
     """Return a model's input for the windows of a stretch; None in digital silence."""
-    first, last = voice_span(stretch.power, range_db=_SOUND_RANGE_DB)
+    first, last = voice_span(stretch.power, range_db=SOUND_RANGE_DB)
     power = stretch.power[first:last]
     level = active_level(power)
     if level <= 0:

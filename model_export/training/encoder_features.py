@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from emobeam.audio.frontend import padding_value
+from emobeam.audio.frontend import padding_value, voice_span
+from emobeam.audio.windows import SOUND_RANGE_DB
 from emobeam.model_export.training.augment import UNCHANGED, Augmentation, Augmenter
 from emobeam.model_export.training.features import load_powers
 from emobeam.model_export.training.runs import replacing
@@ -69,6 +70,7 @@ def load_embeddings(
         "augmentation": asdict(options.augmentation) if copy else None,
         "encoder": options.encoder_hash,
         "copy": copy,
+        "sound_range_db": SOUND_RANGE_DB,
         "clips": [(path, Path(path).stat().st_size) for path in paths],
     }
     name = hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:16]
@@ -94,13 +96,19 @@ def _embeddings(
     # Clips of one length together, since padding costs as much as sound.
     sounding.sort(key=lambda index: len(powers[index]))
     for batch in _batches(sounding):
-        windows = [augmenter.window(powers[i], np.random.default_rng((copy, i))) for i in batch]
+        windows = [augmenter.window(_sound(powers[i]), np.random.default_rng((copy, i))) for i in batch]
         lengths = [_frames(window, front_end) for window in windows]
         frames = np.stack([window[: max(lengths)] for window in windows])
         bounds = np.array([[[0, length]] for length in lengths], dtype=np.int64)
         answer = network.predict_on_batch({INPUT_NAME: frames, WINDOWS_INPUT: bounds})
         embeddings[batch] = answer[EMBEDDING_OUTPUT][:, 0]
     return embeddings
+
+
+def _sound(power: np.ndarray) -> np.ndarray:
+    """Return a clip without the silence before and after its sound, as scoring shows it to the model."""
+    first, last = voice_span(power, range_db=SOUND_RANGE_DB)
+    return power[first:last]
 
 
 def _batches(order: Sequence[int]) -> Iterator[list[int]]:
