@@ -4,6 +4,7 @@ import dataclasses
 import json
 
 import numpy as np
+import onnx
 import pytest
 
 from emobeam.model_export.corpora.splits import split_actors
@@ -12,18 +13,19 @@ from emobeam.model_export.errors import RunError
 from emobeam.model_export.evaluation.metrics import confusion, unweighted_recall
 from emobeam.model_export.evaluation.predictions import clip_answers, clip_windows
 from emobeam.model_export.evaluation.predictors import predictor
-from emobeam.model_export.export.export import export
+from emobeam.model_export.export.export import ExportOptions, export
 from emobeam.model_export.networks.heads import heads_of
 from emobeam.model_export.training import train as training
 from emobeam.model_export.training.augment import Augmentation
 from emobeam.model_export.training.batches import Batches
-from emobeam.model_export.training.features import clip_power
+from emobeam.model_export.training.features import clip_power, load_clip
 from emobeam.model_export.training.learner import Learner
 from emobeam.model_export.training.runs import load_network, read_run
 from emobeam.model_export.training.train import train
 from emobeam.schemas.labels import EMOTIONS, GENDERS
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.scoring import load_model, score_recording
+from tests.support import factory
 from tests.support.tiny_corpora import ACTORS, write_clip
 
 
@@ -279,3 +281,26 @@ def test_a_run_on_an_encoder_is_exported_and_scores(whisper_run, whisper_options
     emotion, _ = clip_answers([clip_windows(power, whisper_options.front_end) for power in powers], predictor(folder))
     made = np.array([[row[f"p_{name}"] for name in EMOTIONS] for row in rows])
     np.testing.assert_allclose(made, emotion, atol=1e-4)
+
+
+def test_a_run_on_an_encoder_is_exported_in_8_bits(whisper_run, whisper_options, tmp_path):
+    """Matrix products of the blocks are in 8 bits; lengths and windows stay free."""
+    folder, _ = whisper_run
+    floats, int8 = (
+        export(folder, tmp_path / name, ExportOptions(int8=name == "int8.onnx"), report=lambda _: None)
+        for name in ("floats.onnx", "int8.onnx")
+    )
+    assert int8.size_bytes < 0.5 * floats.size_bytes
+    assert 0 < int8.int8_difference < 0.15
+    nodes = [node.op_type for node in onnx.load(int8.path).graph.node]
+    assert nodes.count("MatMulInteger") >= 4  # a block's: to query, key and value, out of attention, wide, narrow
+    (path, *_) = read_corpora(whisper_options.corpora)["path"]
+    sound = np.concatenate([load_clip(path)[0]] * 9)
+    for seconds in (0.3, 1.7, 9.0):
+        factory.write_wav(tmp_path / "a.wav", sound[: round(16_000 * seconds)])
+        rows = [
+            score_recording(tmp_path / "a.wav", load_model(each.path), ScoreSettings(vad="energy")).files[0]
+            for each in (floats, int8)
+        ]
+        for emotion in EMOTIONS:
+            assert rows[1][f"p_{emotion}"] == pytest.approx(rows[0][f"p_{emotion}"], abs=0.15)
