@@ -24,6 +24,8 @@ _RELATIVE_GATE = 0.1
 
 #: Whisper's input: the active level to which sound is brought, relative to white noise of RMS 1, and the least power.
 _WHISPER_LEVEL, _WHISPER_LEAST = 10**-1.2, np.float32(1e-10)
+#: Below every value of the scale ``whisper``.
+WHISPER_PADDING = -4.0
 
 
 def resample(blocks: Iterable[np.ndarray], *, sample_rate: int, target_rate: int) -> Iterator[np.ndarray]:
@@ -234,7 +236,7 @@ def log_mel(power: np.ndarray, level: float, front_end: FrontEnd) -> np.ndarray:
 
 def padding_value(front_end: FrontEnd) -> float:
     """Return the value of missing frames: of digital silence for ``ln``, below all values for ``whisper``."""
-    return math.log(front_end.floor) if front_end.scale == LN else -4.0
+    return math.log(front_end.floor) if front_end.scale == LN else WHISPER_PADDING
 
 
 def padded(frames: np.ndarray, front_end: FrontEnd) -> np.ndarray:

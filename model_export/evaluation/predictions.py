@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from emobeam.audio.frontend import active_level_and_fraction, level_dbfs
+from emobeam.audio.frontend import WHISPER_PADDING, active_level_and_fraction, level_dbfs
 from emobeam.audio.windows import (
     StretchInput,
     aggregate,
@@ -19,6 +19,8 @@ from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, 
 from emobeam.schemas.settings import ScoreSettings
 
 _BATCH = 64
+#: Stretches are padded to multiples of so many frames, and so many windows.
+_ROUND_FRAMES, _ROUND_WINDOWS = 100, 4
 
 #: Takes windows (n, window_frames, n_mels), or for a model that takes stretches one of these with its windows' bounds,
 #: and returns the probabilities of emotions and of genders, one row a window.
@@ -122,8 +124,14 @@ def network_predictor(model: Any, *, temperature: float = 1.0) -> Predict:
 
     def predict(given: Any) -> tuple[np.ndarray, np.ndarray]:
         if isinstance(given, StretchInput):
-            logits = model.predict_on_batch({INPUT_NAME: given.log_mel[None], WINDOWS_INPUT: given.bounds[None]})
-            return softmax(logits[EMOTION_OUTPUT][0], temperature), softmax(logits[GENDER_OUTPUT][0])
+            # Of few lengths: Keras traces the network anew for every other shape.
+            frames = np.pad(
+                given.log_mel, ((0, -len(given.log_mel) % _ROUND_FRAMES), (0, 0)), constant_values=WHISPER_PADDING
+            )
+            bounds = np.pad(given.bounds, ((0, -len(given.bounds) % _ROUND_WINDOWS), (0, 0)))
+            logits = model.predict_on_batch({INPUT_NAME: frames[None], WINDOWS_INPUT: bounds[None]})
+            emotion, gender = (logits[name][0, : len(given.bounds)] for name in (EMOTION_OUTPUT, GENDER_OUTPUT))
+            return softmax(emotion, temperature), softmax(gender)
         logits = model.predict_on_batch(given)
         return softmax(logits[EMOTION_OUTPUT], temperature), softmax(logits[GENDER_OUTPUT])
 

@@ -3,7 +3,8 @@
 ONNX Runtime's static quantisation: weights per output channel, activations by their range on training clips. The
 weights use 7 of their 8 bits, so that sums do not saturate on processors without VNNI: the integers are the same on
 every machine. Pooling over time and the heads stay in floats. Of a network that takes stretches, whose time goes into
-matrix products, these are quantized, with activations by the range of each call. `benchmarks/int8.py` measures the cost in accuracy.
+matrix products, these are quantized, with activations by the range of each call. `benchmarks/int8.py` measures the cost
+in accuracy.
 """
 
 import logging
