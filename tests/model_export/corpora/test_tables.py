@@ -146,7 +146,9 @@ def test_crema_d_table_with_a_line_cut_short_is_refused(tmp_path):
 
 
 def test_unknown_corpus_missing_folder_and_empty_folder_are_refused(tmp_path):
-    with pytest.raises(CorpusError, match="unknown corpus 'iemocap'; known are crema_d, ravdess, ravdess_song"):
+    with pytest.raises(
+        CorpusError, match="unknown corpus 'iemocap'; known are crema_d, emovo, nemo, ravdess, ravdess_song"
+    ):
         read_corpus("iemocap", tmp_path)
     with pytest.raises(CorpusError, match="does not exist"):
         read_corpus("ravdess", tmp_path / "nowhere")
