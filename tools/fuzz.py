@@ -14,6 +14,7 @@ import argparse
 import collections
 import dataclasses
 import functools
+import heapq
 import io
 import json
 import os
@@ -218,7 +219,7 @@ def fuzz(count: int, *, seed: int, folder: Path, model: str = "default", stall_s
         name: collections.Counter() for name in ("status", "code", "format")
     }
     wrong: list[dict[str, Any]] = []
-    slowest_s = 0.0
+    slowest: list[tuple[float, int, str]] = []
     options = ProcessOptions(model=model, settings=ScoreSettings(), stall_s=stall_s, score=score)
     started = time.perf_counter()
     with ScoringProcess(options) as process:
@@ -233,7 +234,7 @@ def fuzz(count: int, *, seed: int, folder: Path, model: str = "default", stall_s
                 counters["status"][row["status"]] += 1
                 counters["code"][row["error_code"] or "none"] += 1
                 counters["format"][row["format"] or "none"] += 1
-                slowest_s = max(slowest_s, row.get("seconds", 0.0))
+                slowest = heapq.nlargest(5, [*slowest, (row.get("seconds", 0.0), index, row["format"] or "none")])
                 if fault := _fault(uri, result):
                     wrong.append({"index": index, "uri": uri, "fault": fault})
             for uri in {*uris} - {each["uri"] for each in wrong}:
@@ -247,7 +248,8 @@ def fuzz(count: int, *, seed: int, folder: Path, model: str = "default", stall_s
         "stalled": counters["code"]["process_stalled"],
         "out_of_memory": counters["code"]["process_out_of_memory"],
         "internal_errors": counters["code"]["internal_error"],
-        "slowest_s": slowest_s,
+        "slowest_s": slowest[0][0] if slowest else 0.0,
+        "slowest": [{"index": index, "format": form, "seconds": seconds} for seconds, index, form in slowest],
         "seconds": time.perf_counter() - started,
         "wrong": wrong,
     }

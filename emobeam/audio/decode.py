@@ -7,7 +7,6 @@ decoders get file objects alone.
 
 import contextlib
 import dataclasses
-import itertools
 import os
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -15,12 +14,11 @@ from typing import BinaryIO, NoReturn
 
 import numpy as np
 import soundfile
-import soxr
 
 from emobeam.audio.errors import BrokenStreamError, DecodeError, error_text
 from emobeam.audio.files import ErrorKeepingFile
 from emobeam.audio.info import AudioInfo, Losses, Stream
-from emobeam.audio.mixing import with_channels
+from emobeam.audio.mixing import in_form
 from emobeam.audio.raw import RawFormat
 from emobeam.audio.sources import Request, streams
 
@@ -100,7 +98,7 @@ class Decoder:
             promised = self.info.header_duration_s, stream.info.header_duration_s
             total = None if None in promised else sum(part for part in promised if part is not None)
             self.info = dataclasses.replace(self.info, header_duration_s=total)
-            yield from _like(self.info, stream)
+            yield from in_form(self.info, stream)
 
     def _following(self) -> Iterator[Stream]:
         try:
@@ -119,22 +117,6 @@ class Decoder:
             f"the sample at {(index + position) / self.info.sample_rate:.3f} s is {value}; write the file again "
             "from its source, or replace such samples",
         )
-
-
-def _like(info: AudioInfo, stream: Stream) -> Iterator[np.ndarray]:
-    """Yield a stream's blocks at the rate and with the channels of another."""
-    blocks = (with_channels(block.T, info.channels).T for block in stream.blocks())
-    if stream.info.sample_rate == info.sample_rate:
-        yield from blocks
-        return
-    resampler = soxr.ResampleStream(
-        stream.info.sample_rate, info.sample_rate, info.channels, dtype="float32", quality="HQ"
-    )
-    end = np.zeros((0, info.channels), dtype=np.float32)
-    for block, is_last in itertools.chain(((block, False) for block in blocks), [(end, True)]):
-        resampled = resampler.resample_chunk(np.ascontiguousarray(block), last=is_last)
-        if len(resampled):
-            yield resampled
 
 
 @contextlib.contextmanager
@@ -166,10 +148,9 @@ def open_audio(
         What reading the file raises, now or during `Decoder.blocks`, is passed on unchanged.
     """
     size = file.seek(0, os.SEEK_END)
-    file.seek(0)
     if size == 0:
         raise DecodeError("empty", "the file has no bytes; copy it again from its source")
-    wrapped, losses = ErrorKeepingFile(file), Losses()
+    wrapped, losses = ErrorKeepingFile(file, size), Losses()
     request = Request(PurePosixPath(name).suffix.lower(), raw, all_tracks)
     with contextlib.closing(streams(wrapped, size, request, losses)) as parts:
         try:

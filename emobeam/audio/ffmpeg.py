@@ -1,8 +1,7 @@
 """Decode with FFmpeg (through PyAV), packet by packet, from a file object alone.
 
 A crafted file can make FFmpeg open other files and URLs, so its demuxers are listed one by one and it is given no
-protocol. A packet that cannot be decoded is counted and passed over. A stream may change its rate or channels on the
-way; all is brought to those of its beginning.
+protocol. A packet that cannot be decoded is counted and passed over. `emobeam.audio.tracks` decodes the packets.
 """
 
 import contextlib
@@ -15,7 +14,7 @@ import numpy as np
 from emobeam.audio.errors import BrokenStreamError, DecodeError, error_text
 from emobeam.audio.files import ReadableFile, read_at
 from emobeam.audio.info import RATES, AudioInfo, Losses, block_frames, check_rate
-from emobeam.audio.mixing import with_channels
+from emobeam.audio.tracks import Clock, Track
 
 #: FFmpeg's demuxers that may be used: containers of audio, none that refers to other files.
 DEMUXERS = (
@@ -26,27 +25,13 @@ DEMUXERS = (
 #: Containers without a header, which noise resembles. MPEG audio and ADTS are opened by name, after a closer look.
 _HEADERLESS = frozenset({"mp3", "aac", "ac3", "eac3", "mpeg", "mpegts"})
 
-#: Containers whose times say where sound is missing.
-_TIMED = frozenset({"mov", "matroska", "asf", "flv"})
-
 #: Containers that state the length of each stream exactly, and those where the whole file's length is its one stream's.
 _EXACT_STREAMS = frozenset({"mov", "wv", "tta", "ape", "caf", "wav", "w64", "aiff", "au"})
 _EXACT_FILES = frozenset({"matroska"})
 
-#: Samples that a coder puts before the sound, where the container does not say so as others do.
-_PRIMING = {
-    (container, codec): samples
-    for container in ("avi", "flv", "mpegts")
-    for codec, samples in (("aac", 1024), ("mp3", 1105), ("mp3float", 1105))
-}
-
-_MIN_GAP_S, _MAX_GAPS_S = 0.1, 12 * 3600.0
 _MAX_DEMUX_ERRORS = 16  # one after another
 _ZEROS = 1 << 16
 _MAX_LEAD = 1 << 22  # samples that one track may be ahead of another
-
-#: Decoders that read more than FFmpeg's own: AMR whose pauses are not coded (DTX).
-_BETTER_DECODERS = {"amrnb": "libopencore_amrnb", "amrwb": "libopencore_amrwb"}
 
 _LEAVE_OUT = "name another file, or leave it out"
 
@@ -60,8 +45,9 @@ class FfmpegStream:
     """
 
     def __init__(self, container: Any, file: ReadableFile, tracks: list[Any], losses: Losses) -> None:
-        self._container, self._file, self._losses = container, file, losses
-        self._tracks = [_Track(stream, losses, _container(container)) for stream in tracks]
+        self._container, self._file = container, file
+        clock = Clock()
+        self._tracks = [Track(stream, _container(container), clock, losses) for stream in tracks]
         first = tracks[0]
         self.info = AudioInfo(
             format=f"{_container(container)}/{first.codec_context.name}".lower(),
@@ -79,12 +65,11 @@ class FfmpegStream:
     def _sounds(self) -> Iterator[tuple[int, np.ndarray]]:
         """Yield the index of a track with a piece of its sound, shape (channels, n)."""
         by_stream = {track.stream.index: index for index, track in enumerate(self._tracks)}
-        clock = _Clock()
         broken = None
         try:
             for packet in _packets(self._container, [track.stream for track in self._tracks]):
                 index = by_stream[packet.stream.index]
-                for sound in self._tracks[index].decode(packet, clock):
+                for sound in self._tracks[index].decode(packet):
                     yield index, sound
         except BrokenStreamError as error:
             broken = error
@@ -94,148 +79,6 @@ class FfmpegStream:
         self._file.check()
         if broken is not None:
             raise broken
-
-
-class _Clock:
-    """The time at which the first sound of a recording begins, on its container's clock."""
-
-    def __init__(self) -> None:
-        self.start: float | None = None
-        self.gaps_s = 0.0
-
-
-class _Track:
-    """One sound track on its way through decoder and resampler."""
-
-    def __init__(self, stream: Any, losses: Losses, container: str) -> None:
-        self.stream, self._losses = stream, losses
-        self._rate, self._channels = stream.rate, stream.channels  # before the first packet, which may change them
-        self._decoder = _decoder(stream)
-        self._time_base = float(stream.time_base or 0)
-        self._is_timed = container in _TIMED and self._time_base > 0
-        self._resampler: Any = None
-        self._key: tuple[Any, ...] = ()
-        self._opus_pre_skip = _opus_pre_skip(stream) if container == "matroska" else 0
-        self._decoded = 0  # samples, at the track's rate
-        self._skip = _PRIMING.get((container, stream.codec_context.name), 0)  # samples to leave out
-
-    def decode(self, packet: Any, clock: _Clock) -> Iterator[np.ndarray]:
-        import av
-
-        try:
-            frames = self._decoder.decode(packet)
-        except EOFError:
-            return
-        except (av.FFmpegError, ValueError):
-            if packet.size:
-                self._losses.add(self._seconds(packet))
-            return
-        if frames:
-            self._losses.went_on()
-        for frame in frames:
-            yield from self._placed(frame, clock)
-
-    def _seconds(self, packet: Any) -> float:
-        if packet.duration and packet.time_base:
-            seconds = float(packet.duration * packet.time_base)
-            return seconds if 0 < seconds < 60 else 0.0
-        return float(self.stream.codec_context.frame_size or 0) / float(self._rate)
-
-    def _placed(self, frame: Any, clock: _Clock) -> Iterator[np.ndarray]:
-        """Yield a frame's sound, after silence where the clock says that some is missing before it."""
-        if self._is_timed and frame.pts is not None:
-            at = frame.pts * self._time_base
-            if clock.start is None:
-                clock.start = at
-            gap = at - clock.start - self._decoded / self._rate
-            if gap > _MIN_GAP_S and clock.gaps_s + gap <= _MAX_GAPS_S:
-                clock.gaps_s += gap
-                yield from self._drained()
-                yield from self._silence(round(gap * self._rate))
-        if self._opus_pre_skip:
-            self._skip, self._opus_pre_skip = _opus_skip(self._opus_pre_skip, frame.samples), 0
-        key = (frame.sample_rate, frame.layout.name, frame.format.name)
-        if key != self._key:
-            yield from self._drained()
-            if frame.sample_rate not in RATES or not frame.layout.nb_channels:
-                self._losses.add(0.0)
-                return
-            self._key = key
-        if self._resampler is None:
-            import av
-
-            self._resampler = av.AudioResampler(format="fltp", layout=frame.layout, rate=self._rate)
-        frame.pts = None
-        yield from self._resampled(frame)
-
-    def _silence(self, samples: int) -> Iterator[np.ndarray]:
-        self._decoded += samples
-        for start in range(0, samples, _ZEROS):
-            yield np.zeros((self._channels, min(_ZEROS, samples - start)), dtype=np.float32)
-
-    def _resampled(self, frame: Any) -> Iterator[np.ndarray]:
-        import av
-
-        try:
-            parts = self._resampler.resample(frame)
-        except (av.FFmpegError, ValueError):
-            self._losses.add(0.0)
-            self._resampler = None
-            return
-        for part in parts:
-            sound = with_channels(part.to_ndarray(), self._channels)
-            if self._skip:
-                skip = min(self._skip, sound.shape[1])
-                self._skip -= skip
-                sound = sound[:, skip:]
-            self._decoded += sound.shape[1]
-            yield sound
-
-    def _drained(self) -> Iterator[np.ndarray]:
-        if self._resampler is not None:
-            yield from self._resampled(None)
-        self._resampler = None
-
-    def flush(self) -> Iterator[np.ndarray]:
-        """Yield what the resampler still holds."""
-        yield from self._drained()
-
-
-def _decoder(stream: Any) -> Any:
-    import av
-
-    name = _BETTER_DECODERS.get(stream.codec_context.name)
-    if name is None:
-        return stream.codec_context
-    try:
-        decoder = av.CodecContext.create(name, "r")
-    except av.codec.codec.UnknownCodecError:
-        return stream.codec_context  # this build of FFmpeg lacks it
-    audio: Any = decoder
-    audio.sample_rate, audio.layout = stream.rate, stream.layout.name
-    return audio
-
-
-def _opus_pre_skip(stream: Any) -> int:
-    """Return the samples at 48 kHz before the sound of an Opus stream begins, 0 of another coding."""
-    head = stream.codec_context.extradata or b""
-    return int.from_bytes(head[10:12], "little") if head[:8] == b"OpusHead" else 0
-
-
-def _opus_skip(pre_skip: int, samples: int) -> int:
-    """Return the samples that FFmpeg 8 leaves before the sound of Opus in Matroska.
-
-    It counts the pre-skip in the rate that Matroska states for the encoder's input, not in Opus's own 48 kHz. Packets
-    are multiples of 120 samples, so the first frame shows what was cut off it.
-    """
-    cut = -samples % 120
-    if cut == pre_skip % 120:
-        return 0
-    for rate in (8_000, 12_000, 16_000, 24_000, 32_000, 44_100):
-        counted = pre_skip * rate // 48_000
-        if counted % 120 == cut:
-            return pre_skip - counted
-    return 0
 
 
 def _packets(container: Any, streams: list[Any]) -> Iterator[Any]:
@@ -419,14 +262,13 @@ def _default(tracks: list[Any]) -> Any:
 def _audible(container: Any, tracks: list[Any], preferred: Any) -> int:
     """Return the index of the preferred track, or of the first that is not silent where it is."""
     audible: set[int] = set()
-    losses, clock = Losses(), _Clock()
-    decoders = {track.index: _Track(track, losses, "") for track in tracks}
+    decoders = {track.index: Track(track, "", Clock(), Losses()) for track in tracks}
     try:
         for packet in _packets(container, tracks):
             index = packet.stream.index
             if index in audible:
                 continue
-            if any(sound.size and np.abs(sound).max() > 1e-3 for sound in decoders[index].decode(packet, clock)):
+            if any(sound.size and np.abs(sound).max() > 1e-3 for sound in decoders[index].decode(packet)):
                 audible.add(index)
                 if index == preferred.index:
                     break

@@ -3,7 +3,7 @@
 import bisect
 import itertools
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
 
@@ -11,35 +11,62 @@ _SCAN_BYTES = 1 << 20
 
 
 class ErrorKeepingFile:
-    """A file that keeps the error of a read: decoders cannot pass it on, and would take it for the file's end."""
+    """A file that keeps the error of a read: decoders cannot pass it on, and would take it for the file's end.
 
-    def __init__(self, file: BinaryIO) -> None:
+    It seeks where it reads alone: decoders look for the end and return, for which a buffer of the file would be lost.
+
+    Parameters
+    ----------
+    file : binary file object
+        Nobody else may use it meanwhile.
+    size : int, optional
+        In bytes.
+    """
+
+    def __init__(self, file: BinaryIO, size: int | None = None) -> None:
         self._file: Any = file  # BinaryIO has no readinto
+        self._size = file.seek(0, os.SEEK_END) if size is None else size
+        self._position = 0
+        self._file_position = -1
         self._error: Exception | None = None
-        self.tell = file.tell
 
-    def read(self, size: int = -1) -> bytes:
-        """Read; return no bytes where that fails."""
-        try:
-            return bytes(self._file.read(size))
-        except Exception as error:
-            self._error = error
-            return b""
-
-    def readinto(self, buffer: Any) -> int:
-        """Read into a buffer; return 0 where that fails."""
-        try:
-            return int(self._file.readinto(buffer))
-        except Exception as error:
-            self._error = error
-            return 0
+    def tell(self) -> int:
+        """Return the position."""
+        return self._position
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
         """Seek; return -1 where the offset is none."""
-        try:
-            return int(self._file.seek(offset, whence))
-        except (OSError, ValueError):
+        if whence == os.SEEK_CUR:
+            offset += self._position
+        elif whence == os.SEEK_END:
+            offset += self._size
+        if offset < 0:
             return -1  # an offset from a broken header is no error of the storage
+        self._position = offset
+        return offset
+
+    def read(self, size: int = -1) -> bytes:
+        """Read; return no bytes where that fails, or behind the end."""
+        return bytes(self._read(self._file.read, size) or b"")
+
+    def readinto(self, buffer: Any) -> int:
+        """Read into a buffer; return 0 where that fails, or behind the end."""
+        return int(self._read(self._file.readinto, buffer) or 0)
+
+    def _read(self, method: Callable[[Any], Any], argument: Any) -> Any:
+        if self._position >= self._size:
+            return None
+        try:
+            if self._position != self._file_position:
+                self._file.seek(self._position)
+            result = method(argument)
+        except Exception as error:
+            self._error = error
+            self._file_position = -1
+            return None
+        self._position += result if isinstance(result, int) else len(result)
+        self._file_position = self._position
+        return result
 
     def check(self) -> None:
         """Raise the error of an earlier read, if there was one."""
@@ -120,35 +147,6 @@ class SplicedFile:
             return wanted
         self._file.seek(region.start + inside)
         return self._file.readinto(view[:wanted])
-
-
-class WatchedFile(SplicedFile):
-    """A piece of a file that notes where a pattern is in what is read.
-
-    Attributes
-    ----------
-    last_match : int
-        The furthest offset at which the pattern was read, -1 if none.
-    """
-
-    def __init__(self, file: ErrorKeepingFile, region: Region, pattern: bytes) -> None:
-        super().__init__(file, (region,))
-        self.last_match = -1
-        self._pattern = pattern
-        self._before = (0, b"")  # where the last read ended, and its last bytes
-
-    def readinto(self, buffer: Any) -> int:
-        """Read into a buffer; return the number of bytes."""
-        start = self.tell()
-        count = super().readinto(buffer)
-        end, tail = self._before
-        data = bytes(memoryview(buffer).cast("B")[:count])
-        data, start = (tail + data, start - len(tail)) if end == start else (data, start)
-        at = data.rfind(self._pattern)
-        if at >= 0:
-            self.last_match = max(self.last_match, start + at)
-        self._before = (self.tell(), data[1 - len(self._pattern) :])
-        return count
 
 
 #: What decoders read from.

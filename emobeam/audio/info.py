@@ -52,11 +52,14 @@ class Losses:
         Seconds of sound in them.
     lost_at_end_s : float
         Seconds of these behind which nothing was decoded.
+    filled_s : float
+        Seconds of these in whose place there is silence.
     """
 
     decode_errors: int = 0
     lost_s: float = 0.0
     lost_at_end_s: float = 0.0
+    filled_s: float = 0.0
 
     def add(self, seconds: float) -> None:
         """Count a packet that could not be decoded."""
@@ -64,9 +67,25 @@ class Losses:
         self.lost_s += seconds
         self.lost_at_end_s += seconds
 
-    def went_on(self) -> None:
-        """Note that sound was decoded behind what was lost."""
-        self.lost_at_end_s = 0.0
+    def went_on(self) -> float:
+        """Note that sound was decoded behind what was lost; return the seconds of that."""
+        lost_s, self.lost_at_end_s = self.lost_at_end_s, 0.0
+        return lost_s
+
+    def fill(self, gap_s: float, counted_s: float, *, is_damage: bool) -> None:
+        """Note that silence takes the place of a gap.
+
+        Parameters
+        ----------
+        gap_s, counted_s : float
+            The length of the gap, and of what has been counted as lost in it.
+        is_damage : bool
+            Whether all of the gap is a loss.
+        """
+        if is_damage:
+            self.decode_errors += not counted_s
+            self.lost_s += max(0.0, gap_s - counted_s)
+        self.filled_s += gap_s if is_damage else min(gap_s, counted_s)
 
 
 class Stream(Protocol):

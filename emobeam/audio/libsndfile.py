@@ -2,20 +2,52 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import soundfile
 
-from emobeam.audio.errors import BrokenStreamError, error_text
+from emobeam.audio.errors import BrokenStreamError, DecodeError, error_text
 from emobeam.audio.files import ReadableFile
 from emobeam.audio.info import AudioInfo, Losses, Stream, block_frames, check_rate
+from emobeam.audio.mixing import in_form
 from emobeam.audio.raw import ENCODINGS, RawFormat
 
 _SALVAGE_FRAMES = 1 << 9
 
+#: libsndfile's names of codings without packets.
+_PLAIN = frozenset(
+    {"PCM_S8", "PCM_U8", "PCM_16", "PCM_24", "PCM_32", "FLOAT", "DOUBLE", "ULAW", "ALAW", "DPCM_8", "DPCM_16"}
+)
+
 #: From 16-bit integers to floats.
 _INT16_SCALE = np.float32(1 / 32_768)
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """How to go on where libsndfile cannot, or passes over damage.
+
+    Attributes
+    ----------
+    losses : Losses
+        Counts what could not be decoded.
+    open : callable
+        Opens the same with FFmpeg.
+    is_damaged : callable
+        Returns whether what was read so far is damaged although libsndfile reports no error.
+    is_end_there : callable
+        Returns whether the file holds its sound's end, so that what is missing was lost before it.
+    slack : int
+        Samples that the header may promise in excess.
+    """
+
+    losses: Losses
+    open: Callable[[], contextlib.AbstractContextManager[Stream]]
+    is_damaged: Callable[[], bool] = lambda: False
+    is_end_there: Callable[[], bool] = lambda: True
+    slack: int = 0
 
 
 class SoundfileStream(contextlib.AbstractContextManager["SoundfileStream"]):
@@ -24,24 +56,21 @@ class SoundfileStream(contextlib.AbstractContextManager["SoundfileStream"]):
     Attributes
     ----------
     info : AudioInfo
-    losses : Losses or None
-        Counts what could not be decoded.
-    fallback : callable or None
-        Opens the same with FFmpeg, for what follows an error.
+    is_coded : bool
+        Whether it has packets, which damage may break.
+    recovery : Recovery or None
     decoded_s : float
         Seconds that libsndfile has decoded.
-    is_end_there : bool
-        Whether what is missing after that is known to be no missing end.
     """
 
     def __init__(self, sound: Any, file: ReadableFile, fraction: float | None, container: str | None) -> None:
         self._sound, self._file = sound, file
-        self.losses: Losses | None = None
-        self.fallback: Callable[[], contextlib.AbstractContextManager[Stream]] | None = None
-        self.is_end_there = False
+        self.recovery: Recovery | None = None
+        self._subtype = sound.subtype  # asks libsndfile each time
+        self.is_coded = self._subtype not in _PLAIN
         self.decoded_s = 0.0
         self.info = AudioInfo(
-            format=f"{container or sound.format}/{sound.subtype}".lower(),
+            format=f"{container or sound.format}/{self._subtype}".lower(),
             sample_rate=sound.samplerate,
             channels=sound.channels,
             header_duration_s=sound.frames / sound.samplerate / fraction if fraction else None,
@@ -100,46 +129,51 @@ class SoundfileStream(contextlib.AbstractContextManager["SoundfileStream"]):
         frames = max(1, min(block_frames(sound.channels), sound.frames))
         # libsndfile converts 16 bits to floats in steps of 8 KB, each with its own call of Python. It reads integers
         # into the array at once. Scaling by a power of two gives the same floats to the bit.
-        is_int16 = sound.subtype == "PCM_16"
-        position = 0
+        is_int16 = self._subtype == "PCM_16"
+        recovery, position = self.recovery, 0
         try:
-            while len(block := sound.read(frames, dtype="int16" if is_int16 else "float32", always_2d=True)):
+            while position < sound.frames:
+                block = sound.read(frames, dtype="int16" if is_int16 else "float32", always_2d=True)
                 file.check()
+                if not len(block):
+                    break
+                if recovery is not None and recovery.is_damaged():
+                    yield from self._go_on(recovery, position)
+                    return
                 position += len(block)
                 self.decoded_s = position / sound.samplerate
                 yield np.multiply(block, _INT16_SCALE, dtype=np.float32) if is_int16 else block
         except soundfile.LibsndfileError as error:
             file.check()
-            if self.fallback is not None:
-                yield from self._go_on(position)
-                return
-            yield from _salvaged(file, position)
-            raise BrokenStreamError(error_text(error)) from error
+            if recovery is None:
+                yield from _salvaged(file, position)
+                raise BrokenStreamError(error_text(error)) from error
+            yield from self._go_on(recovery, position)
+            return
         file.check()
+        # libsndfile may take damage for the end.
+        if recovery is not None and sound.frames - position > recovery.slack and recovery.is_end_there():
+            yield from self._go_on(recovery, position)
 
-    def _go_on(self, position: int) -> Iterator[np.ndarray]:
+    def _go_on(self, recovery: Recovery, position: int) -> Iterator[np.ndarray]:
         """Yield what follows a position, by FFmpeg, which goes on behind an error."""
-        assert self.fallback is not None
-        with self.fallback() as stream:
-            if (stream.info.sample_rate, stream.info.channels) != (self.info.sample_rate, self.info.channels):
-                raise BrokenStreamError("its rate or channels are unclear")
-            total = 0
-            for block in stream.blocks():
+        total = 0
+        with contextlib.ExitStack() as stack:
+            try:
+                stream = stack.enter_context(recovery.open())
+            except DecodeError as error:
+                yield from _salvaged(self._file, position)
+                raise BrokenStreamError(str(error)) from error
+            for block in in_form(self.info, stream):
                 skip = max(0, min(position - total, len(block)))
                 total += len(block)
                 if skip < len(block):
                     yield block[skip:]
-        if self.losses is not None and total > position:
-            self._count_lost(total)
-
-    def _count_lost(self, total: int) -> None:
-        """Count at least the packet at which libsndfile stopped, and the samples that are not there in the end."""
-        losses = self.losses
-        assert losses is not None
-        missing_s = (self.info.header_duration_s or 0.0) - total / self.info.sample_rate
+        losses = recovery.losses
         losses.decode_errors = max(1, losses.decode_errors)
-        if self.is_end_there:
-            losses.lost_s, losses.lost_at_end_s = max(losses.lost_s, missing_s), 0.0
+        missing_s = (self.info.header_duration_s or 0.0) - max(total, position) / self.info.sample_rate
+        if missing_s + losses.filled_s > losses.lost_s and recovery.is_end_there():
+            losses.lost_s, losses.lost_at_end_s = missing_s + losses.filled_s, 0.0
 
 
 def _salvaged(file: ReadableFile, position: int) -> Iterator[np.ndarray]:

@@ -1,8 +1,12 @@
 """Channels and rates: bring sound to those of another."""
 
+import itertools
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+import soxr
+
+from emobeam.audio.info import AudioInfo, Stream
 
 #: Power of the mix, relative to that of a mix of unrelated channels. Below the first, antiphase has cancelled the
 #: sound; above the second it is back. Two channels of one level are 20 and 14 dB above such a mix.
@@ -18,6 +22,22 @@ def with_channels(sound: np.ndarray, channels: int) -> np.ndarray:
         return sound
     mono = sound if len(sound) == 1 else sound.mean(axis=0, keepdims=True, dtype=np.float32)
     return np.repeat(mono, channels, axis=0)
+
+
+def in_form(info: AudioInfo, stream: Stream) -> Iterator[np.ndarray]:
+    """Yield a stream's blocks at the rate and with the channels that another has."""
+    blocks = (with_channels(block.T, info.channels).T for block in stream.blocks())
+    if stream.info.sample_rate == info.sample_rate:
+        yield from blocks
+        return
+    resampler = soxr.ResampleStream(
+        stream.info.sample_rate, info.sample_rate, info.channels, dtype="float32", quality="HQ"
+    )
+    end = np.zeros((0, info.channels), dtype=np.float32)
+    for block, is_last in itertools.chain(((block, False) for block in blocks), [(end, True)]):
+        resampled = resampler.resample_chunk(np.ascontiguousarray(block), last=is_last)
+        if len(resampled):
+            yield resampled
 
 
 def to_mono(blocks: Iterable[np.ndarray]) -> Iterator[np.ndarray]:

@@ -7,25 +7,20 @@ from dataclasses import dataclass
 
 import soundfile
 
-from emobeam.audio import containers, raw
+from emobeam.audio import containers, ogg, raw
 from emobeam.audio.errors import BrokenStreamError, DecodeError, error_text
 from emobeam.audio.ffmpeg import FfmpegStream, open_ffmpeg
-from emobeam.audio.files import ErrorKeepingFile, ReadableFile, Region, SplicedFile, WatchedFile, read_at
+from emobeam.audio.files import ErrorKeepingFile, ReadableFile, Region, SplicedFile, read_at
 from emobeam.audio.info import Losses, Stream
-from emobeam.audio.libsndfile import SoundfileStream
+from emobeam.audio.libsndfile import Recovery, SoundfileStream
 from emobeam.audio.streams import (
-    OGG_LINK,
     after_id3,
-    after_ogg_beginnings,
     find_mpeg,
     flac_end,
     flac_total,
     look_at_mp3,
-    look_at_ogg,
     mpeg_at,
     next_flac,
-    next_ogg_link,
-    ogg_end,
 )
 
 #: Bytes of something else that may precede a recording: a line end of a gateway, the head of a mail.
@@ -33,6 +28,9 @@ _MAX_JUNK = 4096
 
 #: How far a decoder may have read ahead of what it decoded.
 _READ_AHEAD = 1 << 15
+
+#: Samples of a coder's padding that a header may count as sound: two frames of MP3 and some.
+_MAX_PADDING = 2_600
 
 #: By how much the length of an Ogg stream may differ from its last page's position.
 _LINK_TOLERANCE_S = 0.2
@@ -146,9 +144,16 @@ class _Source:
                     yield other
                 continue
             with opened as stream:
+                if stream.is_coded:
+                    stream.recovery = self._recovery_of_part(own, part)
                 yield stream
         if not count:
             yield from self._other(start)
+
+    def _recovery_of_part(self, own: ReadableFile, part: containers.Part) -> Recovery:
+        return Recovery(
+            self.losses, lambda: self._ffmpeg(own), is_end_there=lambda: not part.missing, slack=_MAX_PADDING
+        )
 
     def _flac(self, start: int) -> Iterator[Stream]:
         position: int | None = start
@@ -174,17 +179,19 @@ class _Source:
             position = next_flac(self.file, max(position + 4, read - _READ_AHEAD), self.size)
 
     def _go_on_with_flac(self, stream: SoundfileStream, start: int) -> None:
-        def fallback() -> contextlib.AbstractContextManager[FfmpegStream]:
-            end = next_flac(self.file, start + 4, self.size) or self.size
-            stream.is_end_there = flac_end(self.file, start, end) >= flac_total(self.file, start)
-            return self._ffmpeg(self._from(start, end), "flac")
+        def end() -> int:
+            return next_flac(self.file, start + 4, self.size) or self.size
 
-        stream.losses, stream.fallback = self.losses, fallback
+        stream.recovery = Recovery(
+            self.losses,
+            lambda: self._ffmpeg(self._from(start, end()), "flac"),
+            is_end_there=lambda: flac_end(self.file, start, end()) >= flac_total(self.file, start),
+        )
 
     def _ogg(self, start: int) -> Iterator[Stream]:
-        look = look_at_ogg(self.file, start, self.size)
+        look = ogg.look_at_end(self.file, start, self.size)
         position: int | None = start
-        own = WatchedFile(self.file, Region(start, self.size - start), OGG_LINK)
+        own = ogg.OggFile(self.file, Region(start, self.size - start))
         opened = None
         if look.is_ordinary:
             with contextlib.suppress(soundfile.LibsndfileError):
@@ -192,19 +199,19 @@ class _Source:
             self.file.check()
         if opened is not None:
             with opened as stream:
-                stream.losses = self.losses
-                stream.fallback = lambda: self._ffmpeg(
-                    self._from(start, next_ogg_link(self.file, start, self.size)), "ogg"
+                stream.recovery = Recovery(
+                    self.losses,
+                    lambda: self._ffmpeg(self._from(start, ogg.next_link(self.file, start, self.size)), "ogg"),
+                    is_damaged=lambda: own.is_damaged,
                 )
                 yield stream
-            is_chain = start + own.last_match >= after_ogg_beginnings(self.file, start)
-            position = next_ogg_link(self.file, start, self.size) if is_chain else None
+            position = ogg.next_link(self.file, start, self.size) if own.last_link >= 0 else None
             if position is not None:
                 # libsndfile stops at the end of the first link, or reads on where all have one serial number.
-                end_s = ogg_end(self.file, start, position) / stream.info.sample_rate
+                end_s = ogg.end_position(self.file, start, position) / stream.info.sample_rate
                 position = position if stream.decoded_s < end_s + _LINK_TOLERANCE_S else None
         while position is not None:
-            following = next_ogg_link(self.file, position, self.size)
+            following = ogg.next_link(self.file, position, self.size)
             with self._ffmpeg(self._from(position, following), "ogg") as other:
                 yield other
             position = following
@@ -218,8 +225,11 @@ class _Source:
             promised_s = look.promised_s
             if look.is_ordinary:
                 with contextlib.suppress(soundfile.LibsndfileError), SoundfileStream.open(self._from(0), 1.0) as stream:
-                    stream.losses = self.losses
-                    stream.fallback = lambda: self._ffmpeg(self._from(first), "mp3")
+                    stream.recovery = Recovery(
+                        self.losses,
+                        lambda: self._ffmpeg(self._from(first), "mp3"),
+                        slack=0 if look.is_exact else _MAX_PADDING,
+                    )
                     yield stream
                     return
                 self.file.check()

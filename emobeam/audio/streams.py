@@ -1,4 +1,4 @@
-"""Cheap looks at MPEG audio, ADTS, FLAC and Ogg: where a stream begins and ends, and how long it says it is."""
+"""Cheap looks at MPEG audio, ADTS and FLAC: where a stream begins and ends, and how long it says it is."""
 
 from dataclasses import dataclass
 
@@ -17,9 +17,6 @@ _KBPS = {
     (2, 2): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (2, 3): (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
 }
-
-OGG_LINK = b"OggS\x00\x02"  # a page that begins a logical stream
-_MAX_OGG_PAGE = 27 + 255 + 255 * 255
 
 
 @dataclass(frozen=True)
@@ -140,10 +137,13 @@ class Mp3Look:
         Whether the file is one stream, whose Xing header counts all that is there.
     promised_s : float or None
         Seconds by the Xing header, None where there is none or where more is there than it counts.
+    is_exact : bool
+        Whether it says how much of that is the coder's padding.
     """
 
     is_ordinary: bool
     promised_s: float | None
+    is_exact: bool = False
 
 
 def look_at_mp3(file: ReadableFile, first: int, end: int) -> Mp3Look:
@@ -157,8 +157,8 @@ def look_at_mp3(file: ReadableFile, first: int, end: int) -> Mp3Look:
     frames, size = int.from_bytes(xing[8:12], "big"), int.from_bytes(xing[12:16], "big")
     if not frames or not size:
         return Mp3Look(False, None)
-    samples = frames * frame.samples - _mp3_padding(read_at(file, first + frame.side_info, 144))
-    promised_s = max(0, samples) / frame.rate
+    padding = _mp3_padding(read_at(file, first + frame.side_info, 144))
+    promised_s = max(0, frames * frame.samples - padding) / frame.rate
     behind = first + size
     if behind > end:
         return Mp3Look(False, promised_s)
@@ -166,7 +166,7 @@ def look_at_mp3(file: ReadableFile, first: int, end: int) -> Mp3Look:
     tail = read_at(file, behind, 3)
     behind = after_id3(file, behind) if tail == b"ID3" else behind
     is_more = behind < end - 128 and find_mpeg(file, behind, end) is not None
-    return Mp3Look(not is_more, None if is_more else promised_s)
+    return Mp3Look(not is_more, None if is_more else promised_s, padding > 0)
 
 
 def flac_total(file: ReadableFile, start: int) -> int:
@@ -225,50 +225,3 @@ def next_flac(file: ReadableFile, start: int, end: int) -> int | None:
         if read_at(file, at + 4, 4) in (b"\x00\x00\x00\x22", b"\x80\x00\x00\x22"):
             return at
     return None
-
-
-def next_ogg_link(file: ReadableFile, start: int, end: int) -> int | None:
-    """Return the offset of the link that follows the one at an offset in a chain of Ogg streams, or None."""
-    return next(find_all(file, OGG_LINK, after_ogg_beginnings(file, start), end), None)
-
-
-def after_ogg_beginnings(file: ReadableFile, start: int) -> int:
-    """Return the offset behind the pages that begin the logical streams of the link at an offset."""
-    while (head := read_at(file, start, 27 + 255))[:6] == OGG_LINK and len(head) > 27:
-        start += 27 + head[26] + sum(head[27 : 27 + head[26]])
-    return start
-
-
-def ogg_end(file: ReadableFile, start: int, end: int) -> int:
-    """Return the position in samples that the last page before an offset states; 0 if there is none."""
-    first = max(start, end - _MAX_OGG_PAGE)
-    tail = read_at(file, first, end - first)
-    at = tail.rfind(b"OggS")
-    return max(0, int.from_bytes(tail[at + 6 : at + 14], "little", signed=True)) if at >= 0 else 0
-
-
-@dataclass(frozen=True)
-class OggLook:
-    """The end of an Ogg file.
-
-    Attributes
-    ----------
-    is_ordinary : bool
-        Whether its last page ends the stream that its first page begins.
-    is_whole : bool
-        Whether its last page is whole.
-    """
-
-    is_ordinary: bool
-    is_whole: bool
-
-
-def look_at_ogg(file: ReadableFile, start: int, end: int) -> OggLook:
-    """Look at the end of an Ogg file that begins at an offset."""
-    serial = read_at(file, start, 18)[14:]
-    tail = read_at(file, max(start, end - _MAX_OGG_PAGE), _MAX_OGG_PAGE)
-    page = tail[tail.rfind(b"OggS") :] if b"OggS" in tail else b""
-    length = 27 + page[26] + sum(page[27 : 27 + page[26]]) if len(page) > 26 else 0
-    is_whole = 0 < length <= len(page)
-    ends_it = is_whole and length == len(page) and bool(page[5] & 4) and page[14:18] == serial
-    return OggLook(ends_it, is_whole)

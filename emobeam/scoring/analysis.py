@@ -321,7 +321,8 @@ def _truncation(decoder: Decoder, duration_s: float) -> str | None:
     if decoder.broken is not None:
         return f"the sound breaks off at {duration_s:.2f} s: {decoder.broken}; copy the file again from its source"
     # What was lost in the middle is no missing end.
-    reached_s = duration_s + decoder.losses.lost_s - decoder.losses.lost_at_end_s
+    losses = decoder.losses
+    reached_s = duration_s + losses.lost_s - losses.lost_at_end_s - losses.filled_s
     if header_duration_s is not None and reached_s < header_duration_s * _TRUNCATED_FRACTION - _TRUNCATED_S:
         return (
             f"the header promises {header_duration_s:.2f} s of sound and {duration_s:.2f} s are there; "

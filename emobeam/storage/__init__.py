@@ -28,6 +28,7 @@ from emobeam.storage.uris import (
     extension_of,
     is_bucket,
     join,
+    literal_percents,
     name_of,
     parent_of,
     path_of,
@@ -161,13 +162,25 @@ def _is_folder(pattern: str) -> bool:
 
 
 def stat_all(uris: Sequence[str]) -> Iterator[ListedFile]:
-    """Yield what `stat` returns of each object; of a bucket, sixteen requests at once."""
+    """Yield what `stat` returns of each object; of a bucket, sixteen requests at once.
+
+    A key of a bucket that is not there is looked for with its percent signs as characters of the key.
+    """
     if not any(backend_of(uri).remote for uri in uris):
         yield from map(stat, uris)
         return
     with ThreadPoolExecutor(_MAX_CONCURRENT_REQUESTS) as pool:
         for first in range(0, len(uris), 1_000):
-            yield from pool.map(stat, uris[first : first + 1_000])
+            yield from pool.map(_stat_or_literal, uris[first : first + 1_000])
+
+
+def _stat_or_literal(uri: str) -> ListedFile:
+    entry = stat(uri)
+    literal = literal_percents(uri)
+    if entry.error is None or entry.error.code != "not_found" or literal is None:
+        return entry
+    other = stat(literal)
+    return entry if other.error is not None else other
 
 
 def stat(uri: str) -> ListedFile:

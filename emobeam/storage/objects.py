@@ -1,6 +1,7 @@
 """What buckets and the store in memory share: listing by prefix and glob, ranged reads, leases."""
 
 import abc
+import contextlib
 import dataclasses
 import re
 from collections.abc import Callable, Collection, Iterator
@@ -11,7 +12,7 @@ from emobeam.storage import locks, ranges
 from emobeam.storage.backend import Lock, StorageBackend
 from emobeam.storage.entries import ListedFile, ObjectVersion, PassedOver, StorageError
 from emobeam.storage.globs import compile_glob
-from emobeam.storage.uris import GLOB_CHARACTER, extension_of, object_uri, split_uri
+from emobeam.storage.uris import GLOB_CHARACTER, extension_of, literal_percents, object_uri, split_uri
 
 
 def not_found_error(uri: str) -> StorageError:
@@ -84,6 +85,20 @@ class ObjectBackend(StorageBackend, abc.ABC):
         self, pattern: str, extensions: Collection[str], passed_over: PassedOver, *, any_name: bool
     ) -> Iterator[ListedFile]:
         """List an object, a prefix or a glob; see `storage.list_input`."""
+        try:
+            yield from self._list_input(pattern, extensions, passed_over, any_name)
+        except StorageError as error:
+            literal = literal_percents(pattern)
+            if error.code != "not_found" or literal is None:
+                raise
+            with contextlib.suppress(StorageError):
+                yield from self._list_input(literal, extensions, passed_over, any_name)
+                return
+            raise
+
+    def _list_input(
+        self, pattern: str, extensions: Collection[str], passed_over: PassedOver, any_name: bool
+    ) -> Iterator[ListedFile]:
         root, key = split_uri(pattern)
         if key and not key.endswith("/"):
             entry = self.stat(object_uri(root, key))

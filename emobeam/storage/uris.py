@@ -100,6 +100,15 @@ def split_uri(uri: str) -> tuple[str, str]:
     return f"{scheme}://{bucket}", unquote(key)
 
 
+def literal_percents(name: str) -> str | None:
+    """Return a bucket's uri with its percent signs taken as characters of the key; None where there are none.
+
+    ``a%20b.wav`` is the uri of the key ``a b.wav``, and in listings of other programs the key itself. What exists
+    decides.
+    """
+    return name.replace("%", "%25") if "%" in name and is_bucket(name) else None
+
+
 def object_uri(root: str, key: str) -> str:
     """Return the uri of a key in a bucket."""
     return f"{root}/{quote(key)}"

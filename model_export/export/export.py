@@ -21,12 +21,12 @@ from emobeam.model_export.errors import ExportError
 from emobeam.model_export.evaluation.predictions import Predict, clip_windows, window_answers
 from emobeam.model_export.evaluation.predictors import graph_predictor, predictor
 from emobeam.model_export.export.graph import to_onnx, window_ms
-from emobeam.model_export.export.quantize import calibration_windows, check_likeness, to_int8
+from emobeam.model_export.export.quantize import calibration_clips, check_likeness, to_int8
 from emobeam.model_export.reports.result_tables import protocol_temperature, read_protocols
 from emobeam.model_export.training.features import clip_power
 from emobeam.model_export.training.runs import TrainingRun, corpora_of, read_evaluation, read_run, replacing
 from emobeam.models.session import open_session
-from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, METADATA_KEY, FrontEnd, ModelContract
+from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, METADATA_KEY, FrontEnd, ModelContract
 
 #: Most that a probability may differ between Keras and ONNX Runtime.
 TOLERANCE = 1e-5
@@ -135,9 +135,9 @@ def export(
     difference = check_parity(plain, predictor(run_folder, temperature=run.temperature), sample, contract.front_end)
     int8_difference = None
     if options.int8:
-        graph = to_int8(graph, calibration_windows(run.split.part(table, "train"), contract.front_end))
-        windows = calibration_windows(sample, contract.front_end)
-        int8_difference = check_likeness(plain, open_session(graph.SerializeToString()), windows)
+        graph = to_int8(graph, calibration_clips(run.split.part(table, "train"), contract.front_end))
+        clips = calibration_clips(sample, contract.front_end)
+        int8_difference = check_likeness(plain, open_session(graph.SerializeToString()), clips)
         quantized = {"largest_difference": int8_difference, "clips": len(sample)}
         contract = dataclasses.replace(contract, training={**contract.training, "int8": quantized})
     content, session = _with_contract(graph, contract)

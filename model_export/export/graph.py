@@ -30,7 +30,7 @@ def to_onnx(run_folder: Path, temperature: float) -> onnx.ModelProto:
     import tensorflow as tf
 
     model = load_network(run_folder)
-    if WINDOWS_INPUT in model.input_names:
+    if WINDOWS_INPUT in [given.name for given in model.inputs]:
         return _of_stretches(model, temperature)
     shape = (None, *model.input_shape[1:])
 

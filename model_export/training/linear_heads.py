@@ -19,6 +19,8 @@ _LEAST_DEVIATION = 1e-3
 _ITERATIONS = 150
 #: Less than the emotions': with 1e-3, more voices of a corpus that does not train are confused (docs/experiments.md).
 _GENDER_INVERSE_PENALTY = 1e-4
+#: Of each corpus, drawn for the gender: more add nothing but time.
+_GENDER_WINDOWS = 2500
 
 
 @dataclass(frozen=True)
@@ -92,22 +94,24 @@ def fit_heads(
         fitted = _fit(values, labels, len(head.emotions), inverse_penalty, cache, weights=weights)
         emotion.append(fitted.after(mean, deviation))
         report(f"head {head.name or 'of all corpora'}: {len(values)} windows")
-    clips = pd.concat([part.clips for part in embeddings.values()])
-    values = np.concatenate([part.values for part in embeddings.values()])
+    parts = [_drawn(part) for part in embeddings.values()]
+    clips = pd.concat([part.clips for part in parts])
+    values = np.concatenate([part.values for part in parts])
     labels = clips["gender"].map(GENDERS.index).to_numpy()
-    gender = _fit(
-        values,
-        labels,
-        len(GENDERS),
-        _GENDER_INVERSE_PENALTY,
-        cache,
-        weights=_balanced(clips["corpus"] + clips["gender"]),
-    ).after(mean, deviation)
+    weights = _balanced(clips["corpus"] + clips["gender"])
+    gender = _fit(values, labels, len(GENDERS), _GENDER_INVERSE_PENALTY, cache, weights=weights)
+    gender = gender.after(mean, deviation)
     report(f"head of the gender: {len(values)} windows")
     network.get_layer(EMOTION_OUTPUT).set_weights(
         [np.concatenate([part.kernel for part in emotion], axis=1), np.concatenate([part.bias for part in emotion])]
     )
     network.get_layer(GENDER_OUTPUT).set_weights([gender.kernel, gender.bias])
+
+
+def _drawn(part: Embeddings) -> Embeddings:
+    """Return at most `_GENDER_WINDOWS` windows of a corpus, drawn at random."""
+    drawn = np.sort(np.random.default_rng(0).permutation(len(part.values))[:_GENDER_WINDOWS])
+    return Embeddings(part.values[drawn], part.clips.iloc[drawn])
 
 
 def _balanced(groups: pd.Series) -> np.ndarray:

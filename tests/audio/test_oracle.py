@@ -7,7 +7,7 @@ import pytest
 
 from emobeam.scoring import load_model
 from tests.support.paths import ROOT
-from tools import oracle
+from tools import oracle, oracle_files
 
 pytestmark = pytest.mark.skipif(
     any(shutil.which(tool) is None for tool in oracle.TOOLS), reason="ffmpeg and sox are not installed"
@@ -24,7 +24,7 @@ def assert_agree(makers):
 
 @pytest.mark.parametrize("group", range(GROUPS))
 def test_sampled_files_are_scored_as_ffmpeg_decodes_them(group):
-    makers = list(oracle.cases())
+    makers = list(oracle_files.cases())
     step = len(makers) / SAMPLE
     sample = [makers[int(index * step)] for index in range(SAMPLE)]
     assert assert_agree(sample[group::GROUPS])["files"] >= 8, "ffmpeg lacks coders"
@@ -32,7 +32,7 @@ def test_sampled_files_are_scored_as_ffmpeg_decodes_them(group):
 
 @pytest.mark.oracle
 def test_all_files_are_scored_as_ffmpeg_decodes_them():
-    figures = assert_agree(list(oracle.cases()))
+    figures = assert_agree(list(oracle_files.cases()))
     assert figures["files"] >= 300
     assert figures["agree"] >= 0.98 * figures["files"]
 

@@ -23,11 +23,16 @@ def flags(archive, tiny_path, tmp_path):
 
 
 @pytest.mark.parametrize("stream", [">&-", "> /dev/full", "<&- >&-"])
-def test_a_run_that_cannot_say_so_is_committed_and_exits_0(flags, stream, tmp_path):
+def test_a_run_that_cannot_say_so_is_committed_and_exits_0(flags, stream, tmp_path, tried):
     done = shell(f"score {flags} {stream}")
     assert (done.returncode, done.stderr) == (0, "")
     assert len(committed_runs(storage.canonical(tmp_path / "out"))) == 1
     assert not (tmp_path / "out" / "_staging").exists()
+    tried(
+        "The command",
+        "standard output that is closed or full, standard input that is closed",
+        "the run is committed, exit 0",
+    )
 
 
 def test_a_table_that_cannot_be_shown_whole_is_one_line(flags, tmp_path):
@@ -38,7 +43,7 @@ def test_a_table_that_cannot_be_shown_whole_is_one_line(flags, tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_a_name_that_a_terminal_cannot_show_is_escaped(archive, flags, tmp_path, encoding):
+def test_a_name_that_a_terminal_cannot_show_is_escaped(archive, flags, tmp_path, tried, encoding):
     (archive / "0.wav").rename(archive / "łódź é.wav")
     assert shell(f"score {flags}").returncode == 0
     done = subprocess.run(
@@ -47,9 +52,10 @@ def test_a_name_that_a_terminal_cannot_show_is_escaped(archive, flags, tmp_path,
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (0, b"")
     assert "łódź é.wav".encode(encoding, "backslashreplace") in done.stdout
+    tried("The command", "a terminal that cannot show a name", "a table, the rest escaped")
 
 
-def test_shared_memory_that_is_read_only_is_one_line(flags, tmp_path):
+def test_shared_memory_that_is_read_only_is_one_line(flags, tmp_path, tried):
     if os.geteuid() or subprocess.run(["unshare", "-m", "true"], check=False, capture_output=True).returncode:
         pytest.skip("no mount namespace can be made here")
     mount = "mount -t tmpfs -o ro,size=4k none /dev/shm"
@@ -58,6 +64,7 @@ def test_shared_memory_that_is_read_only_is_one_line(flags, tmp_path):
     assert done.returncode == 1
     assert done.stderr.count("\n") == 1
     assert "make /dev/shm writable" in done.stderr
+    tried("The command", "/dev/shm that is read-only", "exit 1, one line")
     assert not (tmp_path / "out" / "_staging").exists()
 
 

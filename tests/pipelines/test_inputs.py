@@ -31,7 +31,7 @@ def in_memory():
 
 
 @pytest.mark.parametrize("seconds", [-62_135_596_801, -11_644_473_600, 253_402_300_800, 910_692_648_000])
-def test_a_modification_time_of_any_year_is_no_obstacle(in_memory, tiny_path, tmp_path, seconds):
+def test_a_modification_time_of_any_year_is_no_obstacle(in_memory, tiny_path, tmp_path, tried, seconds):
     """Of the year 0, of Windows's first, and of 10000 and 30828."""
     for name in ("a.wav", "b.wav"):
         factory.write_wav(in_memory / name, factory.voice(0.5))
@@ -42,9 +42,14 @@ def test_a_modification_time_of_any_year_is_no_obstacle(in_memory, tiny_path, tm
     flags = ("--input", in_memory, "--output", tmp_path / "out", "--model", tiny_path)
     assert run_score(*flags)["files_ok"] == 2
     assert run_score(*flags)["files_skipped"] == 2
+    tried(
+        "Names, links and permissions",
+        "a modification time of any year, from 0 to 30828",
+        "`ok`; skipped by the next run",
+    )
 
 
-def test_what_is_passed_over_for_its_name_is_counted_by_ending(archive, tiny_path, tmp_path):
+def test_what_is_passed_over_for_its_name_is_counted_by_ending(archive, tiny_path, tmp_path, tried):
     for name in ("notes.json", "more/b.json", "more/readme", ".hidden.json", "c.wav.1"):
         (archive / name).parent.mkdir(exist_ok=True)
         (archive / name).write_bytes(b"{}")
@@ -56,6 +61,9 @@ def test_what_is_passed_over_for_its_name_is_counted_by_ending(archive, tiny_pat
     assert (row["files_ok"], row["files_passed_over"]) == (8, 4)
     assert json.loads(row["passed_over"]) == {".json": 2, "": 1, ".1": 1}
     assert not wrong_in(tmp_path / "out")
+    tried(
+        "Names, links and permissions", "files that do not end as recordings do", "passed over, and counted by ending"
+    )
 
 
 @pytest.mark.parametrize(

@@ -173,9 +173,12 @@ def test_a_lease_is_lost_once_its_store_has_not_answered_for_its_length(lease, m
 
 
 @pytest.mark.parametrize("place", ["link", "/proc/x", "link/deeper"])
-def test_an_output_that_cannot_be_made_is_one_error(tmp_path, place):
+def test_an_output_that_cannot_be_made_is_one_error(tmp_path, tried, place):
     (tmp_path / "link").symlink_to("not mounted/scores")
     uri = storage.canonical(os.path.join(tmp_path, place, "_staging", "lock"))
     with pytest.raises(StorageError, match=r"cannot write .*name another output") as caught, storage.lock(uri):
         pass
     assert ("is a link to" in str(caught.value)) == place.startswith("link")
+    tried(
+        "The command", "an output that is a link to nothing, is below one, or is in /proc", "exit 1 at once, one line"
+    )

@@ -124,7 +124,7 @@ def test_a_backslash_in_a_glob_is_a_character(base):
 
 
 @pytest.mark.parametrize("spelling", ["a b+c=é.wav", "a%20b%2Bc%3D%C3%A9.wav", "a%20b+c=%c3%a9.wav"])
-def test_a_name_has_one_uri_however_it_is_spelled(base, spelling):
+def test_a_name_has_one_uri_however_it_is_spelled(base, tried, spelling):
     storage.write(f"{base}/{quote('a b+c=é.wav')}", b"sound")
     storage.write(f"{base}/list.txt", f"{base}/{spelling}\n".encode())
     (entry,) = storage.list_input(base, {".wav"})
@@ -133,6 +133,20 @@ def test_a_name_has_one_uri_however_it_is_spelled(base, spelling):
     assert storage.read(f"{base}/{spelling}") == b"sound"
     for pattern in (f"{base}/{spelling}", f"{base}/list.txt"):
         assert [listed.uri for listed in storage.list_input(pattern, {".wav"})] == [entry.uri]
+    tried("Names, links and permissions", "a key with a space, +, = or é, spelled in three ways", "one uri")
+
+
+def test_a_percent_sign_of_a_key_is_one_where_a_key_has_it(base, tried):
+    if "://" not in base or base.startswith("file://"):
+        pytest.skip("a path's percent signs are always its own")
+    put(base, "in/a%2520b.wav", "in/c%20d.wav", "in/%2541.wav", "in/A.wav")
+    storage.write(f"{base}/list.txt", "\n".join(f"{base}/in/{name}.wav" for name in ("a%20b", "c d", "%41")).encode())
+    names = [entry.uri for entry in storage.list_input(f"{base}/list.txt", EXTENSIONS)]
+    assert names == [f"{base}/in/{name}.wav" for name in ("a%2520b", "c%20d", "A")]
+    assert [entry.uri for entry in storage.list_input(f"{base}/in/a%20b.wav", EXTENSIONS)] == names[:1]
+    with pytest.raises(StorageError, match=r"nothing is at .*/no%20ne\.wav"):
+        list(storage.list_input(f"{base}/in/no%20ne.wav", EXTENSIONS))
+    tried("Names, links and permissions", "a key with %20 in it, in a list as `aws s3 ls` names it", "found")
 
 
 def test_a_named_file_is_listed_whatever_its_extension(base):
