@@ -1,10 +1,13 @@
-"""The flags of ``emobeam explore``, ``train``, ``evaluate`` and ``export``.
+"""The flags of ``emobeam fetch``, ``explore``, ``train``, ``evaluate`` and ``export``.
 
 Without numpy, pandas and Keras, so that --help is quick.
 """
 
 import argparse
 from pathlib import Path
+
+from emobeam.model_export.corpora.sources import SOURCES
+from emobeam.model_export.networks.whisper_download import WHISPER_BASE
 
 
 def corpus(text: str) -> tuple[str, Path]:
@@ -40,6 +43,22 @@ def out_of(args: argparse.Namespace) -> Path:
     return out
 
 
+def add_fetch_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``emobeam fetch``."""
+    parser.add_argument(
+        "name", choices=sorted([*SOURCES, WHISPER_BASE.name]), help="which corpus, or the weights of network whisper"
+    )
+    parser.add_argument("dir", type=Path, metavar="DIR", help="the folder to put it into; made if it is not there")
+    parser.add_argument(
+        "--url",
+        help="a mirror: of the zip file, of base.pt or of the folder with AudioWAV; official checksums stay required",
+    )
+    parser.add_argument(
+        "--from", dest="file", type=Path, metavar="FILE",
+        help="whisper-base: a copy to convert, OpenAI's base.pt or the encoder as an .npz from CTranslate2's model",
+    )  # fmt: skip
+
+
 def add_explore_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the flags of ``emobeam explore``."""
     _add_corpus(parser, required=True, purpose="a corpus to explore")
@@ -63,7 +82,7 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)")
     parser.add_argument("--init-from", type=Path, metavar="RUN", help="a finished run whose weights to start from")
     parser.add_argument(
-        "--encoder", type=Path, metavar="FILE", help="weights of network whisper's encoder (emobeam fetch)"
+        "--encoder", type=Path, metavar="FILE", help="weights of network whisper's encoder (emobeam fetch whisper-base)"
     )
     parser.add_argument("--learning-rate", type=float, metavar="R", help="highest rate (default: the recipe's)")
     parser.add_argument(

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 #: Codings of samples: vox is Dialogic's ADPCM, gsm is GSM 06.10.
 RAW_ENCODINGS = ("ulaw", "alaw", "s16le", "s16be", "u8", "vox", "gsm")
 
+#: Other names of them.
+_ALIASES = {"mulaw": "ulaw", "mu-law": "ulaw", "u-law": "ulaw", "a-law": "alaw", "s16": "s16le", "dialogic": "vox"}
+
 #: File name extensions of recordings without a header.
 HEADERLESS = frozenset({".ul", ".ulaw", ".al", ".alaw", ".sln", ".vox", ".raw", ".pcm"})
 
@@ -32,7 +35,7 @@ class RawFormat:
 
     @classmethod
     def parse(cls, text: str) -> "RawFormat":
-        """Return the format that ``ENCODING,RATE,CHANNELS`` says.
+        """Return the format that ``ENCODING,RATE,CHANNELS`` says; ``mulaw`` and the like name an encoding too.
 
         Raises
         ------
@@ -40,6 +43,7 @@ class RawFormat:
             With what is wrong.
         """
         encoding, _, numbers = text.partition(",")
+        encoding = _ALIASES.get(encoding.lower(), encoding.lower())
         rate, _, channels = numbers.partition(",")
         if encoding not in RAW_ENCODINGS:
             raise ValueError(f"{encoding!r} is no raw encoding; it is one of {', '.join(RAW_ENCODINGS)}")

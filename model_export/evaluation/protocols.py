@@ -11,6 +11,8 @@
 ``leave-corpus-out`` trained on three of RAVDESS, CREMA-D, nEMO and EMOVO, tested on the fourth, on the emotions that
                    one of the three has too.
 ``crema-speakers`` five folds over the actors of CREMA-D, for the model that is trained on CREMA-D only.
+
+The speakers of the clips in samples/ (`corpora.splits.SAMPLE_SPEAKERS`) train and validate in no fold.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -20,7 +22,7 @@ import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
-from emobeam.model_export.corpora.splits import Split, fold_actors, hold_out
+from emobeam.model_export.corpora.splits import SAMPLE_SPEAKERS, Split, fold_actors, hold_out
 from emobeam.model_export.corpora.tables import CORPUS_EMOTIONS
 from emobeam.model_export.errors import ModelExportError, RunError
 from emobeam.schemas.labels import EMOTIONS
@@ -209,11 +211,12 @@ def _by_clip(
     splitter = (StratifiedGroupKFold if together else StratifiedKFold)(number, shuffle=True, random_state=seed)
     _, validation = next(splitter.split(rest, _joint(rest), repetition_groups(rest) if together else None))
     validating, tested = set(rest["clip"].iloc[validation]), set(test["clip"])
+    left_out = set(clips.loc[clips["actor"].isin(SAMPLE_SPEAKERS), "clip"])
     return Fold(
         name,
         clips,
         Split(
-            train=tuple(sorted(set(clips["clip"]) - validating - tested)),
+            train=tuple(sorted(set(clips["clip"]) - validating - tested - left_out)),
             validation=tuple(sorted(validating)),
             test=tuple(sorted(tested)),
             unit="clip",

@@ -5,8 +5,11 @@ that makes nothing but tensors.
 """
 
 import io
+import math
 import pickle
 import zipfile
+import zlib
+from collections import OrderedDict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,10 +17,15 @@ from typing import Any
 import numpy as np
 
 from emobeam.model_export.errors import ModelExportError
-from emobeam.model_export.training.runs import replacing
 
 _BLOCKS = 6
+_WIDTH, _HIDDEN = 512, 2048
 _KINDS = {"HalfStorage": np.float16, "FloatStorage": np.float32}
+#: All that NumPy, zipfile and pickle raise on a file that is none of theirs.
+_DAMAGE = (
+    OSError, LookupError, ValueError, TypeError, AttributeError, EOFError, MemoryError, RecursionError,
+    pickle.UnpicklingError, zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError,
+)  # fmt: skip
 
 
 def convert(source: Path, out: Path) -> None:
@@ -41,16 +49,33 @@ def convert(source: Path, out: Path) -> None:
                 layers = _from_ctranslate2(arrays)
         else:
             layers = _from_openai(_checkpoint(source)["model_state_dict"])
-    except (OSError, KeyError, ValueError, pickle.UnpicklingError, zipfile.BadZipFile) as error:
+    except _DAMAGE as error:
+        reason = "; ".join(str(error).splitlines()) or type(error).__name__
         raise ModelExportError(
-            f"{source} does not hold the weights of Whisper base ({error!r}); give OpenAI's base.pt, or leave out "
+            f"{source} does not hold the weights of Whisper base ({reason}); give OpenAI's base.pt, or leave out "
             "--from to download it"
         ) from error
-    if layers["conv1"][0].shape != (3, 80, 512) or f"block{_BLOCKS - 1}_narrow" not in layers:
-        raise ModelExportError(f"{source} holds another size of Whisper than base; give base.pt")
+    wrong = [name for name, parts in layers.items() if [part.shape for part in parts] != _shapes(name)]
+    if wrong:
+        raise ModelExportError(f"{source} holds another size of Whisper than base (layer {wrong[0]}); give base.pt")
     named: dict[str, Any] = {f"{name}/{i}": array for name, parts in layers.items() for i, array in enumerate(parts)}
-    with replacing(out) as temporary:
-        np.savez(temporary, **named)
+    np.savez(out, **named)
+
+
+def _shapes(layer: str) -> list[tuple[int, ...]]:
+    """Return the shapes that a layer of Whisper base has."""
+    if layer == "positions":
+        return [(1500, _WIDTH)]
+    if layer.startswith("conv"):
+        return [(3, 80 if layer == "conv1" else _WIDTH, _WIDTH), (_WIDTH,)]
+    kernels = {
+        "qkv": (_WIDTH, 3 * _WIDTH),
+        "out": (_WIDTH, _WIDTH),
+        "wide": (_WIDTH, _HIDDEN),
+        "narrow": (_HIDDEN, _WIDTH),
+    }
+    kernel = kernels.get(layer.partition("_")[2], (_WIDTH,))
+    return [kernel, kernel[-1:]]
 
 
 def _from_openai(state: Mapping[str, np.ndarray]) -> dict[str, list[np.ndarray]]:
@@ -102,6 +127,8 @@ def _from_ctranslate2(arrays: Mapping[str, np.ndarray]) -> dict[str, list[np.nda
 def _checkpoint(file: Path) -> Any:
     """Return what ``torch.save`` wrote, its tensors as arrays."""
     with zipfile.ZipFile(file) as archive:
+        if any(member.compress_type != zipfile.ZIP_STORED for member in archive.infolist()):
+            raise ValueError("it is compressed, as no checkpoint is")
         (name,) = [name for name in archive.namelist() if name.endswith("/data.pkl")]
         folder = name.removesuffix("data.pkl")
 
@@ -110,7 +137,7 @@ def _checkpoint(file: Path) -> Any:
                 if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
                     return _tensor
                 if (module, name) == ("collections", "OrderedDict"):
-                    return dict
+                    return OrderedDict
                 if module == "torch" and name in _KINDS:
                     return _KINDS[name]
                 raise pickle.UnpicklingError(f"it asks for {module}.{name}, which no tensor needs")
@@ -123,5 +150,8 @@ def _checkpoint(file: Path) -> Any:
 
 
 def _tensor(storage: np.ndarray, offset: int, size: tuple[int, ...], stride: tuple[int, ...], *_: Any) -> np.ndarray:
-    strides = [step * storage.itemsize for step in stride]
-    return np.lib.stride_tricks.as_strided(storage[offset:], size, strides).copy()
+    if math.prod(size) > storage.size:
+        raise ValueError(f"a tensor of shape {size} is larger than its {storage.size} numbers")
+    step = storage.itemsize
+    # Unlike `as_strided`, this refuses what reaches beyond the storage.
+    return np.ndarray(size, storage.dtype, storage.data, offset * step, [count * step for count in stride]).copy()

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emobeam.schemas.raw import RawFormat
 from emobeam.schemas.settings import ScoreSettings
 
 SETTINGS = st.builds(
@@ -55,6 +56,11 @@ def test_the_default_settings_hash_is_stable():
 def test_settings_refuse_what_makes_no_sense(field):
     with pytest.raises(ValueError, match=next(iter(field))):
         ScoreSettings(**field)
+
+
+@pytest.mark.parametrize("name", ["ulaw", "mulaw", "mu-law", "ULAW"])
+def test_an_encoding_is_named_as_its_users_name_it(name):
+    assert RawFormat.parse(f"{name},8000,1") == RawFormat("ulaw", 8_000)
 
 
 def test_raw_formats_are_normalised_and_an_ending_comes_before_all_endings():
