@@ -200,7 +200,9 @@ def test_a_flex_template_asks_for_flags_that_there_are():
     metadata = json.loads((ROOT / "deploy" / "dataflow" / "metadata.json").read_text())
     for parameter in metadata["parameters"]:
         action = flags[parameter["name"]]
-        assert action.required is not parameter.get("isOptional", False)
+        # These two may also be given by position, so argparse does not ask for their flags.
+        needed = parameter["name"] in ("input", "output") or action.required
+        assert needed is not parameter.get("isOptional", False)
         for choice in action.choices or ():
             assert re.fullmatch(parameter["regexes"][0], choice)
 
