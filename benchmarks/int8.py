@@ -27,7 +27,7 @@ from emobeam.model_export.evaluation.answers import gender_right
 from emobeam.model_export.evaluation.evaluate import answer_windows, speech_windows
 from emobeam.model_export.evaluation.metrics import confusion, log_loss, unweighted_recall
 from emobeam.model_export.export.graph import to_onnx
-from emobeam.model_export.export.quantize import calibration_windows, to_int8
+from emobeam.model_export.export.quantize import calibration_clips, to_int8
 from emobeam.model_export.flags import corpus
 from emobeam.model_export.training.runs import read_run
 from emobeam.models.session import open_session
@@ -87,7 +87,7 @@ def main() -> None:
             run = read_run(folder)
             test = run.split.part(speech, "test")
             graph = to_onnx(folder, run.temperature)
-            small = to_int8(graph, calibration_windows(run.split.part(clips, "train"), front_end))
+            small = to_int8(graph, calibration_clips(run.split.part(clips, "train"), front_end))
             of_test = [windows[clip] for clip in test["clip"]]
             tables["plain"].append(answers_of(graph, test, of_test, emotions))
             tables["small"].append(answers_of(small, test, of_test, emotions))

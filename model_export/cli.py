@@ -1,18 +1,48 @@
-"""The commands ``emobeam explore``, ``train``, ``evaluate`` and ``export``; their flags are in `model_export.flags`."""
+"""The commands ``emobeam fetch``, ``explore``, ``train``, ``evaluate`` and ``export``; `flags` has their flags."""
 
 import argparse
 import os
+import shlex
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from emobeam.model_export.errors import ModelExportError, RunError
+from emobeam.model_export.corpora.sources import SOURCES
+from emobeam.model_export.errors import DownloadError, ModelExportError, RunError
 from emobeam.model_export.flags import out_of
+from emobeam.model_export.networks.whisper_download import WHISPER_BASE
 from emobeam.model_export.training.runs import ANSWERS_FILE, TrainingRun
 
 # Each command imports Keras or matplotlib inside, after it has read the folders: they take seconds to import, and a
 # wrong folder is reported at once.
+
+
+def run_fetch(args: argparse.Namespace) -> int:
+    """Run ``emobeam fetch``; return the exit code."""
+    source = WHISPER_BASE if args.name == WHISPER_BASE.name else SOURCES[args.name]
+    print(f"{source.name}: {source.licence}", flush=True)
+
+    def work() -> None:
+        if args.file and args.name != WHISPER_BASE.name:
+            raise DownloadError(f"--from is of use with {WHISPER_BASE.name} alone; leave it out, or give --url")
+        progress = sys.stderr.isatty()
+        if args.name == WHISPER_BASE.name:
+            from emobeam.model_export.networks.whisper_download import WEIGHTS_FILE, fetch_whisper
+
+            report = fetch_whisper(args.dir, url=args.url, file=args.file, progress=progress)
+            following = f"--network whisper --encoder {shlex.quote(str(args.dir / WEIGHTS_FILE))} --corpus NAME=DIR"
+        else:
+            from emobeam.model_export.corpora.download import fetch
+
+            report = fetch(SOURCES[args.name], args.dir, url=args.url, progress=progress)
+            following = f"--corpus {shlex.quote(f'{args.name}={args.dir}')}"
+        files = "1 file" if report.files == 1 else f"{report.files} files"
+        there = "" if report.downloaded or args.file else "; nothing was downloaded, it was there already"
+        _report(f"{args.name}: {files}, {report.size_bytes / 1e6:,.1f} MB in {report.folder}{there}")
+        _report(f"next: emobeam train {following} --out runs/first")
+
+    return _in_one_line(work, command="emobeam fetch")
 
 
 def run_explore(args: argparse.Namespace) -> int:
@@ -43,7 +73,7 @@ def run_train(args: argparse.Namespace) -> int:
 
         given = {
             name: getattr(args, name)
-            for name in ("epochs", "cache", "init_from", "learning_rate")
+            for name in ("epochs", "cache", "init_from", "learning_rate", "encoder")
             if getattr(args, name) is not None
         }
         stage = stage_of([name for name, _ in args.corpus], initialized=args.init_from is not None)
@@ -117,6 +147,7 @@ def _evaluate_protocol(args: argparse.Namespace) -> None:
     trials = Trials(
         protocol=args.protocol,
         network=args.network,
+        encoder=args.encoder,
         corpora=tuple(args.corpus),
         work_dir=args.work_dir,
         results=args.results or args.work_dir,
@@ -169,11 +200,11 @@ def run_export(args: argparse.Namespace) -> int:
     return _in_one_line(work)
 
 
-def _in_one_line(work: Callable[[], None]) -> int:
+def _in_one_line(work: Callable[[], None], *, command: str = "emobeam") -> int:
     try:
         work()
     except ModelExportError as error:
-        print(f"emobeam: {error}", file=sys.stderr)
+        print(f"{command}: {error}", file=sys.stderr)
         return 1
     return 0
 

@@ -12,7 +12,7 @@ class CorpusError(ModelExportError):
 
 
 class DownloadError(ModelExportError):
-    """A corpus cannot be downloaded or unpacked."""
+    """A corpus or weights cannot be downloaded or unpacked."""
 
 
 class RunError(ModelExportError):

@@ -1,10 +1,13 @@
-"""The flags of ``emobeam explore``, ``train``, ``evaluate`` and ``export``.
+"""The flags of ``emobeam fetch``, ``explore``, ``train``, ``evaluate`` and ``export``.
 
 Without numpy, pandas and Keras, so that --help is quick.
 """
 
 import argparse
 from pathlib import Path
+
+from emobeam.model_export.corpora.sources import SOURCES
+from emobeam.model_export.networks.whisper_download import WHISPER_BASE
 
 
 def corpus(text: str) -> tuple[str, Path]:
@@ -23,7 +26,7 @@ def _add_corpus(parser: argparse.ArgumentParser, *, required: bool, purpose: str
         required=required,
         default=None if required else [],
         metavar="NAME=DIR",
-        help=f"{purpose}; NAME is ravdess, ravdess_song or crema_d; may be given again",
+        help=f"{purpose}; NAME is ravdess, ravdess_song, crema_d, nemo or emovo; may be given again",
     )
 
 
@@ -38,6 +41,22 @@ def out_of(args: argparse.Namespace) -> Path:
     """Return the value of the argument that `add_out_argument` adds."""
     out: Path = args.place if args.out is None else args.out
     return out
+
+
+def add_fetch_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of ``emobeam fetch``."""
+    parser.add_argument(
+        "name", choices=sorted([*SOURCES, WHISPER_BASE.name]), help="which corpus, or the weights of network whisper"
+    )
+    parser.add_argument("dir", type=Path, metavar="DIR", help="the folder to put it into; made if it is not there")
+    parser.add_argument(
+        "--url",
+        help="a mirror: of the zip file, of base.pt or of the folder with AudioWAV; official checksums stay required",
+    )
+    parser.add_argument(
+        "--from", dest="file", type=Path, metavar="FILE",
+        help="whisper-base: a copy to convert, OpenAI's base.pt or the encoder as an .npz from CTranslate2's model",
+    )  # fmt: skip
 
 
 def add_explore_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,6 +81,9 @@ def add_train_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--epochs", type=int, metavar="N", help="length of the schedule (default: the recipe's)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="seed of everything random (default: 0)")
     parser.add_argument("--init-from", type=Path, metavar="RUN", help="a finished run whose weights to start from")
+    parser.add_argument(
+        "--encoder", type=Path, metavar="FILE", help="weights of network whisper's encoder (emobeam fetch whisper-base)"
+    )
     parser.add_argument("--learning-rate", type=float, metavar="R", help="highest rate (default: the recipe's)")
     parser.add_argument(
         "--cache",
@@ -88,9 +110,10 @@ def add_evaluate_arguments(parser: argparse.ArgumentParser) -> None:
     protocol.add_argument(
         "--protocol",
         metavar="NAME",
-        help="emobox, loso, random-clips, grouped-clips, leaky, cross-corpus or crema-speakers",
+        help="emobox, loso, random-clips, grouped-clips, leaky, cross-corpus, leave-corpus-out or crema-speakers",
     )
-    protocol.add_argument("--network", default="cnn", metavar="NAME", help="cnn, gru, lstm, mlp, knn or tree")
+    protocol.add_argument("--network", default="cnn", metavar="NAME", help="cnn, whisper, gru, lstm, mlp, knn or tree")
+    protocol.add_argument("--encoder", type=Path, metavar="FILE", help="weights of network whisper's encoder")
     protocol.add_argument(
         "--seed", type=int, action="append", default=[], metavar="N", help="may be given again (default: 0)"
     )

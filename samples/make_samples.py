@@ -1,7 +1,8 @@
-"""Make the sample clips beside this script with espeak-ng: ``python samples/make_samples.py [FOLDER]``.
+"""Make the sample clips beside this script: ``python samples/make_samples.py [--crema-d DIR] [FOLDER]``.
 
-Needs espeak-ng (``apt-get install espeak-ng``, ``brew install espeak-ng``) and the installed package, nothing else.
-One version of espeak-ng and of the codecs gives the same bytes every time; other versions sound a little different.
+The synthetic voices are espeak-ng's (``apt-get install espeak-ng``, ``brew install espeak-ng``). With ``--crema-d``,
+the actors' clips are made instead, out of a folder with clips of CREMA-D. One version of espeak-ng and of the codecs
+gives the same bytes every time; other versions sound a little different.
 """
 
 import argparse
@@ -71,6 +72,21 @@ MINUTE = [
     "We found one shoe, two oars, and a sign from a village that none of us knew.",
     "On Wednesday we opened every window, and began to sweep.",
 ]
+
+
+#: A clip of CREMA-D for each sample that an actor speaks.
+ACTED = {
+    "acted_angry_female_57.flac": "1028_WSI_ANG_XX",
+    "acted_disgust_male_21.webm": "1080_WSI_DIS_XX",
+    "acted_fearful_female_25.aiff": "1018_IWW_FEA_XX",
+    "acted_fearful_male_62.mp3": "1050_IWL_FEA_XX",
+    "acted_happy_female_25.ogg": "1018_ITH_HAP_XX",
+    "acted_happy_male_21.caf": "1080_DFA_HAP_XX",
+    "acted_neutral_male_62.m4a": "1050_ITH_NEU_XX",
+    "acted_sad_female_57.wav": "1028_DFA_SAD_XX",
+}
+#: Codec and bit rate of the containers that FFmpeg writes.
+CODECS = {".webm": ("libopus", 32_000), ".ogg": ("libopus", 32_000), ".m4a": ("aac", 48_000)}
 
 
 def level(sound: np.ndarray, peak_db: float) -> np.ndarray:
@@ -158,14 +174,36 @@ def make(folder: Path) -> list[Path]:
     return made
 
 
+def make_acted(folder: Path, corpus: Path) -> list[Path]:
+    """Write the actors' clips into `folder`, out of a folder with CREMA-D's, and return their paths."""
+    folder.mkdir(parents=True, exist_ok=True)
+    made = []
+    for name, clip in ACTED.items():
+        source = next((path for path in sorted(corpus.rglob(f"{clip}.*"))), None)
+        if source is None:
+            sys.exit(f"make_samples: {clip} is not in {corpus}; `emobeam fetch crema_d {corpus}` downloads CREMA-D")
+        sound, rate = soundfile.read(source, dtype="float32")
+        path = folder / name
+        made.append(path)
+        if path.suffix in CODECS:
+            codec, bit_rate = CODECS[path.suffix]
+            write_with_ffmpeg(path, sound, rate, codec, bit_rate)
+        elif path.suffix == ".mp3":
+            soundfile.write(path, sound, rate, compression_level=0.5)
+        else:
+            soundfile.write(path, sound, rate, subtype="ALAC_16" if path.suffix == ".caf" else "PCM_16")
+    return made
+
+
 def main() -> None:
     """Make the clips and print what was made."""
-    parser = argparse.ArgumentParser(description="Make the sample clips with espeak-ng.")
+    parser = argparse.ArgumentParser(description="Make the sample clips.")
     parser.add_argument("folder", type=Path, nargs="?", default=Path(__file__).resolve().parent)
-    folder = parser.parse_args().folder
-    if shutil.which("espeak-ng") is None:
+    parser.add_argument("--crema-d", type=Path, metavar="DIR", help="make the actors' clips, out of this folder's")
+    args = parser.parse_args()
+    if args.crema_d is None and shutil.which("espeak-ng") is None:
         sys.exit("make_samples: espeak-ng is missing; `apt-get install espeak-ng` or `brew install espeak-ng`")
-    made = make(folder)
+    made = make(args.folder) if args.crema_d is None else make_acted(args.folder, args.crema_d)
     for path in made:
         print(f"{path.stat().st_size:8d} bytes  {path}")
     print(f"{sum(path.stat().st_size for path in made):8d} bytes in all")

@@ -15,11 +15,19 @@ from emobeam.errors import EmobeamError
 from emobeam.schemas.labels import EMOTIONS, GENDERS
 
 METADATA_KEY = "emobeam_contract"
-CONTRACT_VERSION = 1
+#: Version 2 adds `FrontEnd.scale` and `FrontEnd.stretch_frames`, which have their defaults in a contract of version 1.
+CONTRACT_VERSION = 2
+_VERSIONS = (1, CONTRACT_VERSION)
+_ADDED_IN_2 = ("scale", "stretch_frames")
 
 INPUT_NAME = "log_mel"
+WINDOWS_INPUT = "windows"
 EMOTION_OUTPUT = "emotion"
 GENDER_OUTPUT = "gender"
+EMBEDDING_OUTPUT = "embedding"
+
+#: Values of `FrontEnd.scale`.
+LN, WHISPER = "ln", "whisper"
 
 
 class ContractError(EmobeamError, ValueError):
@@ -42,9 +50,13 @@ class FrontEnd:
     fmin, fmax : float
         Edges of the mel bands in Hz.
     floor : float
-        Added to the level-normalised mel power before the natural logarithm.
+        Added to the level-normalised mel power before the natural logarithm; `WHISPER` does not use it.
     window_frames, window_hop_frames : int
         Length of the model's window and the step between windows, in frames.
+    scale : {"ln", "whisper"}
+        How mel power becomes the input: `emobeam.audio.frontend.log_mel`.
+    stretch_frames : int
+        The model takes stretches of at most so many frames, and the windows in them; 0 if it takes single windows.
     """
 
     sample_rate: int = 16_000
@@ -56,8 +68,12 @@ class FrontEnd:
     floor: float = 0.02
     window_frames: int = 144
     window_hop_frames: int = 48
+    scale: str = LN
+    stretch_frames: int = 0
 
     def __post_init__(self) -> None:
+        if self.scale not in (LN, WHISPER):
+            raise ContractError(f"front_end.scale is {self.scale!r}; it must be {LN!r} or {WHISPER!r}")
         for name in ("sample_rate", "n_fft", "hop_length", "n_mels", "window_frames", "window_hop_frames"):
             value = getattr(self, name)
             if not isinstance(value, int) or isinstance(value, bool) or value <= 0:
@@ -80,6 +96,17 @@ class FrontEnd:
                 f"front_end.window_hop_frames {self.window_hop_frames} skips frames: "
                 f"window_frames is {self.window_frames}"
             )
+        stretch = self.stretch_frames
+        if not isinstance(stretch, int) or isinstance(stretch, bool) or (stretch and stretch < self.window_frames):
+            raise ContractError(
+                f"front_end.stretch_frames is {stretch!r}; it must be 0, or a whole number of at least window_frames, "
+                f"{self.window_frames}"
+            )
+
+    @property
+    def windows_per_stretch(self) -> int:
+        """Windows that the model takes at once."""
+        return 1 + max(0, self.stretch_frames - self.window_frames) // self.window_hop_frames
 
     @property
     def frame_s(self) -> float:
@@ -126,11 +153,7 @@ class ModelContract:
     version: int = CONTRACT_VERSION
 
     def __post_init__(self) -> None:
-        if self.version != CONTRACT_VERSION:
-            raise ContractError(
-                f"version is {self.version!r}; this emobeam reads version {CONTRACT_VERSION}. "
-                "Export the model again with this release, or install the release that exported it"
-            )
+        _check_version(self.version)
         for name in ("name", "licence"):
             value = getattr(self, name)
             if not isinstance(value, str) or not value.strip():
@@ -170,17 +193,16 @@ class ModelContract:
             raise ContractError(f"the contract is not JSON: {error}") from error
         if not isinstance(values, dict):
             raise ContractError(f"the contract is a JSON {type(values).__name__}; it must be an object")
-        if values.get("version") != CONTRACT_VERSION:
-            # Before anything else: another version may have other fields.
-            raise ContractError(
-                f"version is {values.get('version')!r}; this emobeam reads version {CONTRACT_VERSION}. "
-                "Export the model again with this release, or install the release that exported it"
-            )
+        # Before anything else: another version may have other fields.
+        _check_version(values.get("version"))
         _check_names(cls, values, prefix="")
         front_end = values["front_end"]
         if not isinstance(front_end, dict):
             raise ContractError(f"front_end is {front_end!r}; it must be an object")
-        _check_names(FrontEnd, front_end, prefix="front_end.")
+        if values["version"] == 1:
+            _check_names(FrontEnd, front_end, prefix="front_end.", without=_ADDED_IN_2)
+        else:
+            _check_names(FrontEnd, front_end, prefix="front_end.")
         for name in ("emotions", "genders"):
             if not isinstance(values[name], list):
                 raise ContractError(f"{name} is {values[name]!r}; it must be a list")
@@ -206,36 +228,65 @@ class ModelContract:
         ContractError
             If a name is missing, or a shape is at odds with the contract. The message names the contract's field.
         """
-        self._check_shape("input", inputs, INPUT_NAME, (self.front_end.window_frames, self.front_end.n_mels))
-        if len(inputs) != 1:
-            raise ContractError(f"the graph has inputs {sorted(inputs)}; the contract allows {INPUT_NAME!r} alone")
-        self._check_shape("output", outputs, EMOTION_OUTPUT, (len(self.emotions),))
-        self._check_shape("output", outputs, GENDER_OUTPUT, (len(self.genders),))
+        labels = {EMOTION_OUTPUT: (_FREE, len(self.emotions)), GENDER_OUTPUT: (_FREE, len(self.genders))}
+        if self.front_end.stretch_frames:
+            wanted = {INPUT_NAME: (1, _FREE, self.front_end.n_mels), WINDOWS_INPUT: (_FREE, 2)}
+            # The length of an embedding is the model's own.
+            labels[EMBEDDING_OUTPUT] = (_FREE, *outputs.get(EMBEDDING_OUTPUT, ())[1:2])
+        else:
+            wanted = {INPUT_NAME: (_FREE, self.front_end.window_frames, self.front_end.n_mels)}
+        for name, shape in wanted.items():
+            _check_shape("input", inputs, name, shape)
+        if set(inputs) != set(wanted):
+            raise ContractError(f"the graph has inputs {sorted(inputs)}; the contract allows {sorted(wanted)} alone")
+        for name, shape in labels.items():
+            _check_shape("output", outputs, name, shape)
 
-    @staticmethod
-    def _check_shape(kind: str, shapes: Mapping[str, Sequence[Any]], name: str, expected: tuple[int, ...]) -> None:
-        fields = {
-            INPUT_NAME: "front_end.window_frames and front_end.n_mels",
-            EMOTION_OUTPUT: "emotions",
-            GENDER_OUTPUT: "genders",
-        }
-        if name not in shapes:
+
+#: An axis of any length.
+_FREE = "free"
+
+_FIELDS = {
+    INPUT_NAME: "front_end.window_frames and front_end.n_mels",
+    WINDOWS_INPUT: "front_end.stretch_frames",
+    EMBEDDING_OUTPUT: "front_end.stretch_frames",
+    EMOTION_OUTPUT: "emotions",
+    GENDER_OUTPUT: "genders",
+}
+
+
+def _check_shape(
+    kind: str, shapes: Mapping[str, Sequence[Any]], name: str, expected: tuple[int | str | None, ...]
+) -> None:
+    field = _FIELDS[name]
+    if name not in shapes:
+        raise ContractError(f"the graph has no {kind} {name!r}, which {field} needs; it has {sorted(shapes)}")
+    shape = shapes[name]
+    if len(shape) != len(expected) or any(
+        wanted != _FREE and axis != wanted for axis, wanted in zip(shape, expected, strict=True)
+    ):
+        raise ContractError(
+            f"{field} asks for {kind} {name!r} of shape ({', '.join(map(str, expected))}), "
+            f"but the graph has ({', '.join(map(str, shape))})"
+        )
+    for index, (axis, wanted) in enumerate(zip(shape, expected, strict=True)):
+        if wanted == _FREE and isinstance(axis, int):
             raise ContractError(
-                f"the graph has no {kind} {name!r}, which {fields[name]} needs; it has {sorted(shapes)}"
+                f"{kind} {name!r} of the graph has a fixed {'length' if index else 'batch'} of {axis}; it must be free"
             )
-        shape = shapes[name]
-        if len(shape) != len(expected) + 1 or tuple(shape[1:]) != expected:
-            raise ContractError(
-                f"{fields[name]} asks for {kind} {name!r} of shape (batch, {', '.join(map(str, expected))}), "
-                f"but the graph has ({', '.join(map(str, shape))})"
-            )
-        if isinstance(shape[0], int):
-            raise ContractError(f"{kind} {name!r} of the graph has a fixed batch of {shape[0]}; it must be free")
 
 
-def _check_names(kind: type, values: Mapping[str, Any], prefix: str) -> None:
-    known = {f.name for f in dataclasses.fields(kind)}
+def _check_version(version: Any) -> None:
+    if type(version) is not int or version not in _VERSIONS:
+        raise ContractError(
+            f"version is {version!r}; this emobeam reads versions {', '.join(map(str, _VERSIONS))}. "
+            "Export the model again with this release, or install the release that exported it"
+        )
+
+
+def _check_names(kind: type, values: Mapping[str, Any], prefix: str, without: Sequence[str] = ()) -> None:
+    known = {f.name for f in dataclasses.fields(kind)} - set(without)
     for name in sorted(known - values.keys()):
         raise ContractError(f"{prefix}{name} is missing")
     for name in sorted(values.keys() - known):
-        raise ContractError(f"{prefix}{name} is not a field of contract version {CONTRACT_VERSION}")
+        raise ContractError(f"{prefix}{name} is not a field of this version of the contract")

@@ -22,3 +22,24 @@ CREMA_D_EMOTIONS = {
     "SAD": "sad",
 }
 CREMA_D_INTENSITIES = {"LO": "low", "MD": "medium", "HI": "high", "XX": "unspecified"}
+
+#: Second field of a nEMO file name (Christop 2024, arXiv:2404.06292).
+NEMO_EMOTIONS = {
+    "anger": "angry",
+    "fear": "fearful",
+    "happiness": "happy",
+    "neutral": "neutral",
+    "sadness": "sad",
+    "surprised": "surprised",
+}
+
+#: First field of an EMOVO file name (Costantini et al. 2014).
+EMOVO_EMOTIONS = {
+    "dis": "disgust",
+    "gio": "happy",
+    "neu": "neutral",
+    "pau": "fearful",
+    "rab": "angry",
+    "sor": "surprised",
+    "tri": "sad",
+}

@@ -95,7 +95,7 @@ def test_the_wheel_scores_in_an_empty_folder(site, tmp_path):
     where = check_output(sys.executable, "-c", program, cwd=tmp_path, environment=outside(site))
     assert where.count(str(site)) == 2
     command = [str(site / "bin" / "emobeam"), "score", "--input", str(ROOT / "samples"), "--output", "scores"]
-    assert json.loads(check_output(*command, cwd=tmp_path, environment=outside(site)))["files_ok"] == 9
+    assert json.loads(check_output(*command, cwd=tmp_path, environment=outside(site)))["files_ok"] == 17
     assert sorted(p.name for p in (tmp_path / "scores").iterdir()) == ["files", "runs", "segments"]
 
 
@@ -136,9 +136,9 @@ def application(tmp_path_factory):
 def test_an_application_keeps_its_own_modules_and_scores(site, application, samples, tmp_path, paths):
     environment = outside(*paths, site)
     printed = check_output(sys.executable, "app.py", *map(str, samples), cwd=application, environment=environment)
-    assert printed.split() == ["ok"] * 9
+    assert printed.split() == ["ok"] * 17
     command = [str(site / "bin" / "emobeam"), "score", "--input", str(ROOT / "samples"), "--output", str(tmp_path)]
-    assert json.loads(check_output(*command, cwd=application, environment=environment))["files_ok"] == 9
+    assert json.loads(check_output(*command, cwd=application, environment=environment))["files_ok"] == 17
 
 
 def modules_after(program, *arguments, cwd):
@@ -180,7 +180,7 @@ def test_the_sdist_installs_in_an_empty_environment_and_scores(built, tmp_path):
         return check_output(str(binaries / "emobeam"), *flags, cwd=tmp_path, environment=outside())
 
     assert "score" in emobeam("--help")
-    assert json.loads(emobeam("score", "--input", str(ROOT / "samples"), "--output", "scores"))["files_ok"] == 9
+    assert json.loads(emobeam("score", "--input", str(ROOT / "samples"), "--output", "scores"))["files_ok"] == 17
 
 
 def test_a_flex_template_asks_for_flags_that_there_are():

@@ -15,12 +15,17 @@ from typing import Any, NamedTuple
 import numpy as np
 import soxr
 
-from emobeam.schemas.contract import FrontEnd
+from emobeam.schemas.contract import LN, FrontEnd
 
 _BLOCK_FRAMES = 128
 
 #: A frame is active when its power is above this fraction of the mean: the relative gate of ITU-R BS.1770-5, -10 LU.
 _RELATIVE_GATE = 0.1
+
+#: Whisper's input: the active level to which sound is brought, relative to white noise of RMS 1, and the least power.
+_WHISPER_LEVEL, _WHISPER_LEAST = 10**-1.2, np.float32(1e-10)
+#: Below every value of the scale ``whisper``.
+WHISPER_PADDING = -4.0
 
 
 def resample(blocks: Iterable[np.ndarray], *, sample_rate: int, target_rate: int) -> Iterator[np.ndarray]:
@@ -177,26 +182,65 @@ def level_dbfs(level: float, front_end: FrontEnd) -> float:
     return 10 * math.log10(level / _tables(front_end).full_scale) if level > 0 else -math.inf
 
 
-def log_mel(power: np.ndarray, level: float, front_end: FrontEnd) -> np.ndarray:
-    """Return a model's input for a window: ``log(power / level + floor)``, padded to the window's length.
-
-    Dividing by the level makes the scores independent of the recording's gain. The floor, a constant noise far below
-    the voice, masks each recording's own. Missing frames are padded at the end with digital silence, ``log(floor)``.
+def voice_span(power: np.ndarray, *, range_db: float) -> tuple[int, int]:
+    """Return where the voice begins and ends, in frames: the end is one past its last.
 
     Parameters
     ----------
     power : np.ndarray, shape (frames, n_mels)
-        Mel power of a window, ``1 <= frames <= window_frames``.
+        At least one frame.
+    range_db : float
+        Frames more than this below the loudest are silence before and after it.
+    """
+    frame_power = power.mean(axis=1, dtype=np.float32)
+    within = np.flatnonzero(frame_power >= 10 ** (-range_db / 10) * frame_power.max())
+    return int(within[0]), int(within[-1]) + 1
+
+
+def log_mel(power: np.ndarray, level: float, front_end: FrontEnd) -> np.ndarray:
+    """Return a model's input for some frames.
+
+    Dividing by the level makes the scores independent of the recording's gain.
+
+    - Scale ``ln``: ``log(power / level + floor)``. The floor, a constant noise far below the voice, masks each
+      recording's own.
+    - Scale ``whisper``: the base-10 logarithm of the power at -12 dB, which speech has when its peak is 0.9; values
+      more than 8 below the highest are raised to that, and ``(x + 4) / 4`` of the result is the input. It is that of
+      OpenAI's Whisper (``whisper.audio.log_mel_spectrogram``), whose frames are centred: its frame 0 begins 200
+      samples before the sound.
+
+    Parameters
+    ----------
+    power : np.ndarray, shape (frames, n_mels)
+        Mel power, at least one frame.
     level : float
-        Its `active_level`, above 0.
+        Their `active_level`, above 0.
 
     Returns
     -------
-    np.ndarray, shape (window_frames, n_mels)
+    np.ndarray, shape (frames, n_mels)
         float32.
     """
-    out = np.full((front_end.window_frames, front_end.n_mels), np.log(front_end.floor), dtype=np.float32)
-    scaled = power * np.float32(1.0 / level)
-    scaled += np.float32(front_end.floor)
-    np.log(scaled, out=out[: len(power)])
+    if front_end.scale == LN:
+        scaled = power * np.float32(1.0 / level)
+        scaled += np.float32(front_end.floor)
+        return np.log(scaled, out=scaled)
+    scaled = power * np.float32(_WHISPER_LEVEL * _tables(front_end).full_scale / level)
+    np.maximum(scaled, _WHISPER_LEAST, out=scaled)
+    np.log10(scaled, out=scaled)
+    np.maximum(scaled, scaled.max() - np.float32(8), out=scaled)
+    scaled += np.float32(4)
+    scaled *= np.float32(0.25)
+    return scaled
+
+
+def padding_value(front_end: FrontEnd) -> float:
+    """Return the value of missing frames: of digital silence for ``ln``, below all values for ``whisper``."""
+    return math.log(front_end.floor) if front_end.scale == LN else WHISPER_PADDING
+
+
+def padded(frames: np.ndarray, front_end: FrontEnd) -> np.ndarray:
+    """Return `log_mel`'s frames, padded at the end to a window's length, shape (window_frames, n_mels)."""
+    out = np.full((front_end.window_frames, front_end.n_mels), padding_value(front_end), dtype=np.float32)
+    out[: len(frames)] = frames
     return out

@@ -15,7 +15,6 @@ from emobeam.cli import flags
 from emobeam.cli.process import run_as_process
 from emobeam.errors import EmobeamError
 from emobeam.model_export import flags as training_flags
-from emobeam.model_export.corpora.download import add_fetch_arguments
 from emobeam.pipelines.errors import UsageError
 
 _EXIT_CODES = """\
@@ -111,8 +110,8 @@ _COMMANDS = {
             description="Remove every row of recordings from every table, and keep them out of later runs.",
         ),
         _Command(
-            "fetch", "download a corpus to train on", add_fetch_arguments, "emobeam.model_export.corpora.download",
-            "run_fetch",
+            "fetch", "download a corpus to train on, or an encoder's weights", training_flags.add_fetch_arguments,
+            _TRAINING, "run_fetch",
         ),
         _Command(
             "explore", "describe corpora: a page of figures and sounds", training_flags.add_explore_arguments,

@@ -11,9 +11,10 @@ import numpy as np
 from emobeam.audio import frontend
 from emobeam.audio.decode import Decoder
 from emobeam.audio.mixing import to_mono
-from emobeam.audio.utterances import cut_utterances
+from emobeam.audio.utterances import Utterance, cut_utterances
 from emobeam.audio.vad import VoiceActivity
-from emobeam.audio.windows import Window, cut_windows, to_model_input
+from emobeam.audio.windows import Stretch, Window, cut_stretches, to_model_input, to_stretch_input
+from emobeam.schemas.contract import FrontEnd
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.scoring.context import ScoringContext
 
@@ -26,18 +27,18 @@ _TRUNCATED_FRACTION, _TRUNCATED_S = 0.98, 0.25
 
 @dataclass(frozen=True)
 class Segment:
-    """What becomes a row of the segments table: one window, or an utterance with its windows.
+    """An utterance, which becomes a row of the segments table.
 
     Attributes
     ----------
     start_frame, frames : int
-    windows : tuple of Window
+    stretches : tuple of Stretch
         At least one.
     """
 
     start_frame: int
     frames: int
-    windows: tuple[Window, ...]
+    stretches: tuple[Stretch, ...]
 
 
 @dataclass
@@ -77,24 +78,69 @@ class ChannelAnalysis:
         """Whether there is sound, and no utterance in it."""
         return not self.segments and not self.is_silent(settings)
 
-    def add(self, segment: Segment, context: ScoringContext) -> None:
-        """Run the model on a segment's windows and keep the results."""
-        model, settings, timer = context.model, context.settings, context.timer
-        self.segments.extend((segment.start_frame, segment.frames, len(segment.windows)))
-        for window in segment.windows:
-            with timer.stage("mel"):
-                model_input = to_model_input(window, context.front_end, silence_dbfs=settings.silence_dbfs)
-            if model_input.log_mel is None:
-                probabilities = [math.nan] * (len(model.contract.emotions) + len(model.contract.genders))
-            else:
-                with timer.stage("network"):
-                    probabilities = np.concatenate(model.predict(model_input.log_mel[None]), axis=1)[0].tolist()
+    def add(self, part: Stretch | Segment, context: ScoringContext) -> None:
+        """Run the model on a stretch, whose windows become segments, or on an utterance; keep the results."""
+        if isinstance(part, Stretch):
+            for window in part.windows:
+                self.segments.extend((window.start_frame, len(window.power), 1))
+            self._predict(part, context)
+            return
+        self.segments.extend((part.start_frame, part.frames, sum(len(s.windows) for s in part.stretches)))
+        for stretch in part.stretches:
+            self._predict(stretch, context)
+
+    def _predict(self, stretch: Stretch, context: ScoringContext) -> None:
+        if context.front_end.stretch_frames:
+            answers = _predict_stretch(stretch, context)
+        else:
+            answers = [_predict_window(window, context) for window in stretch.windows]
+        for window, (level_db, active_fraction, probabilities) in zip(stretch.windows, answers, strict=True):
+            if not math.isnan(probabilities[0]):
                 power = window.power.sum(axis=0, dtype=np.float64)
                 self.spectrum = power if self.spectrum is None else self.spectrum + power
             self.windows.extend((window.start_frame, len(window.power)))
-            self.levels_db.append(model_input.level_db)
-            self.active_fractions.append(model_input.active_fraction)
+            self.levels_db.append(level_db)
+            self.active_fractions.append(active_fraction)
             self.probabilities.extend(probabilities)
+
+
+#: Of a window: its level in dB, the fraction of it that is active, and its probabilities or NaNs.
+_Answer = tuple[float, float, list[float]]
+
+
+def _predict_window(window: Window, context: ScoringContext) -> _Answer:
+    """Return the answer of a model that takes single windows."""
+    with context.timer.stage("mel"):
+        silence_dbfs = context.settings.silence_dbfs
+        model_input = to_model_input(window, context.front_end, silence_dbfs=silence_dbfs)
+    if model_input.log_mel is None:
+        return model_input.level_db, model_input.active_fraction, _no_answer(context)
+    with context.timer.stage("network"):
+        probabilities = np.concatenate(context.model.predict(model_input.log_mel[None]), axis=1)[0].tolist()
+    return model_input.level_db, model_input.active_fraction, probabilities
+
+
+def _predict_stretch(stretch: Stretch, context: ScoringContext) -> list[_Answer]:
+    """Return the answers of a model that takes stretches."""
+    with context.timer.stage("mel"):
+        levels = [frontend.active_level_and_fraction(window.power) for window in stretch.windows]
+        levels_db = [frontend.level_dbfs(level, context.front_end) for level, _ in levels]
+        model_input = to_stretch_input(stretch, context.front_end)
+        loud = np.array(levels_db) >= context.settings.silence_dbfs
+    answers = [(level_db, 0.0, _no_answer(context)) for level_db in levels_db]
+    scored = [] if model_input is None else np.flatnonzero(loud & model_input.sounding).tolist()
+    if model_input is None or not scored:
+        return answers
+    with context.timer.stage("network"):
+        emotion, gender, _ = context.model.predict_stretch(model_input.log_mel, model_input.bounds[scored])
+    for index, probabilities in zip(scored, np.concatenate((emotion, gender), axis=1).tolist(), strict=True):
+        answers[index] = levels_db[index], levels[index][1], probabilities
+    return answers
+
+
+def _no_answer(context: ScoringContext) -> list[float]:
+    contract = context.model.contract
+    return [math.nan] * (len(contract.emotions) + len(contract.genders))
 
 
 @dataclass(frozen=True)
@@ -179,15 +225,15 @@ def analyze(decoder: Decoder, context: ScoringContext) -> RecordingAnalysis:
     counts = _SampleCounts()
     blocks = _counted(decoder, counts, context)
     signals = _split(blocks, info.channels) if split else [to_mono(blocks)]
-    # The channels' segments come in step, so that no more than a window of audio waits for the slowest.
+    # The channels' segments come in step, so that no more than a stretch of audio waits for the slowest.
     streams = [
         _segments(signal, info.sample_rate, channel.voice_activity, context)
         for signal, channel in zip(signals, channels, strict=True)
     ]
     for step in zip(*streams, strict=True):
-        for channel, segments in zip(channels, step, strict=True):
-            for segment in segments:
-                channel.add(segment, context)
+        for channel, parts in zip(channels, step, strict=True):
+            for part in parts:
+                channel.add(part, context)
 
     properties = RecordingProperties(
         duration_s=counts.frames / info.sample_rate,
@@ -238,7 +284,7 @@ def _split(blocks: Iterator[np.ndarray], channels: int) -> list[Iterator[np.ndar
 
 def _segments(
     signal: Iterator[np.ndarray], sample_rate: int, voice_activity: VoiceActivity | None, context: ScoringContext
-) -> Iterator[Sequence[Segment]]:
+) -> Iterator[Sequence[Stretch | Segment]]:
     front_end, settings, timer = context.front_end, context.settings, context.timer
     resampled = frontend.resample(signal, sample_rate=sample_rate, target_rate=front_end.sample_rate)
     samples = timer.timed("resample", resampled)
@@ -246,8 +292,8 @@ def _segments(
         samples = timer.timed("vad", voice_activity.feed(samples))
     power = timer.timed("mel", frontend.mel_power_stream(samples, front_end))
     if voice_activity is None or settings.segments == "windows":
-        for window in cut_windows(power, front_end):
-            yield (Segment(window.start_frame, len(window.power), (window,)),)
+        for stretch in cut_stretches(power, front_end):
+            yield (stretch,)
         return
     for utterances in cut_utterances(
         power,
@@ -258,16 +304,16 @@ def _segments(
         max_utterance_s=settings.max_utterance_s,
     ):
         yield [
-            Segment(
-                utterance.start_frame,
-                len(utterance.power),
-                tuple(
-                    Window(utterance.start_frame + window.start_frame, window.power)
-                    for window in cut_windows([utterance.power], front_end)
-                ),
-            )
+            Segment(utterance.start_frame, len(utterance.power), tuple(_stretches(utterance, front_end)))
             for utterance in utterances
         ]
+
+
+def _stretches(utterance: Utterance, front_end: FrontEnd) -> Iterator[Stretch]:
+    """Yield the stretches of an utterance, their frames counted from the recording's beginning."""
+    for stretch in cut_stretches([utterance.power], front_end):
+        windows = (Window(utterance.start_frame + w.start_frame, w.power) for w in stretch.windows)
+        yield Stretch(utterance.start_frame + stretch.start_frame, stretch.power, tuple(windows))
 
 
 def _truncation(decoder: Decoder, duration_s: float) -> str | None:

@@ -11,10 +11,12 @@ from emobeam import models, storage
 from emobeam.errors import EmobeamError
 from emobeam.models.session import open_session
 from emobeam.schemas.contract import (
+    EMBEDDING_OUTPUT,
     EMOTION_OUTPUT,
     GENDER_OUTPUT,
     INPUT_NAME,
     METADATA_KEY,
+    WINDOWS_INPUT,
     ContractError,
     ModelContract,
 )
@@ -56,6 +58,28 @@ class Model:
         """
         emotion, gender = self.session.run([EMOTION_OUTPUT, GENDER_OUTPUT], {INPUT_NAME: windows})
         return emotion, gender
+
+    def predict_stretch(self, frames: np.ndarray, bounds: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return the probabilities of the windows of a stretch; only for a model that takes stretches.
+
+        Parameters
+        ----------
+        frames : np.ndarray, shape (frames, n_mels)
+            float32, from `emobeam.audio.frontend.log_mel`.
+        bounds : np.ndarray, shape (n, 2)
+            int64: the first frame of each window, and one past its last.
+
+        Returns
+        -------
+        emotion : np.ndarray, shape (n, emotions)
+        gender : np.ndarray, shape (n, 2)
+            float32, rows sum to 1.
+        embedding : np.ndarray, shape (n, any)
+            float32: what the heads answer from.
+        """
+        outputs = [EMOTION_OUTPUT, GENDER_OUTPUT, EMBEDDING_OUTPUT]
+        emotion, gender, embedding = self.session.run(outputs, {INPUT_NAME: frames[None], WINDOWS_INPUT: bounds})
+        return emotion, gender, embedding
 
 
 def read_model(source: str | os.PathLike[str]) -> bytes:

@@ -17,6 +17,9 @@ from emobeam.schemas.labels import GENDERS
 
 _FOLDS = Path(__file__).with_name("ravdess_emobox.json")
 
+#: Actors of the clips in samples/. They neither train nor validate in any split, so that all models can be tried there.
+SAMPLE_SPEAKERS = frozenset({"crema_d_1018", "crema_d_1028", "crema_d_1050", "crema_d_1080"})
+
 #: Corpora whose actors validate, in order of preference: the first that is given is used.
 _VALIDATING = ("ravdess", "crema_d", "ravdess_song")
 
@@ -89,19 +92,22 @@ def split_actors(clips: pd.DataFrame, *, fold: int, seed: int, validation: int =
 
 
 def no_holdout(clips: pd.DataFrame) -> Split:
-    """Return the split of a network for use: every actor trains it, so none can measure it."""
-    return Split(train=tuple(sorted(set(clips["actor"]))), validation=(), test=())
+    """Return the split of a network for use: every actor but `SAMPLE_SPEAKERS` trains it, so none can measure it."""
+    return Split(train=tuple(sorted(set(clips["actor"]) - SAMPLE_SPEAKERS)), validation=(), test=())
 
 
 def hold_out(clips: pd.DataFrame, test: Iterable[str], *, seed: int, validation: int = 2) -> Split:
-    """Split the actors of a table of clips so that those named are tested; else as `split_actors`."""
+    """Split the actors of a table of clips so that those named are tested; else as `split_actors`.
+
+    `SAMPLE_SPEAKERS` are in no part, unless they are tested.
+    """
     if validation < 2 or validation % 2:
         raise ModelExportError(f"{validation} validation actors cannot be as many women as men; take 2 or 4")
     tested = set(test)
     genders = clips.drop_duplicates("actor").set_index("actor")["gender"]
     corpora = set(clips.loc[~clips["actor"].isin(tested), "corpus"])
     corpus = next((name for name in _VALIDATING if name in corpora), None)
-    candidates = sorted(set(clips.loc[clips["corpus"] == corpus, "actor"]) - tested)
+    candidates = sorted(set(clips.loc[clips["corpus"] == corpus, "actor"]) - tested - SAMPLE_SPEAKERS)
     rng = np.random.default_rng(seed)
     chosen: set[str] = set()
     for gender in GENDERS:
@@ -113,7 +119,7 @@ def hold_out(clips: pd.DataFrame, test: Iterable[str], *, seed: int, validation:
             )
         chosen.update(rng.choice(of_gender, validation // 2, replace=False).tolist())
     return Split(
-        train=tuple(sorted(set(genders.index) - tested - chosen)),
+        train=tuple(sorted(set(genders.index) - tested - chosen - SAMPLE_SPEAKERS)),
         validation=tuple(sorted(chosen)),
         test=tuple(sorted(tested & set(genders.index))),
     )

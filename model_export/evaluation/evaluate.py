@@ -251,8 +251,8 @@ def answer_windows(
     clips: pd.DataFrame, windows: Sequence[ClipWindows], predict: Predict, emotions: Sequence[str]
 ) -> pd.DataFrame:
     """Return a network's answers for clips whose windows are cut; as `answer`, which cuts them."""
-    emotion, gender = clip_answers([clip for clip in windows if len(clip.log_mel)], predict)
-    sounding = clips[[len(clip.log_mel) > 0 for clip in windows]]
+    emotion, gender = clip_answers([clip for clip in windows if len(clip)], predict)
+    sounding = clips[[len(clip) > 0 for clip in windows]]
     return answer_table(sounding, emotion, gender, emotions=emotions)
 
 

@@ -2,13 +2,15 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from emobeam.model_export.evaluation.predictions import Classifier, Predict, softmax
+from emobeam.audio.windows import StretchInput
+from emobeam.model_export.evaluation.predictions import Classifier, Predict, network_predictor
 from emobeam.model_export.networks.baselines import BASELINES, load_baseline
 from emobeam.model_export.training.runs import load_network, read_run
-from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME
+from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, WINDOWS_INPUT
 
 
 def predictor(run_folder: Path, *, temperature: float | None = None) -> Predict:
@@ -29,19 +31,27 @@ def predictor(run_folder: Path, *, temperature: float | None = None) -> Predict:
     if run.network_name in BASELINES:
         return load_baseline(run_folder)
     model = load_network(run_folder)
-    temperature = temperature or run.temperature
-
-    def predict(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        logits = model.predict_on_batch(windows)
-        return softmax(logits[EMOTION_OUTPUT], temperature), softmax(logits[GENDER_OUTPUT])
-
-    return predict
+    return network_predictor(model, temperature=temperature or run.temperature)
 
 
 def classifier(run_folder: Path) -> Classifier:
     """Return a finished run's network with what it takes and answers; errors as `predictor`."""
     run = read_run(run_folder)
     return Classifier(predictor(run_folder), run.front_end, run.emotions)
+
+
+def graph_predictor(session: Any) -> Predict:
+    """Return a function from a model's input to the probabilities that an ONNX graph gives."""
+
+    def predict(given: Any) -> tuple[np.ndarray, np.ndarray]:
+        if isinstance(given, StretchInput):
+            feed = {INPUT_NAME: given.log_mel[None], WINDOWS_INPUT: given.bounds}
+        else:
+            feed = {INPUT_NAME: given}
+        emotion, gender = session.run([EMOTION_OUTPUT, GENDER_OUTPUT], feed)
+        return emotion, gender
+
+    return predict
 
 
 @dataclass(frozen=True)
@@ -75,8 +85,4 @@ def exported(run_folder: Path) -> Graph | None:
 
     session = open_session(to_onnx(run_folder, run.temperature).SerializeToString())
 
-    def predict(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        emotion, gender = session.run([EMOTION_OUTPUT, GENDER_OUTPUT], {INPUT_NAME: windows})
-        return emotion, gender
-
-    return Graph(predict, window_ms(session, run.front_end))
+    return Graph(graph_predictor(session), window_ms(session, run.front_end))

@@ -8,17 +8,21 @@
                    of them into the test. The capstone project before this one reported 80.8 % over 16 classes on
                    such a split.
 ``cross-corpus``   trained on one corpus, tested on the other, on the emotions of both, without adaptation.
+``leave-corpus-out`` trained on three of RAVDESS, CREMA-D, nEMO and EMOVO, tested on the fourth, on the emotions that
+                   one of the three has too.
 ``crema-speakers`` five folds over the actors of CREMA-D, for the model that is trained on CREMA-D only.
+
+The speakers of the clips in samples/ (`corpora.splits.SAMPLE_SPEAKERS`) train and validate in no fold.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold, train_test_split
 
-from emobeam.model_export.corpora.splits import Split, fold_actors, hold_out
+from emobeam.model_export.corpora.splits import SAMPLE_SPEAKERS, Split, fold_actors, hold_out
 from emobeam.model_export.corpora.tables import CORPUS_EMOTIONS
 from emobeam.model_export.errors import ModelExportError, RunError
 from emobeam.schemas.labels import EMOTIONS
@@ -27,8 +31,8 @@ _FOLDS = 5
 _VALIDATION_SHARE = 0.1
 _COPY_SPEEDS = (1.0, 0.93, 1.07)
 _LEAK_TEST_SHARE = 0.25
-#: Where given, all of it trains in addition to RAVDESS: the two share no actor.
-AUXILIARY_CORPUS = "crema_d"
+#: Where given, all of them train in addition to RAVDESS, with which they share no actor.
+AUXILIARY_CORPORA = ("crema_d", "nemo", "emovo")
 
 
 @dataclass(frozen=True)
@@ -76,19 +80,19 @@ class Protocol:
 
 
 def _emobox_folds(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
-    clips = _of(clips, "ravdess", "ravdess_song", also=AUXILIARY_CORPUS)
+    clips = _of(clips, "ravdess", "ravdess_song", also=AUXILIARY_CORPORA)
     for fold in range(1, 7):
         yield Fold(str(fold), clips, hold_out(clips, fold_actors(fold), seed=_mixed(seed, fold)))
 
 
 def _leave_one_speaker_out(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
-    clips = _of(clips, "ravdess", "ravdess_song", also=AUXILIARY_CORPUS)
+    clips = _of(clips, "ravdess", "ravdess_song", also=AUXILIARY_CORPORA)
     for number, actor in enumerate(sorted(set(clips.loc[clips["corpus"] == "ravdess", "actor"])), start=1):
         yield Fold(actor.removeprefix("ravdess_"), clips, hold_out(clips, [actor], seed=_mixed(seed, number)))
 
 
 def _random_clips(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
-    clips = _of(clips, "ravdess", "ravdess_song", also=AUXILIARY_CORPUS)
+    clips = _of(clips, "ravdess", "ravdess_song", also=AUXILIARY_CORPORA)
     speech = clips[clips["corpus"] == "ravdess"]
     splitter = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
     for number, (rest, test) in enumerate(splitter.split(speech, _joint(speech)), start=1):
@@ -96,7 +100,7 @@ def _random_clips(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
 
 
 def _grouped_clips(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
-    clips = _of(clips, "ravdess", "ravdess_song", also=AUXILIARY_CORPUS)
+    clips = _of(clips, "ravdess", "ravdess_song", also=AUXILIARY_CORPORA)
     speech = clips[clips["corpus"] == "ravdess"]
     splitter = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
     for number, (rest, test) in enumerate(splitter.split(speech, _joint(speech), repetition_groups(speech)), start=1):
@@ -121,6 +125,16 @@ def _cross_corpus(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
         yield Fold(name, table, hold_out(table, tested, seed=seed), shared)
 
 
+def _leave_corpus_out(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
+    corpora = ("ravdess", "crema_d", "nemo", "emovo")
+    clips = _of(clips, *corpora, also=("ravdess_song",))
+    for target in corpora:
+        known = {e for source in corpora if source != target for e in CORPUS_EMOTIONS[source]}
+        tested = set(clips.loc[clips["corpus"] == target, "actor"])
+        shared = tuple(e for e in EMOTIONS if e in CORPUS_EMOTIONS[target] and e in known)
+        yield Fold(target, clips, hold_out(clips, tested, seed=seed), shared)
+
+
 def _crema_speakers(clips: pd.DataFrame, seed: int) -> Iterator[Fold]:
     clips = _of(clips, "crema_d")
     splitter = StratifiedGroupKFold(_FOLDS, shuffle=True, random_state=seed)
@@ -138,6 +152,7 @@ PROTOCOLS: Mapping[str, Protocol] = {
     "grouped-clips": Protocol("five folds over clips, repetitions together", _grouped_clips),
     "leaky": Protocol("three copies of each clip, split at random: a leak", _leaky_copies),
     "cross-corpus": Protocol("trained on one corpus, tested on the other", _cross_corpus, pretrained=False),
+    "leave-corpus-out": Protocol("trained on three corpora, tested on the fourth", _leave_corpus_out, pretrained=False),
     "crema-speakers": Protocol("five folds over the actors of CREMA-D", _crema_speakers, pretrained=False),
 }
 
@@ -172,11 +187,11 @@ def repetition_groups(speech: pd.DataFrame) -> pd.Series:
     return speech[["actor", "emotion", "intensity", "statement"]].agg("-".join, axis=1)
 
 
-def _of(clips: pd.DataFrame, *corpora: str, also: str | None = None) -> pd.DataFrame:
+def _of(clips: pd.DataFrame, *corpora: str, also: Sequence[str] = ()) -> pd.DataFrame:
     missing = [name for name in corpora if not (clips["corpus"] == name).any()]
     if missing:
         raise ModelExportError(f"the protocol needs corpus {', '.join(missing)}; add --corpus {missing[0]}=DIR")
-    return clips[clips["corpus"].isin({*corpora, also})].reset_index(drop=True)
+    return clips[clips["corpus"].isin({*corpora, *also})].reset_index(drop=True)
 
 
 def _joint(clips: pd.DataFrame) -> pd.Series:
@@ -196,11 +211,12 @@ def _by_clip(
     splitter = (StratifiedGroupKFold if together else StratifiedKFold)(number, shuffle=True, random_state=seed)
     _, validation = next(splitter.split(rest, _joint(rest), repetition_groups(rest) if together else None))
     validating, tested = set(rest["clip"].iloc[validation]), set(test["clip"])
+    left_out = set(clips.loc[clips["actor"].isin(SAMPLE_SPEAKERS), "clip"])
     return Fold(
         name,
         clips,
         Split(
-            train=tuple(sorted(set(clips["clip"]) - validating - tested)),
+            train=tuple(sorted(set(clips["clip"]) - validating - tested - left_out)),
             validation=tuple(sorted(validating)),
             test=tuple(sorted(tested)),
             unit="clip",

@@ -297,7 +297,7 @@ def _condition_windows(
         return clip_windows(power, front_end, silence_dbfs=ScoreSettings().silence_dbfs)
 
     clean = windows(samples, rate)
-    if not len(clean.log_mel):
+    if not len(clean):
         return [clean]
     clip = Path(path).stem
     return [clean, *(windows(*degrade(name, samples, rate, clip=clip, noise=noise)) for name in names)]
@@ -305,9 +305,9 @@ def _condition_windows(
 
 def _answers(clips: Sequence[ClipWindows], predict: Predict, emotions: int) -> tuple[np.ndarray, np.ndarray]:
     """Return `clip_answers`, with a row of NaN for a clip without windows."""
-    sounding = np.array([len(clip.log_mel) > 0 for clip in clips])
+    sounding = np.array([len(clip) > 0 for clip in clips])
     emotion, gender = np.full((len(clips), emotions), np.nan), np.full((len(clips), 2), np.nan)
-    emotion[sounding], gender[sounding] = clip_answers([clip for clip in clips if len(clip.log_mel)], predict)
+    emotion[sounding], gender[sounding] = clip_answers([clip for clip in clips if len(clip)], predict)
     return emotion, gender
 
 

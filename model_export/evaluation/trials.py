@@ -21,9 +21,9 @@ import pandas as pd
 
 from emobeam.model_export.corpora.tables import read_corpora
 from emobeam.model_export.errors import RunError
-from emobeam.model_export.evaluation.protocols import AUXILIARY_CORPUS, PROTOCOLS, Fold, Protocol, protocol_name
+from emobeam.model_export.evaluation.protocols import AUXILIARY_CORPORA, PROTOCOLS, Fold, Protocol, protocol_name
 from emobeam.model_export.reports.result_tables import write_tables
-from emobeam.model_export.training.recipes import PRETRAIN, is_pretrained, recipe, stage_of
+from emobeam.model_export.training.recipes import PRETRAIN, auxiliary_corpora, is_pretrained, recipe, stage_of
 from emobeam.model_export.training.runs import (
     ANSWERS_FILE,
     LOG_FILE,
@@ -64,6 +64,8 @@ class Trials:
     ----------
     protocol, network : str
         A former name of the protocol becomes its name.
+    encoder : Path or None
+        As in `options.TrainOptions`.
     corpora : tuple of (name, folder)
     work_dir : Path
         The folder of the trainings.
@@ -91,6 +93,7 @@ class Trials:
     folds: tuple[str, ...] = ()
     jobs: int = 1
     train_only: bool = False
+    encoder: Path | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "protocol", protocol_name(self.protocol))
@@ -108,9 +111,10 @@ class Trials:
     def clips(self) -> pd.DataFrame:
         """Return the table of clips that the protocol splits."""
         clips = read_corpora(self.corpora)
-        if self.rule.pretrained and not self.pretrained:
-            return clips[clips["corpus"] != AUXILIARY_CORPUS].reset_index(drop=True)
-        return clips
+        if not self.rule.pretrained:
+            return clips
+        left_out = set(AUXILIARY_CORPORA) - set(auxiliary_corpora(self.network))
+        return clips[~clips["corpus"].isin(left_out)].reset_index(drop=True)
 
     def folder(self, seed: int, fold: str) -> Path:
         """Return a training's folder."""
@@ -323,7 +327,7 @@ def _pretrain(job: tuple[Trials, int]) -> str:
 
     folder = trials.pretraining(seed)
     options = TrainOptions(
-        corpora=tuple((name, path) for name, path in trials.corpora if name == AUXILIARY_CORPUS),
+        corpora=tuple((name, path) for name, path in trials.corpora if name in auxiliary_corpora(trials.network)),
         out=folder,
         network=trials.network,
         seed=seed,
@@ -349,6 +353,7 @@ def _train_and_answer(job: tuple[Trials, int, str]) -> str:
         network=trials.network,
         seed=seed,
         init_from=trials.pretraining(seed) if trials.pretrained else None,
+        encoder=trials.encoder,
         cache=trials.cache,
         **recipe(trials.network, stage),
     )

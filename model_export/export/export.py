@@ -18,15 +18,15 @@ import pandas as pd
 
 from emobeam.model_export.corpora.tables import read_corpora
 from emobeam.model_export.errors import ExportError
-from emobeam.model_export.evaluation.predictions import Predict, clip_windows
-from emobeam.model_export.evaluation.predictors import predictor
+from emobeam.model_export.evaluation.predictions import Predict, clip_windows, window_answers
+from emobeam.model_export.evaluation.predictors import graph_predictor, predictor
 from emobeam.model_export.export.graph import to_onnx, window_ms
-from emobeam.model_export.export.quantize import calibration_windows, check_likeness, to_int8
+from emobeam.model_export.export.quantize import calibration_clips, check_likeness, to_int8
 from emobeam.model_export.reports.result_tables import protocol_temperature, read_protocols
 from emobeam.model_export.training.features import clip_power
 from emobeam.model_export.training.runs import TrainingRun, corpora_of, read_evaluation, read_run, replacing
 from emobeam.models.session import open_session
-from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, METADATA_KEY, FrontEnd, ModelContract
+from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, METADATA_KEY, FrontEnd, ModelContract
 
 #: Most that a probability may differ between Keras and ONNX Runtime.
 TOLERANCE = 1e-5
@@ -36,6 +36,8 @@ LICENCES = {
     "ravdess": "CC BY-NC-SA 4.0 (RAVDESS; non-commercial)",
     "ravdess_song": "CC BY-NC-SA 4.0 (RAVDESS; non-commercial)",
     "crema_d": "ODbL 1.0 (CREMA-D)",
+    "nemo": "CC BY-NC-SA 4.0 (nEMO; non-commercial)",
+    "emovo": "CC BY-NC-SA 4.0 (EMOVO; non-commercial)",
 }
 
 
@@ -133,9 +135,9 @@ def export(
     difference = check_parity(plain, predictor(run_folder, temperature=run.temperature), sample, contract.front_end)
     int8_difference = None
     if options.int8:
-        graph = to_int8(graph, calibration_windows(run.split.part(table, "train"), contract.front_end))
-        windows = calibration_windows(sample, contract.front_end)
-        int8_difference = check_likeness(plain, open_session(graph.SerializeToString()), windows)
+        graph = to_int8(graph, calibration_clips(run.split.part(table, "train"), contract.front_end))
+        clips = calibration_clips(sample, contract.front_end)
+        int8_difference = check_likeness(plain, open_session(graph.SerializeToString()), clips)
         quantized = {"largest_difference": int8_difference, "clips": len(sample)}
         contract = dataclasses.replace(contract, training={**contract.training, "int8": quantized})
     content, session = _with_contract(graph, contract)
@@ -235,11 +237,13 @@ def check_parity(
     """
     largest, compared = 0.0, 0
     for path in clips["path"]:
-        windows = clip_windows(clip_power(path, front_end), front_end).log_mel
+        windows = clip_windows(clip_power(path, front_end), front_end)
         if not len(windows):
             continue
-        answers = session.run([EMOTION_OUTPUT, GENDER_OUTPUT], {INPUT_NAME: windows})
-        for head, one, other in zip((EMOTION_OUTPUT, GENDER_OUTPUT), answers, predict(windows), strict=True):
+        answers = window_answers([windows], graph_predictor(session))
+        for head, one, other in zip(
+            (EMOTION_OUTPUT, GENDER_OUTPUT), answers, window_answers([windows], predict), strict=True
+        ):
             difference = float(np.abs(one - other).max())
             # Written so that a difference that is not a number fails too.
             if not difference <= TOLERANCE:

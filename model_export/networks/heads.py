@@ -12,11 +12,17 @@ import keras
 import numpy as np
 from keras import layers
 
-from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT
+from emobeam.schemas.contract import EMOTION_OUTPUT
 from emobeam.schemas.labels import EMOTIONS
 
 #: The head that a corpus trains. The songs of RAVDESS are by the same actors as its speech.
-CORPUS_HEADS: Mapping[str, str] = {"ravdess": "ravdess", "ravdess_song": "ravdess", "crema_d": "crema_d"}
+CORPUS_HEADS: Mapping[str, str] = {
+    "ravdess": "ravdess",
+    "ravdess_song": "ravdess",
+    "crema_d": "crema_d",
+    "nemo": "nemo",
+    "emovo": "emovo",
+}
 
 #: Added to a probability before its logarithm: an emotion may have none in any head.
 _LEAST = 1e-12
@@ -97,13 +103,13 @@ def with_mixed_head(network: Any, heads: Sequence[Head]) -> Any:
     logits = network.output[EMOTION_OUTPUT]
     parts, start = [], 0
     for head in heads:
-        parts.append(layers.Softmax(dtype="float32")(logits[:, start : start + len(head.emotions)]))
+        parts.append(layers.Softmax(dtype="float32")(logits[..., start : start + len(head.emotions)]))
         start += len(head.emotions)
     # A Dense layer, since a model of Keras's own layers is loaded without custom objects.
     mix = layers.Dense(len(emotions_of(heads)), use_bias=False, trainable=False, dtype="float32", name="mix")
     mixed = mix(layers.Concatenate()(parts))
     mix.set_weights([_shares(heads)])
-    answer = {EMOTION_OUTPUT: keras.ops.log(mixed + _LEAST), GENDER_OUTPUT: network.output[GENDER_OUTPUT]}
+    answer = {**network.output, EMOTION_OUTPUT: keras.ops.log(mixed + _LEAST)}
     return keras.Model(network.input, answer, name=network.name)
 
 

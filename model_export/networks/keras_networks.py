@@ -11,6 +11,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from emobeam.model_export.networks.whisper import whisper
 from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, FrontEnd
 from emobeam.schemas.labels import GENDERS
 
@@ -94,6 +95,9 @@ def lstm(front_end: FrontEnd, emotions: int, *, width: float = 1.0, dropout: flo
 
 #: Keras networks by the name that ``--network`` takes.
 NETWORKS: Mapping[str, Callable[..., Any]] = {"cnn": cnn, "gru": gru, "lstm": lstm, "mlp": mlp}
+
+#: Networks on an encoder that was trained elsewhere and stays as it is: their heads alone are fitted.
+ENCODERS: Mapping[str, Callable[..., Any]] = {"whisper": whisper}
 
 
 def multiply_adds(model: Any) -> int:

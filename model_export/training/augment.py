@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from emobeam.audio.frontend import active_level, log_mel, mel_frequencies
-from emobeam.schemas.contract import FrontEnd
+from emobeam.audio.frontend import active_level, log_mel, mel_frequencies, padded, padding_value, voice_span
+from emobeam.schemas.contract import LN, FrontEnd
 
 _TELEPHONE_HZ = (300.0, 3400.0)
 #: Power that a telephone passes outside its band, relative to that inside: -40 dB.
@@ -62,21 +62,6 @@ class Augmentation:
     band_mask_bands: int = 6
     mixup_share: float = 0.3
     mixup_alpha: float = 0.2
-
-
-def voice_span(power: np.ndarray, *, range_db: float) -> tuple[int, int]:
-    """Return where a clip's voice begins and ends, in frames: the end is one past its last.
-
-    Parameters
-    ----------
-    power : np.ndarray, shape (frames, n_mels)
-        At least one frame.
-    range_db : float
-        Frames more than this below the loudest are silence before and after it.
-    """
-    frame_power = power.mean(axis=1, dtype=np.float32)
-    within = np.flatnonzero(frame_power >= 10 ** (-range_db / 10) * frame_power.max())
-    return int(within[0]), int(within[-1]) + 1
 
 
 #: No change except the random cut.
@@ -139,9 +124,14 @@ class Augmenter:
         coloured = cut * (self._colour(rng) * self._channel(rng)).astype(np.float32)
         if rng.random() < self._options.noise_share:
             coloured += self._noise_like(len(cut), active_level(coloured), rng)
-        window = log_mel(coloured, active_level(coloured) or level, self._front_end)
-        self._mask(window, rng)
+        frames = log_mel(coloured, active_level(coloured) or level, self._front_end)
+        window = padded(frames, self._front_end)
+        self._mask(window, sound=window[: len(frames)], hidden=self._hidden(frames), rng=rng)
         return window
+
+    def _hidden(self, frames: np.ndarray) -> float:
+        """Return the value of masks: silence."""
+        return padding_value(self._front_end) if self._front_end.scale == LN else float(frames.min())
 
     def _cut(self, power: np.ndarray, rng: np.random.Generator) -> np.ndarray:
         """Cut a window at random: around the voice where it fits into the window, else from the voice."""
@@ -171,14 +161,13 @@ class Augmenter:
         gain = level * 10 ** (-snr_db / 10) * self._colour(rng)
         return self._noise[start : start + frames] * gain.astype(np.float32)
 
-    def _mask(self, window: np.ndarray, rng: np.random.Generator) -> None:
-        """Mask stretches of time and of bands with the value of silence, as SpecAugment does."""
-        hidden = np.float32(np.log(self._front_end.floor))
+    def _mask(self, window: np.ndarray, *, sound: np.ndarray, hidden: float, rng: np.random.Generator) -> None:
+        """Mask stretches of time and of bands with the value of silence, as SpecAugment does; padding stays padding."""
         for _ in range(rng.integers(0, self._options.time_masks + 1)):
             length = rng.integers(0, self._options.time_mask_frames + 1)
             start = rng.integers(0, len(window) - length + 1)
-            window[start : start + length] = hidden
+            sound[start : start + length] = hidden
         for _ in range(rng.integers(0, self._options.band_masks + 1)):
             length = rng.integers(0, self._options.band_mask_bands + 1)
             start = rng.integers(0, window.shape[1] - length + 1)
-            window[:, start : start + length] = hidden
+            sound[:, start : start + length] = hidden

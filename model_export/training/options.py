@@ -9,9 +9,12 @@ from typing import Any
 
 from emobeam.model_export.errors import RunError
 from emobeam.model_export.networks.baselines import BASELINES
-from emobeam.model_export.networks.keras_networks import NETWORKS
+from emobeam.model_export.networks.keras_networks import ENCODERS, NETWORKS
 from emobeam.model_export.training.augment import Augmentation
 from emobeam.schemas.contract import FrontEnd
+
+#: Options that name a file or folder.
+_PLACES = ("out", "cache", "init_from", "encoder")
 
 _PRECISIONS = ("float32", "mixed_bfloat16")
 
@@ -32,7 +35,8 @@ class TrainOptions:
     seed : int
         Of the split, the weights, and everything random in training.
     network : str
-        A name of `keras_networks.NETWORKS`, or of `baselines.BASELINES`, which ignore the options of gradient descent.
+        A name of `keras_networks.NETWORKS`, or of `keras_networks.ENCODERS` or `baselines.BASELINES`, which ignore the
+        options of gradient descent.
     network_options : mapping
         Keyword arguments of the network, such as ``width``.
     front_end : FrontEnd
@@ -51,6 +55,13 @@ class TrainOptions:
     label_smoothing : float
     gender_weight : float
         Weight of the gender head's loss beside the emotion head's 1.
+    encoder : Path or None
+        For a network of `keras_networks.ENCODERS`: the file of its weights.
+    copies : mapping of str to int
+        For such a network: windows of each clip that its heads are fitted on, by corpus; the first as the clip is, the
+        others augmented; 1 where a corpus is not named.
+    inverse_penalty : float
+        For such a network: ``C`` of the logistic regressions that are its heads.
     init_from : Path or None
         A finished run whose weights are taken. None of its training actors may validate or be tested here.
     averaging : float
@@ -79,16 +90,24 @@ class TrainOptions:
     label_smoothing: float = 0.1
     gender_weight: float = 0.5
     averaging: float = 0.997
+    encoder: Path | None = None
+    copies: Mapping[str, int] = field(default_factory=dict)
+    inverse_penalty: float = 1e-3
     init_from: Path | None = None
     validation_actors: int = 2
     cache: Path | None = None
 
     def __post_init__(self) -> None:
-        networks = sorted({*NETWORKS, *BASELINES})
+        networks = sorted({*NETWORKS, *ENCODERS, *BASELINES})
         if self.network not in networks:
             raise RunError(f"unknown network {self.network!r}; known are {', '.join(networks)}")
         if self.precision not in _PRECISIONS:
             raise RunError(f"unknown precision {self.precision!r}; known are {', '.join(_PRECISIONS)}")
+        if self.network in ENCODERS and self.encoder is None:
+            raise RunError(
+                f"network {self.network!r} needs the weights of its encoder; fetch them by `emobeam fetch "
+                f"{self.network}-base DIR` and give --encoder DIR/{self.network}-base.npz"
+            )
         if self.epochs < 1:
             raise RunError(f"epochs is {self.epochs}; it must be at least 1")
         if not self.speeds or self.speeds[0] != 1.0:
@@ -98,5 +117,5 @@ class TrainOptions:
         """Return the options as JSON values."""
         values = dataclasses.asdict(self)
         values["corpora"] = {name: str(folder) for name, folder in self.corpora}
-        values |= {name: str(values[name]) for name in ("out", "cache", "init_from") if values[name]}
+        values |= {name: str(values[name]) for name in _PLACES if values[name]}
         return dict(json.loads(json.dumps(values)))

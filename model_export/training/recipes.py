@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from emobeam.model_export.networks.whisper import WHISPER_FRONT_END
 from emobeam.model_export.training.augment import Augmentation
 
 #: First stage: on CREMA-D, which shares no actor with RAVDESS.
@@ -22,6 +23,8 @@ _WITHOUT_SONG = {"ravdess_song": 0.0}
 #: Stronger masks and more mixing: the network overfits 1,200 clips of twenty actors otherwise.
 _STRONG_AUGMENTATION = Augmentation(time_mask_frames=30, band_mask_bands=12, mixup_share=0.8, mixup_alpha=0.4)
 
+_AUXILIARY: Mapping[str, tuple[str, ...]] = {"cnn": ("crema_d",), "whisper": ("crema_d", "nemo", "emovo")}
+
 _STAGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
     "cnn": {
         PRETRAIN: {"epochs": 18, "learning_rate": 3e-3, "weight_decay": 1e-2},
@@ -36,6 +39,16 @@ _STAGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
         SINGLE_CORPUS: {"epochs": 48, "learning_rate": 3e-3, "weight_decay": 1e-2},
         SCRATCH: {"epochs": 50, "learning_rate": 2e-3, "corpus_shares": _WITHOUT_SONG},
     },
+    "whisper": {
+        SCRATCH: {
+            "front_end": WHISPER_FRONT_END,
+            "augmentation": Augmentation(time_masks=0, band_masks=0),
+            "corpus_shares": _WITHOUT_SONG,
+            "copies": {"ravdess": 5, "crema_d": 2, "nemo": 2, "emovo": 5},
+            "inverse_penalty": 1e-3,
+            "head_shares": {"ravdess": 0.8, "crema_d": 0.1, "nemo": 0.05, "emovo": 0.05},
+        },
+    },
     "gru": {SCRATCH: {"epochs": 60, "learning_rate": 3e-3, "corpus_shares": _WITHOUT_SONG}},
     "lstm": {SCRATCH: {"epochs": 60, "learning_rate": 3e-3, "corpus_shares": _WITHOUT_SONG}},
     "mlp": {SCRATCH: {"epochs": 60, "learning_rate": 1e-3, "corpus_shares": _WITHOUT_SONG}},
@@ -45,6 +58,11 @@ _STAGES: Mapping[str, Mapping[str, Mapping[str, Any]]] = {
 def is_pretrained(network: str) -> bool:
     """Return whether the network's recipe has a first stage on CREMA-D."""
     return PRETRAIN in _STAGES.get(network, {})
+
+
+def auxiliary_corpora(network: str) -> tuple[str, ...]:
+    """Return the corpora that train the network beside RAVDESS in a protocol that tests RAVDESS."""
+    return _AUXILIARY.get(network, ())
 
 
 def stage_of(corpora: Iterable[str], *, initialized: bool, speaker_dependent: bool = False) -> str:

@@ -227,7 +227,9 @@ def corpora_of(run: TrainingRun, given: Sequence[tuple[str, Path]] = ()) -> list
 
 def without_places(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's JSON, and that of the runs before it, without folders of the machine that trained."""
-    options = {name: value for name, value in run["options"].items() if name not in ("out", "cache", "init_from")}
+    options = {
+        name: value for name, value in run["options"].items() if name not in ("out", "cache", "init_from", "encoder")
+    }
     before = run.get("init_from")
     return {
         **{name: value for name, value in run.items() if name != "command"},
@@ -272,6 +274,8 @@ def load_network(folder: Path) -> Any:
         If Keras cannot load it.
     """
     import keras  # takes seconds, and a folder that is no run should be refused at once
+
+    import emobeam.model_export.networks.whisper  # noqa: F401 - registers its layers
 
     try:
         return keras.models.load_model(folder / MODEL_FILE, compile=False)

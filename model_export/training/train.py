@@ -1,7 +1,9 @@
 """Train a network on corpora without the test actors, and record the run beside the weights."""
 
 import dataclasses
+import hashlib
 import importlib.metadata
+import json
 import platform
 import time
 from collections.abc import Callable, Sequence
@@ -16,13 +18,16 @@ from emobeam.model_export.corpora.splits import Split, no_holdout, split_actors
 from emobeam.model_export.corpora.tables import read_corpora
 from emobeam.model_export.errors import RunError
 from emobeam.model_export.evaluation.metrics import confusion, fit_temperature, log_loss, unweighted_recall
-from emobeam.model_export.evaluation.predictions import ClipWindows, clip_answers, clip_windows, softmax
+from emobeam.model_export.evaluation.predictions import ClipWindows, clip_answers, clip_windows, network_predictor
 from emobeam.model_export.networks.baselines import BASELINES, LabelledWindows, fit_baseline, save_baseline
-from emobeam.model_export.networks.heads import Head, emotions_of, heads_of
-from emobeam.model_export.networks.keras_networks import multiply_adds
+from emobeam.model_export.networks.heads import Head, emotions_of, heads_of, with_mixed_head
+from emobeam.model_export.networks.keras_networks import ENCODERS, multiply_adds
+from emobeam.model_export.networks.whisper import load_whisper
 from emobeam.model_export.training.batches import Batches, BatchOptions
+from emobeam.model_export.training.encoder_features import EncoderFeatures, load_embeddings
 from emobeam.model_export.training.features import load_powers
 from emobeam.model_export.training.learner import Learner
+from emobeam.model_export.training.linear_heads import Embeddings, fit_heads
 from emobeam.model_export.training.options import TrainOptions
 from emobeam.model_export.training.runs import (
     CHECKPOINT_FILE,
@@ -35,7 +40,7 @@ from emobeam.model_export.training.runs import (
     replacing,
     write_json,
 )
-from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, FrontEnd
+from emobeam.schemas.contract import FrontEnd
 from emobeam.schemas.labels import GENDERS
 
 _PARTS = {"train": "train", "validate": "validation", "held out": "test"}
@@ -105,6 +110,8 @@ def fit(
         return run
     if options.network in BASELINES:
         return _fit_baseline(options, clips, training, run, report)
+    if options.network in ENCODERS:
+        return _fit_encoder(options, clips, split, heads, run, report)
     batches = _batches(options, clips, training, heads, report)
     validation = _validation(options, clips, split, run.emotions, report)
 
@@ -166,6 +173,70 @@ def _fit_baseline(
     save_baseline(model, options.out)
     epoch = Epoch(epoch=1, seconds=round(time.monotonic() - started, 1))
     return _finish(options, dataclasses.replace(run, history=(epoch,)))
+
+
+def _fit_encoder(
+    options: TrainOptions,
+    clips: pd.DataFrame,
+    split: Split,
+    heads: Sequence[Head],
+    run: TrainingRun,
+    report: Callable[[str], None],
+) -> TrainingRun:
+    assert options.encoder is not None  # checked by `TrainOptions`
+    started = time.monotonic()
+    logits = sum(len(head.emotions) for head in heads)
+    network = ENCODERS[options.network](options.front_end, logits, **options.network_options)
+    load_whisper(network, options.encoder)
+    cache = options.cache or options.out / "cache"
+    how = EncoderFeatures(
+        front_end=options.front_end,
+        augmentation=options.augmentation,
+        encoder_hash=hashlib.sha256(options.encoder.read_bytes()).hexdigest()[:16]
+        + json.dumps(options.network_options),
+        cache=cache,
+    )
+    embeddings = _embeddings(options, clips, split, network, how, report)
+    fit_heads(network, embeddings, heads, inverse_penalty=options.inverse_penalty, cache=cache, report=report)
+    model = with_mixed_head(network, heads)
+    validation = _validation(options, clips, split, run.emotions, report)
+    measured = validation.measure(model) if validation else {}
+    epoch = Epoch(epoch=1, **measured, seconds=round(time.monotonic() - started, 1))
+    size = {"parameters": model.count_params()}
+    temperature = 1.0 if epoch.val_temperature is None else epoch.val_temperature
+    with replacing(options.out / MODEL_FILE) as temporary:
+        model.save(temporary)
+    return _finish(options, dataclasses.replace(run, history=(epoch,), network=size, temperature=temperature))
+
+
+def _embeddings(
+    options: TrainOptions,
+    clips: pd.DataFrame,
+    split: Split,
+    network: Any,
+    how: EncoderFeatures,
+    report: Callable[[str], None],
+) -> dict[str, Embeddings]:
+    """Return the embeddings of the training clips by corpus."""
+    trained = set(split.part(clips, "train").index)
+    rng = np.random.default_rng(options.seed)
+    embeddings = {}
+    for name, rows in clips.groupby("corpus"):
+        if options.corpus_shares.get(str(name), 1.0) == 0:
+            continue
+        number = options.copies.get(str(name), 1)
+        # The first is the clip as it is. A seed draws the others among twice as many as it takes.
+        chosen = [0, *sorted(1 + rng.permutation(2 * (number - 1))[: number - 1])]
+        taken = np.array([index in trained for index in rows.index])
+        parts = [
+            load_embeddings(rows["path"].tolist(), int(copy), network, how, report=report)[taken] for copy in chosen
+        ]
+        values = np.concatenate(parts).astype(np.float32)
+        sounding = ~np.isnan(values[:, 0])
+        table = pd.concat([rows[taken]] * number)
+        if len(table):
+            embeddings[str(name)] = Embeddings(values[sounding], table[sounding])
+    return embeddings
 
 
 def _finish(options: TrainOptions, run: TrainingRun) -> TrainingRun:
@@ -241,12 +312,7 @@ class _Validation:
 
     def measure(self, model: Any) -> dict[str, float]:
         """Return the fields of `Epoch` that validation gives."""
-
-        def predict(windows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-            logits = model.predict_on_batch(windows)
-            return softmax(logits[EMOTION_OUTPUT]), softmax(logits[GENDER_OUTPUT])
-
-        emotion, gender = clip_answers(self.windows, predict)
+        emotion, gender = clip_answers(self.windows, network_predictor(model))
         return {
             "val_ua": unweighted_recall(confusion(self.emotion, emotion.argmax(axis=1), self.emotions)),
             "val_gender": float((gender.argmax(axis=1) == self.gender).mean()),

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from emobeam.audio import frontend
 from emobeam.audio.decode import open_audio
-from emobeam.schemas.contract import FrontEnd
+from emobeam.schemas.contract import WHISPER, FrontEnd
 from tests.support import factory
 
 FRONT_END = FrontEnd()
@@ -73,6 +73,75 @@ def test_log_mel_is_librosas_on_real_speech(corpora):
         check_against_librosa(soxr.resample(sound.mean(axis=1), rate, FRONT_END.sample_rate), FRONT_END)
 
 
+WHISPER_FRONT_END = FrontEnd(
+    n_fft=400, hop_length=160, n_mels=80, fmin=0.0, window_frames=300, window_hop_frames=100, scale=WHISPER
+)
+#: Whisper's frames are centred, the first on sample 0: its third is the first that lies within the sound.
+_FIRST = 2
+
+
+def by_whisper(samples):
+    """What ``whisper.audio.log_mel_spectrogram`` computes, by librosa, before its clamp: shape (frames, 80)."""
+    spectrum = librosa.stft(samples, n_fft=400, hop_length=160, window="hann", center=True, pad_mode="reflect")
+    power = np.abs(spectrum[:, :-1]) ** 2
+    return np.log10(np.maximum(librosa.filters.mel(sr=16_000, n_fft=400, n_mels=80) @ power, 1e-10)).T
+
+
+def check_against_whisper(samples):
+    """Compare the frames that lie within the sound, on sound at the level that the front end gives it."""
+    power = frontend.mel_power(samples[_FIRST * 160 - 200 :], WHISPER_FRONT_END)
+    level = frontend.active_level(power)
+    ours = frontend.log_mel(power, level, WHISPER_FRONT_END)
+    gain = 10 ** ((-12.0 - frontend.level_dbfs(level, WHISPER_FRONT_END)) / 20)
+    theirs = by_whisper(samples.astype(np.float64) * gain)[_FIRST : _FIRST + len(ours)]
+    # The clamp is over all frames that are given, here over those within the sound.
+    theirs = (np.maximum(theirs, theirs.max() - 8.0) + 4.0) / 4.0
+    assert (ours.dtype, ours.shape) == (np.float32, theirs.shape)
+    assert np.abs(ours - theirs).max() < 1e-4
+
+
+def read_at_16_khz(path):
+    with path.open("rb") as file, open_audio(file) as decoder:
+        sound = np.concatenate(list(decoder.blocks())).mean(axis=1)
+        return soxr.resample(sound, decoder.info.sample_rate, 16_000)
+
+
+def test_the_scale_whisper_is_whispers_on_the_samples(samples):
+    for path in samples:
+        check_against_whisper(read_at_16_khz(path))
+
+
+def test_the_scale_whisper_is_whispers_on_real_speech(corpora):
+    paths = [*sorted((corpora / "ravdess").rglob("*.flac"))[::97], *sorted((corpora / "crema_d").glob("*.ogg"))[::997]]
+    assert len(paths) > 20
+    for path in paths:
+        check_against_whisper(read_at_16_khz(path))
+
+
+def test_the_scale_whisper_keeps_the_highest_8_and_nothing_under_its_least_power():
+    power = np.full((10, 80), 1e-30, dtype=np.float32)
+    power[0] = np.float32(1.0)
+    values = frontend.log_mel(power, 1.0, WHISPER_FRONT_END)
+    assert values[1:].max() == values.min() == pytest.approx(values.max() - 2.0)
+    assert values.min() > frontend.padding_value(WHISPER_FRONT_END) + 1
+    # So quiet that the least power is nearer than the highest less 8.
+    values = frontend.log_mel(power, 1e9, WHISPER_FRONT_END)
+    assert values[1:].max() == values.min() == pytest.approx((-10.0 + 4.0) / 4.0)
+
+
+@pytest.mark.parametrize(
+    ("front_end", "value"), [(FRONT_END, np.log(0.02)), (WHISPER_FRONT_END, -4.0)], ids=["ln", "whisper"]
+)
+def test_padding_follows_the_frames(front_end, value):
+    power = np.random.default_rng(0).gamma(2.0, 0.5, size=(20, front_end.n_mels)).astype(np.float32)
+    frames = frontend.log_mel(power, frontend.active_level(power), front_end)
+    window = frontend.padded(frames, front_end)
+    assert (window.dtype, window.shape) == (np.float32, (front_end.window_frames, front_end.n_mels))
+    assert np.array_equal(window[:20], frames)
+    assert np.all(window[20:] == np.float32(value))
+    assert frames.min() > value
+
+
 SOUND = factory.voice(3.0, rate=48_000)
 CUTS = st.lists(st.integers(0, len(SOUND)), max_size=12).map(lambda cuts: [0, *sorted(cuts), len(SOUND)])
 
@@ -109,14 +178,15 @@ def test_streaming_resampling_is_one_shot_resampling():
     assert np.abs(once - stream).max() < 1e-5
 
 
-@given(st.floats(-60, 20), st.integers(0, 5))
-def test_gain_does_not_change_the_models_input(gain_db, seed):
+@pytest.mark.parametrize("front_end", [FRONT_END, WHISPER_FRONT_END], ids=["ln", "whisper"])
+@given(gain_db=st.floats(-60, 20), seed=st.integers(0, 5))
+def test_gain_does_not_change_the_models_input(front_end, gain_db, seed):
     sound = factory.voice(1.5, seed=seed)
     quiet = (sound * 10 ** (gain_db / 20)).astype(np.float32)
     inputs = []
     for samples in (sound, quiet):
-        power = frontend.mel_power(samples, FRONT_END)
-        inputs.append(frontend.log_mel(power, frontend.active_level(power), FRONT_END))
+        power = frontend.mel_power(samples, front_end)
+        inputs.append(frontend.log_mel(power, frontend.active_level(power), front_end))
     assert np.abs(inputs[0] - inputs[1]).max() < 1e-3
 
 

@@ -88,7 +88,7 @@ def score_command(tmp_path, tiny_path):
 def test_without_a_terminal_there_is_one_line_of_json_and_no_progress(tmp_path, tiny_path):
     done = subprocess.run(score_command(tmp_path, tiny_path), capture_output=True, text=True, cwd=ROOT, check=True)
     summary = json.loads(done.stdout)
-    assert summary["files_ok"] == 9
+    assert summary["files_ok"] == 17
     assert done.stdout.count("\n") == 1
     assert done.stderr == ""
     shown = subprocess.run(
@@ -97,16 +97,16 @@ def test_without_a_terminal_there_is_one_line_of_json_and_no_progress(tmp_path, 
     )  # fmt: skip
     lines = shown.stdout.splitlines()
     assert lines[0].split() == ["file", "channel", "emotion", "confidence", "gender", "seconds"]
-    assert len(lines) == 1 + 9 + 1
+    assert len(lines) == 1 + 17 + 1
     assert lines[-1] == f"tables: {tmp_path / 'out'}"
 
 
 def test_on_a_terminal_there_is_progress_and_a_summary(tmp_path, tiny_path):
     code, text = run_on_terminal(score_command(tmp_path, tiny_path), columns=120, cwd=ROOT)
     assert code == 0
-    assert "of 9 files" in text
+    assert "of 17 files" in text
     assert "times real time" in text
-    assert "files     9: 9 ok" in text
+    assert "files     17: 17 ok" in text
     assert f"tables    {tmp_path / 'out'}" in text
 
 

@@ -29,7 +29,7 @@ def reader(tmp_path_factory):
 def test_the_results_shown_are_those_of_the_samples(reader):
     shown = [line for block in blocks("text") for line in block.splitlines() if " mix " in line]
     real = [line for line in emobeam("show", "scores", cwd=reader).splitlines() if " mix " in line]
-    assert len(shown) == len(real) == 9
+    assert len(shown) == len(real) == 17
     for one, other in zip(shown, real, strict=True):
         (file, channel, emotion, confidence, gender, seconds), got = one.split(), other.split()
         assert [file, channel, emotion, gender, seconds] == [got[0], got[1], got[2], got[4], got[5]]
@@ -54,7 +54,7 @@ def test_sql_snippets_run(reader, monkeypatch):
         for statement in filter(str.strip, snippet.split(";")):
             rows = connection.execute(statement).fetchall()
             assert rows or "create" in statement.lower()
-    assert connection.execute("select count(*) from latest").fetchall() == [(9,)]
+    assert connection.execute("select count(*) from latest").fetchall() == [(17,)]
 
 
 def test_every_sub_command_named_exists():

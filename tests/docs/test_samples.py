@@ -9,6 +9,9 @@ import numpy as np
 import pytest
 
 from emobeam.audio.decode import EXTENSIONS, AudioInfo, open_audio
+from emobeam.model_export.corpora.splits import SAMPLE_SPEAKERS
+from emobeam.model_export.corpora.tables import read_corpus
+from emobeam.schemas.labels import CREMA_D_EMOTIONS
 from tests.support.paths import ROOT
 
 SAMPLES = ROOT / "samples"
@@ -25,6 +28,7 @@ def read_table():
                 "rate": int(cells[3]),
                 "channels": int(cells[4]),
                 "seconds": float(cells[5]),
+                "more": cells[6:],
             }
     return rows
 
@@ -78,7 +82,7 @@ def test_there_is_one_of_every_kind():
 
 
 def test_they_are_small():
-    assert sum(path.stat().st_size for path in CLIPS) < 1_000_000
+    assert sum(path.stat().st_size for path in CLIPS) < 1_200_000
 
 
 @pytest.mark.parametrize("path", CLIPS, ids=lambda path: path.name)
@@ -113,6 +117,51 @@ def test_the_minute_has_pauses():
     edges = np.flatnonzero(np.diff(active(sound[:, 0], info.sample_rate).astype(int)))
     pauses = [(start, end) for start, end in zip(edges[1::2], edges[2::2], strict=False) if end - start >= 75]
     assert len(pauses) == 9
+
+
+ACTED = {name: row for name, row in TABLE.items() if name.startswith("acted_")}
+
+
+def test_actors_clips_are_named_by_what_they_are():
+    assert len(ACTED) == 8
+    for name, row in ACTED.items():
+        _, emotion, gender, _age = Path(name).stem.split("_")
+        actor, _sentence, code, _level = row["more"][0].split("_")
+        assert CREMA_D_EMOTIONS[code] == emotion
+        assert f"crema_d_{actor}" in SAMPLE_SPEAKERS
+        assert row["voice"].startswith(f"{gender},")
+        right, of = map(int, row["more"][2].split(" of "))
+        assert right / of > 0.85
+    assert {Path(name).stem.split("_")[1] for name in ACTED} == set(CREMA_D_EMOTIONS.values())
+    people = {(*Path(name).stem.split("_")[2:],) for name in ACTED}
+    assert people == {("female", "25"), ("female", "57"), ("male", "21"), ("male", "62")}
+    assert len({row["format"].split("/")[0] for row in ACTED.values()}) == 8
+
+
+def test_every_speaker_left_out_of_training_has_a_clip_here():
+    assert {"crema_d_" + row["more"][0].partition("_")[0] for row in ACTED.values()} == SAMPLE_SPEAKERS
+
+
+def test_actors_clips_are_made_from_the_corpus(corpora, tmp_path):
+    speakers = read_corpus("crema_d", corpora / "crema_d").set_index("clip")
+    command = [sys.executable, SAMPLES / "make_samples.py", "--crema-d", corpora / "crema_d", tmp_path]
+    subprocess.run([*map(str, command)], check=True, capture_output=True)
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(ACTED)
+    for name, row in ACTED.items():
+        clip = speakers.loc[row["more"][0]]
+        assert Path(name).stem == f"acted_{clip['emotion']}_{clip['gender']}_{clip['age']}"
+        (info, made), (_, committed) = decode(tmp_path / name), decode(SAMPLES / name)
+        assert info.format == row["format"]
+        # Other versions of the codecs sound a little different.
+        assert np.corrcoef(made[:, 0], committed[:, 0])[0, 1] > 0.95
+
+
+def test_the_script_says_which_clip_of_the_corpus_is_missing(tmp_path):
+    (tmp_path / "corpus").mkdir()
+    command = [sys.executable, SAMPLES / "make_samples.py", "--crema-d", tmp_path / "corpus", tmp_path / "out"]
+    run = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False)
+    assert run.returncode == 1
+    assert run.stderr.startswith("make_samples: 1028_WSI_ANG_XX is not in ")
 
 
 def test_the_script_says_what_is_missing(tmp_path):

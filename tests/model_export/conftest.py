@@ -1,6 +1,7 @@
-"""Tiny corpora and a run trained on one of them."""
+"""A server to download from, tiny corpora, and a run trained on one of them."""
 
 import itertools
+import threading
 
 import pytest
 
@@ -8,6 +9,18 @@ from emobeam.model_export.training.options import TrainOptions
 from emobeam.schemas.contract import FrontEnd
 from emobeam.schemas.labels import CREMA_D_EMOTIONS, RAVDESS_EMOTIONS
 from tests.support import tiny_corpora
+from tests.support.downloads import Handler, Server
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    with Server(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,9 @@ import pytest
 from emobeam import storage
 from emobeam.pipelines.errors import ScoreError, UsageError
 from emobeam.schemas import tables
+from emobeam.schemas.contract import FrontEnd
 from emobeam.schemas.labels import EMOTIONS
-from emobeam.scoring import score_recording
+from emobeam.scoring import load_model, score_recording
 from tests.support import factory
 from tests.support.paths import ROOT
 from tests.support.runs import files_of, run_score
@@ -191,3 +192,22 @@ def test_what_cannot_be_done_is_reported_before_any_work(archive, tiny_path, tmp
     with pytest.raises(error, match=message):
         run_score(*(part for pair in flags.items() for part in pair))
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_model_file_that_takes_stretches_scores_by_its_path(tmp_path):
+    sounds = {"long": factory.voice(20.0), "short": factory.voice(1.0, seed=1), "call": factory.voice(9.0, seed=2)}
+    paths = [factory.write_wav(tmp_path / "in" / f"{name}.wav", sound) for name, sound in sounds.items()]
+    model = tmp_path / "stretches.onnx"
+    model.write_bytes(factory.tiny_stretch_model(front_end=FrontEnd(stretch_frames=720)))
+    out = tmp_path / "out"
+    run_score("--input", tmp_path / "in", "--output", out, "--model", model)
+    rows = files_of(out).set_index("uri")
+    segments = ds.dataset(out / "segments", partitioning="hive").to_table().to_pandas()
+    for path in paths:
+        alone = score_recording(path, load_model(model))
+        row = rows.loc[storage.canonical(path)]
+        assert (row["status"], row["model_hash"]) == ("ok", load_model(model).hash)
+        assert row[P].tolist() == pytest.approx([alone.files[0][name] for name in P], abs=1e-6)
+        own = segments[segments["uri"] == storage.canonical(path)].sort_values("start_s")
+        assert len(own) == len(alone.segments)
+        np.testing.assert_allclose(own["p_sad"], alone.segments["p_sad"], atol=1e-6)

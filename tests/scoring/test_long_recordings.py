@@ -23,6 +23,7 @@ from emobeam.scoring.analysis import analyze
 from emobeam.scoring.context import ScoringContext
 from emobeam.scoring.predictions import segment_times
 from emobeam.scoring.timing import StageTimer
+from tests.support import factory
 from tests.support.paths import ROOT
 
 HOURS_12 = 12 * 3600
@@ -134,7 +135,11 @@ for path in sys.argv[2:]:
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="the peak of memory is read from /proc")
-def test_an_hour_costs_no_more_memory_than_a_minute(tmp_path, tiny_path):
+@pytest.mark.parametrize("stretch_frames", [0, 720])
+def test_an_hour_costs_no_more_memory_than_a_minute(tmp_path, tiny_path, stretch_frames):
+    if stretch_frames:
+        tiny_path = tmp_path / "stretches.onnx"
+        tiny_path.write_bytes(factory.tiny_stretch_model(front_end=FrontEnd(stretch_frames=stretch_frames)))
     sound, rate = soundfile.read(ROOT / "samples" / "en_male_minute.ogg", dtype="float32")
     sound = soxr.resample(sound, rate, 8_000)
     paths = []

@@ -1,6 +1,7 @@
 """Tables of clips as `read_corpora` gives them, of files that do not exist."""
 
 import itertools
+from collections.abc import Iterable
 from typing import Any
 
 import pandas as pd
@@ -36,26 +37,45 @@ def ravdess(channel: str, emotions: tuple[str, ...]) -> list[dict[str, Any]]:
     return rows
 
 
-def crema_d() -> list[dict[str, Any]]:
-    """Return clips of twelve actors of CREMA-D."""
+def _acted(corpus: str, speakers: Iterable[str], *, age: int | None) -> list[dict[str, Any]]:
+    """Return clips of a corpus that states no intensity."""
     return [
         {
             "path": "",
-            "clip": f"{actor}_{sentence}_{emotion}",
-            "corpus": "crema_d",
-            "actor": f"crema_d_{actor}",
-            "gender": "female" if actor % 2 else "male",
+            "clip": f"{speaker}_{sentence}_{emotion}",
+            "corpus": corpus,
+            "actor": f"{corpus}_{speaker}",
+            "gender": "female" if number % 2 else "male",
             "emotion": emotion,
             "intensity": "unspecified",
             "statement": sentence,
             "repetition": 1,
-            "age": 30,
+            "age": age,
             "channel": "speech",
         }
-        for actor, sentence, emotion in itertools.product(range(1001, 1013), ("DFA", "IEO"), CORPUS_EMOTIONS["crema_d"])
+        for (number, speaker), sentence, emotion in itertools.product(
+            enumerate(speakers, start=1), ("DFA", "IEO"), CORPUS_EMOTIONS[corpus]
+        )
     ]
+
+
+def crema_d(*actors: int) -> list[dict[str, Any]]:
+    """Return clips of actors of CREMA-D; of twelve where none is named."""
+    return _acted("crema_d", map(str, actors or range(1001, 1013)), age=30)
+
+
+def nemo() -> list[dict[str, Any]]:
+    """Return clips of six speakers of nEMO."""
+    return _acted("nemo", ("EB0", "KS0", "IC0", "LS0", "KD0", "OM0"), age=25)
+
+
+def emovo() -> list[dict[str, Any]]:
+    """Return clips of the six speakers of EMOVO."""
+    return _acted("emovo", ("f1", "m1", "f2", "m2", "f3", "m3"), age=None)
 
 
 CLIPS = pd.DataFrame([*crema_d(), *ravdess("speech", EMOTIONS), *ravdess("song", EMOTIONS[:6])])
 #: Eight actors of RAVDESS: to group the clips of all takes seconds.
 FEW = CLIPS[(CLIPS["corpus"] == "crema_d") | CLIPS["actor"].isin([f"ravdess_{n:02d}" for n in range(1, 9)])]
+#: Those of four corpora and the songs, for protocols that need them.
+MORE = pd.concat([FEW, pd.DataFrame([*nemo(), *emovo()])], ignore_index=True)

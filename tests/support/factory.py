@@ -7,7 +7,16 @@ import onnx
 import soundfile
 from onnx import TensorProto, helper, numpy_helper
 
-from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, METADATA_KEY, FrontEnd, ModelContract
+from emobeam.schemas.contract import (
+    EMBEDDING_OUTPUT,
+    EMOTION_OUTPUT,
+    GENDER_OUTPUT,
+    INPUT_NAME,
+    METADATA_KEY,
+    WINDOWS_INPUT,
+    FrontEnd,
+    ModelContract,
+)
 from emobeam.schemas.labels import EMOTIONS
 
 FRONT_END = FrontEnd()
@@ -60,6 +69,56 @@ def tiny_model(
     if metadata is not None:
         text = metadata or contract(emotions=emotions, front_end=front_end).to_json()
         helper.set_model_props(model, {METADATA_KEY: text})
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+def tiny_stretch_model(*, front_end: FrontEnd, emotions: tuple[str, ...] = EMOTIONS, seed: int = 0) -> bytes:
+    """A model that takes stretches: the mean of each window's frames, a matrix, a softmax."""
+    rng = np.random.default_rng(seed)
+    weights = {
+        "we": rng.normal(0, 0.1, size=(front_end.n_mels, len(emotions))).astype(np.float32),
+        "wg": rng.normal(0, 0.1, size=(front_end.n_mels, 2)).astype(np.float32),
+        "zero": np.array(0, dtype=np.int64),
+        "step": np.array(1, dtype=np.int64),
+        "axis0": np.array([0], dtype=np.int64),
+        "axis1": np.array([1], dtype=np.int64),
+        "split": np.array([1, 1], dtype=np.int64),
+    }
+    node = helper.make_node
+    graph = helper.make_graph(
+        [
+            node("Squeeze", [INPUT_NAME, "axis0"], ["frames"]),
+            node("Shape", ["frames"], ["number"], start=0, end=1),
+            node("Squeeze", ["number", "axis0"], ["end"]),
+            node("Range", ["zero", "end", "step"], ["index"]),
+            node("Split", [WINDOWS_INPUT, "split"], ["first", "last"], axis=1),
+            node("GreaterOrEqual", ["index", "first"], ["after"]),
+            node("Less", ["index", "last"], ["before"]),
+            node("And", ["after", "before"], ["within"]),
+            node("Cast", ["within"], ["inside"], to=TensorProto.FLOAT),
+            node("ReduceSum", ["inside", "axis1"], ["lengths"], keepdims=1),
+            node("MatMul", ["inside", "frames"], ["sums"]),
+            node("Div", ["sums", "lengths"], [EMBEDDING_OUTPUT]),
+            node("MatMul", [EMBEDDING_OUTPUT, "we"], ["e"]),
+            node("MatMul", [EMBEDDING_OUTPUT, "wg"], ["g"]),
+            node("Softmax", ["e"], [EMOTION_OUTPUT], axis=1),
+            node("Softmax", ["g"], [GENDER_OUTPUT], axis=1),
+        ],
+        "tiny",
+        [
+            helper.make_tensor_value_info(INPUT_NAME, TensorProto.FLOAT, (1, "frames", front_end.n_mels)),
+            helper.make_tensor_value_info(WINDOWS_INPUT, TensorProto.INT64, ("windows", 2)),
+        ],
+        [
+            helper.make_tensor_value_info(EMOTION_OUTPUT, TensorProto.FLOAT, ("windows", len(emotions))),
+            helper.make_tensor_value_info(GENDER_OUTPUT, TensorProto.FLOAT, ("windows", 2)),
+            helper.make_tensor_value_info(EMBEDDING_OUTPUT, TensorProto.FLOAT, ("windows", front_end.n_mels)),
+        ],
+        [numpy_helper.from_array(value, name) for name, value in weights.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+    helper.set_model_props(model, {METADATA_KEY: contract(emotions=emotions, front_end=front_end).to_json()})
     onnx.checker.check_model(model)
     return model.SerializeToString()
 

@@ -13,10 +13,12 @@ from types import SimpleNamespace
 
 import pytest
 
+from emobeam.model_export.cli import run_fetch
 from emobeam.model_export.corpora import download
-from emobeam.model_export.corpora.download import add_fetch_arguments, fetch, run_fetch
+from emobeam.model_export.corpora.download import fetch
 from emobeam.model_export.corpora.sources import SOURCES, Source
 from emobeam.model_export.errors import DownloadError
+from emobeam.model_export.flags import add_fetch_arguments
 from tests.support.downloads import FILES, NOISE, assert_refused, recordings, serve, tree, zip_of
 
 
@@ -257,6 +259,14 @@ def test_the_command_fails_in_one_line(folder, capsys):
     assert capsys.readouterr().err == (
         "emobeam fetch: 'nowhere' is no address to download from; give one that starts with https:// or http://\n"
     )
+
+
+def test_a_copy_to_convert_is_for_weights_alone(folder, capsys):
+    assert command("ravdess", folder, "--from", "ravdess.zip") == 1
+    assert capsys.readouterr().err == (
+        "emobeam fetch: --from is of use with whisper-base alone; leave it out, or give --url\n"
+    )
+    assert not folder.exists()
 
 
 TABLE = b"ActorID,Age,Sex\n"

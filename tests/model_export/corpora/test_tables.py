@@ -6,13 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from emobeam.model_export.corpora.clip import COLUMNS
 from emobeam.model_export.corpora.splits import Split, fold_actors, split_actors
-from emobeam.model_export.corpora.tables import COLUMNS, CORPUS_EMOTIONS, read_corpora, read_corpus
+from emobeam.model_export.corpora.tables import CORPUS_EMOTIONS, read_corpora, read_corpus
 from emobeam.model_export.errors import CorpusError, ModelExportError
 
 CORPORA = os.environ.get("EMOBEAM_CORPORA")
 needs_corpora = pytest.mark.skipif(
-    CORPORA is None, reason="EMOBEAM_CORPORA names no folder with ravdess/, ravdess_song/ and crema_d/"
+    CORPORA is None,
+    reason="EMOBEAM_CORPORA names no folder with ravdess/, ravdess_song/, crema_d/, nemo/ and emovo/",
 )
 
 
@@ -145,8 +147,108 @@ def test_crema_d_table_with_a_line_cut_short_is_refused(tmp_path):
         read_corpus("crema_d", tmp_path)
 
 
+def nemo(folder, *names, speakers="EB0\tfemale\t27\nKS0\tmale\t23\n"):
+    (touch(folder, *names) / "speakers.tsv").write_text("speaker_id\tgender\tage\n" + speakers)
+    return folder
+
+
+def test_nemo_reads_gender_and_age_from_its_table(tmp_path):
+    nemo(tmp_path, "KS0_surprised_14.ogg")
+    (row,) = read_corpus("nemo", tmp_path).to_dict("records")
+    assert tuple(row) == COLUMNS
+    assert row == {
+        "path": str(tmp_path / "KS0_surprised_14.ogg"),
+        "clip": "KS0_surprised_14",
+        "corpus": "nemo",
+        "actor": "nemo_KS0",
+        "gender": "male",
+        "emotion": "surprised",
+        "intensity": "unspecified",
+        "statement": "14",
+        "repetition": 1,
+        "age": 23,
+        "channel": "speech",
+    }
+
+
+def test_nemo_table_beside_the_named_folder_is_read(tmp_path):
+    nemo(tmp_path)
+    touch(tmp_path / "samples", "EB0_happiness_1.wav", "EB0_sadness_2.wav")
+    assert read_corpus("nemo", tmp_path / "samples")["emotion"].tolist() == ["happy", "sad"]
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("EB0_anger.ogg", "2 fields"),
+        ("EB0_anger_1_2.ogg", "4 fields"),
+        ("EB0_joy_1.ogg", "emotion is 'joy', and the corpus has one of anger, fear, happiness"),
+        ("ZZ0_anger_1.ogg", "'ZZ0', whom speakers.tsv does not list"),
+    ],
+)
+def test_nemo_name_that_does_not_parse_is_named(tmp_path, name, wrong):
+    nemo(tmp_path, name)
+    with pytest.raises(CorpusError, match=wrong) as caught:
+        read_corpus("nemo", tmp_path)
+    assert str(tmp_path / name) in str(caught.value)
+
+
+def test_nemo_table_that_is_missing_or_cut_short_is_named(tmp_path):
+    touch(tmp_path, "EB0_anger_1.ogg")
+    with pytest.raises(CorpusError, match=r"speakers.tsv is neither in .* data.tsv of the nEMO download"):
+        read_corpus("nemo", tmp_path)
+    nemo(tmp_path, speakers="EB0\tfemale\t27\nKS0\tmale\n")
+    with pytest.raises(CorpusError, match=r"line 3 of .*speakers.tsv has no speaker_id, gender and age"):
+        read_corpus("nemo", tmp_path)
+
+
+def test_emovo_name_says_everything_of_a_clip(tmp_path):
+    touch(tmp_path / "f2", "rab-f2-l4.wav")
+    (row,) = read_corpus("emovo", tmp_path).to_dict("records")
+    assert tuple(row) == COLUMNS
+    assert row == {
+        "path": str(tmp_path / "f2" / "rab-f2-l4.wav"),
+        "clip": "rab-f2-l4",
+        "corpus": "emovo",
+        "actor": "emovo_f2",
+        "gender": "female",
+        "emotion": "angry",
+        "intensity": "unspecified",
+        "statement": "l4",
+        "repetition": 1,
+        "age": None,
+        "channel": "speech",
+    }
+
+
+def test_emovo_names_its_emotions_in_italian(tmp_path):
+    codes = ("dis", "gio", "neu", "pau", "rab", "sor", "tri")
+    touch(tmp_path, *(f"{code}-m1-b1.wav" for code in codes))
+    clips = read_corpus("emovo", tmp_path)
+    assert clips["emotion"].tolist() == ["disgust", "happy", "neutral", "fearful", "angry", "surprised", "sad"]
+    assert set(clips["gender"]) == {"male"}
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("rab-f1.wav", "2 fields"),
+        ("ang-f1-b1.wav", "emotion is 'ang'"),
+        ("rab-f4-b1.wav", "speaker is 'f4', and the corpus has f1 to f3 and m1 to m3"),
+        ("rab-x1-b1.wav", "speaker is 'x1'"),
+    ],
+)
+def test_emovo_name_that_does_not_parse_is_named(tmp_path, name, wrong):
+    touch(tmp_path, "rab-f1-b1.wav", name)
+    with pytest.raises(CorpusError, match=wrong) as caught:
+        read_corpus("emovo", tmp_path)
+    assert str(tmp_path / name) in str(caught.value)
+
+
 def test_unknown_corpus_missing_folder_and_empty_folder_are_refused(tmp_path):
-    with pytest.raises(CorpusError, match="unknown corpus 'iemocap'; known are crema_d, ravdess, ravdess_song"):
+    with pytest.raises(
+        CorpusError, match="unknown corpus 'iemocap'; known are crema_d, emovo, nemo, ravdess, ravdess_song"
+    ):
         read_corpus("iemocap", tmp_path)
     with pytest.raises(CorpusError, match="does not exist"):
         read_corpus("ravdess", tmp_path / "nowhere")
@@ -220,7 +322,21 @@ def test_split_that_cannot_be_is_refused():
 @needs_corpora
 def test_real_corpora_are_whole():
     clips = read_corpora([(name, Path(CORPORA) / name) for name in CORPUS_EMOTIONS])
-    assert clips["corpus"].value_counts().to_dict() == {"crema_d": 7442, "ravdess": 1440, "ravdess_song": 1012}
-    assert clips.groupby("corpus")["actor"].nunique().to_dict() == {"crema_d": 91, "ravdess": 24, "ravdess_song": 23}
+    assert clips["corpus"].value_counts().to_dict() == {
+        "crema_d": 7442,
+        "nemo": 2988,
+        "ravdess": 1440,
+        "ravdess_song": 1012,
+        "emovo": 588,
+    }
+    speakers = clips.drop_duplicates(["corpus", "actor"]).groupby("corpus")["gender"].value_counts().unstack()
+    assert speakers.to_dict("index") == {
+        "crema_d": {"female": 43, "male": 48},
+        "emovo": {"female": 3, "male": 3},
+        "nemo": {"female": 4, "male": 5},
+        "ravdess": {"female": 12, "male": 12},
+        "ravdess_song": {"female": 11, "male": 12},
+    }
     for name, emotions in CORPUS_EMOTIONS.items():
         assert set(clips.loc[clips["corpus"] == name, "emotion"]) == set(emotions)
+    assert clips["clip"].is_unique

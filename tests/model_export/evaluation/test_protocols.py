@@ -1,12 +1,13 @@
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from emobeam.model_export.corpora.splits import fold_actors
+from emobeam.model_export.corpora.splits import SAMPLE_SPEAKERS, fold_actors, no_holdout
 from emobeam.model_export.corpora.tables import CORPUS_EMOTIONS
 from emobeam.model_export.errors import ModelExportError
 from emobeam.model_export.evaluation.protocols import PROTOCOLS, repetition_groups
-from tests.support.clip_tables import CLIPS, FEW
+from tests.support.clip_tables import CLIPS, FEW, MORE, crema_d
 
 seeds = st.integers(0, 10_000)
 
@@ -16,7 +17,7 @@ def speech(clips):
 
 
 def table(protocol):
-    return CLIPS if protocol in ("emobox", "loso") else FEW
+    return {"emobox": CLIPS, "loso": CLIPS, "leave-corpus-out": MORE}.get(protocol, FEW)
 
 
 def folds(protocol, seed, clips=CLIPS):
@@ -140,6 +141,77 @@ def test_crema_d_trains_whole_where_it_is_given_and_nobody_of_it_validates(proto
 def test_emobox_tests_the_published_folds():
     for fold in folds("emobox", 3):
         assert set(fold.split.test) == set(fold_actors(int(fold.name)))
+
+
+@given(seed=seeds)
+@settings(max_examples=3, deadline=None)
+def test_a_corpus_left_out_is_tested_by_networks_that_none_of_its_speakers_trained(seed):
+    corpora = ("ravdess", "crema_d", "nemo", "emovo")
+    made = folds("leave-corpus-out", seed, MORE)
+    assert [fold.name for fold in made] == list(corpora)
+    for fold in made:
+        train, validation, _ = parts(fold)
+        assert set(fold.test["corpus"]) == {fold.name}
+        assert set(train["corpus"]) - {"ravdess_song"} == set(corpora) - {fold.name}
+        # Songs are of the actors of RAVDESS.
+        assert ("ravdess_song" in set(train["corpus"])) == (fold.name != "ravdess")
+        assert set(validation["corpus"]) <= set(train["corpus"])
+        train_actors, validation_actors, test_actors = (set(part["actor"]) for part in parts(fold))
+        assert test_actors.isdisjoint(train_actors | validation_actors)
+        assert train_actors.isdisjoint(validation_actors)
+
+
+def test_a_corpus_left_out_is_tested_on_each_emotion_that_another_one_has():
+    tested = {fold.name: set(fold.test["emotion"]) for fold in folds("leave-corpus-out", 0, MORE)}
+    assert tested == {
+        "ravdess": {"neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised"},  # none has calm
+        "crema_d": {"neutral", "happy", "sad", "angry", "fearful", "disgust"},
+        "nemo": {"neutral", "happy", "sad", "angry", "fearful", "surprised"},
+        "emovo": {"neutral", "happy", "sad", "angry", "fearful", "disgust", "surprised"},
+    }
+
+
+def test_a_corpus_left_out_does_without_songs():
+    for fold in folds("leave-corpus-out", 0, MORE[MORE["corpus"] != "ravdess_song"]):
+        assert len(fold.test) > 0
+
+
+@pytest.mark.parametrize("corpus", ["ravdess", "crema_d", "nemo", "emovo"])
+def test_corpus_that_is_not_there_to_be_left_out_is_named(corpus):
+    with pytest.raises(ModelExportError, match=f"needs corpus {corpus}; add --corpus {corpus}=DIR"):
+        folds("leave-corpus-out", 0, MORE[MORE["corpus"] != corpus])
+
+
+@pytest.mark.parametrize("protocol", ["emobox", "loso", "random-clips", "grouped-clips"])
+def test_auxiliary_corpora_train_whole_and_change_neither_validation_nor_test(protocol):
+    few = FEW if protocol != "emobox" else CLIPS
+    more = pd.concat([few, MORE[MORE["corpus"].isin(["nemo", "emovo"])]], ignore_index=True)
+    for alone, beside in zip(folds(protocol, 0, few), folds(protocol, 0, more), strict=True):
+        assert (alone.split.validation, alone.split.test) == (beside.split.validation, beside.split.test)
+        train = beside.split.part(beside.clips, "train")
+        assert set(train["corpus"]) == {"ravdess", "ravdess_song", "crema_d", "nemo", "emovo"}
+        for corpus in ("nemo", "emovo"):
+            assert (train["corpus"] == corpus).sum() == (more["corpus"] == corpus).sum()
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_speakers_of_the_samples_train_and_validate_nowhere(protocol):
+    numbers = [int(actor.removeprefix("crema_d_")) for actor in SAMPLE_SPEAKERS]
+    clips = pd.concat([table(protocol), pd.DataFrame(crema_d(*numbers))], ignore_index=True)
+    for fold in folds(protocol, 0, clips):
+        train, validation, _ = (set(part["actor"]) for part in parts(fold))
+        assert train
+        assert (train | validation).isdisjoint(SAMPLE_SPEAKERS)
+        # They are tested wherever their corpus is.
+        tested = set(fold.test["actor"])
+        assert (fold.name in ("crema_d", "ravdess-crema_d")) == (tested >= SAMPLE_SPEAKERS)
+
+
+def test_speakers_of_the_samples_train_no_network_for_use():
+    actors = {"crema_d_1001", "ravdess_01", *SAMPLE_SPEAKERS}
+    split = no_holdout(pd.DataFrame({"actor": sorted(actors)}))
+    assert set(split.train) == {"crema_d_1001", "ravdess_01"}
+    assert split.validation == split.test == ()
 
 
 def test_missing_corpus_is_named():

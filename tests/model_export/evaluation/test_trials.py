@@ -16,7 +16,7 @@ from emobeam.model_export.evaluation.trials import Trials, read_results, run_tri
 from emobeam.model_export.reports.result_tables import write_tables
 from emobeam.schemas.labels import EMOTIONS, RAVDESS_EMOTIONS
 from tests.support import factory
-from tests.support.clip_tables import CLIPS
+from tests.support.clip_tables import CLIPS, MORE
 
 
 @pytest.mark.parametrize(("network", "beside"), [("cnn", True), ("gru", False), ("knn", False)])
@@ -24,6 +24,17 @@ def test_networks_that_are_not_pretrained_do_without_crema_d(tmp_path, monkeypat
     monkeypatch.setattr("emobeam.model_export.evaluation.trials.read_corpora", lambda _: CLIPS)
     assert ("crema_d" in set(trials(tmp_path, network=network).clips()["corpus"])) == beside
     assert "crema_d" in set(trials(tmp_path, network=network, protocol="cross-corpus").clips()["corpus"])
+
+
+@pytest.mark.parametrize(
+    ("network", "corpora"),
+    [("whisper", {"crema_d", "nemo", "emovo"}), ("cnn", {"crema_d"}), ("gru", set())],
+)
+def test_a_network_gets_the_auxiliary_corpora_of_its_recipe(tmp_path, monkeypatch, network, corpora):
+    monkeypatch.setattr("emobeam.model_export.evaluation.trials.read_corpora", lambda _: MORE)
+    assert set(trials(tmp_path, network=network).clips()["corpus"]) == {"ravdess", "ravdess_song", *corpora}
+    left_out = trials(tmp_path, network=network, protocol="leave-corpus-out").clips()
+    assert len(left_out) == len(MORE)
 
 
 def trials(folder, **changed):
@@ -112,7 +123,7 @@ def test_the_page_sets_networks_and_splits_beside_each_other(tmp_path):
 
 def test_protocols_and_folds_that_do_not_exist_are_named(tmp_path, monkeypatch):
     assert trials(tmp_path, protocol="p2ii").protocol == "grouped-clips"  # a former name
-    assert set(ALIASES.values()) == set(PROTOCOLS)
+    assert set(ALIASES.values()) == set(PROTOCOLS) - {"leave-corpus-out"}  # newer than the names
     with pytest.raises(RunError, match=r"unknown protocol 'p5'; known are emobox, loso, random-clips"):
         trials(tmp_path, protocol="p5")
     monkeypatch.setattr("emobeam.model_export.evaluation.trials.read_corpora", lambda _: CLIPS)

@@ -12,6 +12,7 @@ import pytest
 import soundfile
 
 from emobeam import models
+from emobeam.model_export.corpora.splits import SAMPLE_SPEAKERS
 from emobeam.model_export.corpora.tables import read_corpus
 from emobeam.model_export.errors import ExportError, RunError
 from emobeam.model_export.evaluation.predictions import clip_answers, clip_windows, softmax
@@ -323,6 +324,15 @@ def test_open_model_is_of_crema_d_alone_and_lacks_what_that_never_asked_for():
     assert row["model"] == "emobeam-open"
     assert (row["p_calm"], row["p_surprised"]) == (None, None)
     assert sum(row[f"p_{emotion}"] for emotion in contract.emotions) == pytest.approx(1, abs=1e-5)
+
+
+# Fails as soon as a model is trained anew: then the mark goes.
+@pytest.mark.xfail(reason="the packaged models are older than the speakers' exclusion", strict=True)
+@pytest.mark.parametrize("name", ["default", "open"])
+def test_no_packaged_model_is_trained_on_the_speakers_of_the_samples(name):
+    _, contract = packaged(name)
+    assert contract.training["actors"]["unit"] == "actor"
+    assert SAMPLE_SPEAKERS.isdisjoint(contract.training["actors"]["train"])
 
 
 @pytest.mark.skipif("EMOBEAM_CORPORA" not in os.environ, reason="EMOBEAM_CORPORA names no folder with ravdess/")

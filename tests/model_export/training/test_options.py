@@ -14,3 +14,5 @@ def test_options_that_cannot_be_are_refused(tiny_options):
         dataclasses.replace(tiny_options, epochs=0)
     with pytest.raises(RunError, match="the first must be"):
         dataclasses.replace(tiny_options, speeds=(0.9, 1.0))
+    with pytest.raises(RunError, match=r"encoder; fetch them by `emobeam fetch whisper-base DIR` and give --encoder"):
+        dataclasses.replace(tiny_options, network="whisper")

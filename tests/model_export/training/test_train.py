@@ -4,19 +4,28 @@ import dataclasses
 import json
 
 import numpy as np
+import onnx
 import pytest
 
 from emobeam.model_export.corpora.splits import split_actors
 from emobeam.model_export.corpora.tables import CORPUS_EMOTIONS, read_corpora
 from emobeam.model_export.errors import RunError
+from emobeam.model_export.evaluation.metrics import confusion, unweighted_recall
+from emobeam.model_export.evaluation.predictions import clip_answers, clip_windows
 from emobeam.model_export.evaluation.predictors import predictor
+from emobeam.model_export.export.export import ExportOptions, export
 from emobeam.model_export.networks.heads import heads_of
 from emobeam.model_export.training import train as training
+from emobeam.model_export.training.augment import Augmentation
 from emobeam.model_export.training.batches import Batches
+from emobeam.model_export.training.features import clip_power, load_clip
 from emobeam.model_export.training.learner import Learner
 from emobeam.model_export.training.runs import load_network, read_run
 from emobeam.model_export.training.train import train
-from emobeam.schemas.labels import EMOTIONS
+from emobeam.schemas.labels import EMOTIONS, GENDERS
+from emobeam.schemas.settings import ScoreSettings
+from emobeam.scoring import load_model, score_recording
+from tests.support import factory
 from tests.support.tiny_corpora import ACTORS, write_clip
 
 
@@ -165,3 +174,133 @@ def test_init_from_a_run_whose_training_actors_validate_is_refused(tiny_options,
 def validation_actors(options, seed):
     clips = read_corpora(options.corpora)
     return {*split_actors(clips, fold=options.fold, seed=seed, validation=options.validation_actors).validation}
+
+
+@pytest.fixture(scope="module")
+def whisper_options(tiny_options, tiny_crema_d, whisper_file, short_front_end, tmp_path_factory):
+    return dataclasses.replace(
+        tiny_options,
+        corpora=(*tiny_options.corpora, ("crema_d", tiny_crema_d)),
+        out=tmp_path_factory.mktemp("runs") / "whisper",
+        network="whisper",
+        network_options={"blocks": 1},
+        front_end=short_front_end,
+        encoder=whisper_file,
+        augmentation=Augmentation(time_masks=0, band_masks=0),
+        copies={"ravdess": 3, "crema_d": 2},
+        inverse_penalty=1e-2,
+        head_shares={"ravdess": 0.8, "crema_d": 0.2},
+    )
+
+
+@pytest.fixture(scope="module")
+def whisper_run(whisper_options):
+    lines = []
+    train(whisper_options, report=lines.append)
+    return whisper_options.out, lines
+
+
+def test_heads_on_a_frozen_encoder_find_what_tiny_corpora_hold(whisper_run, whisper_options, whisper_file):
+    folder, lines = whisper_run
+    run = read_run(folder)
+    assert run.finished
+    assert run.options == whisper_options.to_json()
+    assert run.options["encoder"] == str(whisper_file)
+    assert run.emotions == EMOTIONS
+    assert run.split.test == ("ravdess_01", "ravdess_20")
+    assert run.network["parameters"] > 4_000_000
+    (epoch,) = run.history
+    assert run.temperature == epoch.val_temperature
+    # An emotion is a pitch, an octave higher in one gender: chance is 1/8, on two actors that did not train.
+    assert epoch.val_ua > 0.8
+    # Three actors of RAVDESS train, by three copies of eight clips; four of CREMA-D, by two copies of six.
+    assert [line for line in lines if line.startswith("head ")] == [
+        "head ravdess: 72 windows", "head crema_d: 48 windows", "head of the gender: 120 windows"
+    ]  # fmt: skip
+
+
+def test_a_trained_encoder_answers_the_same_when_it_is_loaded(whisper_run, whisper_options):
+    folder, _ = whisper_run
+    run = read_run(folder)
+    table = read_corpora(whisper_options.corpora)
+    clips = run.split.part(table, "validation")
+    powers = [clip_power(path, run.front_end) for path in clips["path"]]
+    windows = [clip_windows(power, run.front_end) for power in powers]
+    emotion, gender = clip_answers(windows, predictor(folder, temperature=1.0))
+    np.testing.assert_allclose(emotion.sum(axis=1), 1, atol=1e-6)
+    truth = np.array([EMOTIONS.index(emotion) for emotion in clips["emotion"]])
+    assert unweighted_recall(confusion(truth, emotion.argmax(axis=1), 8)) == pytest.approx(run.history[0].val_ua)
+    genders = np.array([GENDERS.index(gender) for gender in clips["gender"]])
+    assert (gender.argmax(axis=1) == genders).mean() == pytest.approx(run.history[0].val_gender)
+
+
+def test_embeddings_of_tested_and_validating_actors_never_reach_a_head(whisper_options, monkeypatch, tmp_path):
+    given = []
+
+    def watched(_network, embeddings, *_, **__):
+        given.append(embeddings)
+        raise InterruptedError
+
+    monkeypatch.setattr(training, "fit_heads", watched)
+    options = dataclasses.replace(whisper_options, out=tmp_path / "run")
+    with pytest.raises(InterruptedError):
+        train(options, report=lambda _: None)
+    split = json.loads((options.out / "run.json").read_text())["split"]
+    ravdess, crema_d = given[0]["ravdess"], given[0]["crema_d"]
+    actors = set(ravdess.clips["actor"]) | set(crema_d.clips["actor"])
+    assert actors == set(split["train"])
+    assert actors.isdisjoint({*split["test"], *split["validation"]})
+    for part, copies in ((ravdess, 3), (crema_d, 2)):
+        assert len(part.values) == len(part.clips)
+        assert (part.clips["clip"].value_counts() == copies).all()
+        # The rows are in step: the copies of a clip are nearer to each other than to most other clips.
+        first = part.values[part.clips["clip"] == part.clips["clip"].iloc[0]]
+        assert np.linalg.norm(first[0] - first[1]) < np.median(np.linalg.norm(first[0] - part.values, axis=1))
+
+
+def test_another_fold_and_seed_make_no_embedding_anew(whisper_run, whisper_options, tmp_path):
+    lines = []
+    options = dataclasses.replace(whisper_options, out=tmp_path / "other", fold=2, copies={})
+    run = train(options, report=lines.append)
+    assert run.split.test != read_run(whisper_run[0]).split.test
+    assert [line for line in lines if line.startswith(("embeddings", "features"))] == []
+
+
+def test_a_run_on_an_encoder_is_exported_and_scores(whisper_run, whisper_options, tmp_path):
+    folder, _ = whisper_run
+    exported = export(folder, tmp_path / "whisper.onnx", report=lambda _: None)
+    assert exported.difference < 1e-5
+    model = load_model(exported.path)
+    assert model.contract.front_end == whisper_options.front_end
+    assert str(whisper_options.encoder) not in model.contract.to_json()
+    table = read_corpora(whisper_options.corpora[:1])
+    clips = read_run(folder).split.part(table, "validation")
+    rows = [score_recording(path, model, ScoreSettings(vad="energy")).files[0] for path in clips["path"]]
+    assert {row["status"] for row in rows} == {"ok"}
+    powers = [clip_power(path, whisper_options.front_end) for path in clips["path"]]
+    emotion, _ = clip_answers([clip_windows(power, whisper_options.front_end) for power in powers], predictor(folder))
+    made = np.array([[row[f"p_{name}"] for name in EMOTIONS] for row in rows])
+    np.testing.assert_allclose(made, emotion, atol=1e-4)
+
+
+def test_a_run_on_an_encoder_is_exported_in_8_bits(whisper_run, whisper_options, tmp_path):
+    """Matrix products of the blocks are in 8 bits; lengths and windows stay free."""
+    folder, _ = whisper_run
+    floats, int8 = (
+        export(folder, tmp_path / name, ExportOptions(int8=name == "int8.onnx"), report=lambda _: None)
+        for name in ("floats.onnx", "int8.onnx")
+    )
+    assert int8.size_bytes < 0.5 * floats.size_bytes
+    assert 0 < int8.int8_difference < 0.15
+    nodes = [node.op_type for node in onnx.load(int8.path).graph.node]
+    assert nodes.count("MatMulInteger") >= 4  # a block's: to query, key and value, out of attention, wide, narrow
+    (path, *_) = read_corpora(whisper_options.corpora)["path"]
+    sound = np.concatenate([load_clip(path)[0]] * 9)
+    for seconds in (0.3, 1.7, 9.0):
+        factory.write_wav(tmp_path / "a.wav", sound[: round(16_000 * seconds)])
+        rows = [
+            score_recording(tmp_path / "a.wav", load_model(each.path), ScoreSettings(vad="energy")).files[0]
+            for each in (floats, int8)
+        ]
+        for emotion in EMOTIONS:
+            assert rows[1][f"p_{emotion}"] == pytest.approx(rows[0][f"p_{emotion}"], abs=0.15)
