@@ -229,8 +229,8 @@ def _embeddings(
         if options.corpus_shares.get(str(name), 1.0) == 0:
             continue
         number = options.copies.get(str(name), 1)
-        # The first is the clip as it is. A seed draws the others among twice as many as it takes.
-        chosen = [0, *sorted(1 + rng.permutation(2 * (number - 1))[: number - 1])]
+        # The first is the clip as it is. A seed draws the others among half as many again.
+        chosen = [0, *sorted(1 + rng.permutation((number - 1) * 3 // 2)[: number - 1])]
         taken = np.array([index in trained for index in rows.index])
         parts = [
             load_embeddings(rows["path"].tolist(), int(copy), network, how, report=report)[taken] for copy in chosen
