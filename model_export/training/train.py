@@ -184,6 +184,8 @@ def _fit_encoder(
     report: Callable[[str], None],
 ) -> TrainingRun:
     assert options.encoder is not None  # checked by `TrainOptions`
+    if "speed" in clips:
+        raise RunError(f"network {options.network} takes clips at their own speed; choose another protocol than leaky")
     started = time.monotonic()
     logits = sum(len(head.emotions) for head in heads)
     network = ENCODERS[options.network](options.front_end, logits, **options.network_options)
@@ -202,6 +204,8 @@ def _fit_encoder(
     validation = _validation(options, clips, split, run.emotions, report)
     measured = validation.measure(model) if validation else {}
     epoch = Epoch(epoch=1, **measured, seconds=round(time.monotonic() - started, 1))
+    figures = f"val UA {epoch.val_ua:.3f}  gender {epoch.val_gender:.3f}  " if measured else ""
+    report(f"heads fitted  {figures}{epoch.seconds:.0f} s")
     size = {"parameters": model.count_params()}
     temperature = 1.0 if epoch.val_temperature is None else epoch.val_temperature
     with replacing(options.out / MODEL_FILE) as temporary:
@@ -225,8 +229,8 @@ def _embeddings(
         if options.corpus_shares.get(str(name), 1.0) == 0:
             continue
         number = options.copies.get(str(name), 1)
-        # The first is the clip as it is. A seed draws the others among twice as many as it takes.
-        chosen = [0, *sorted(1 + rng.permutation(2 * (number - 1))[: number - 1])]
+        # The first is the clip as it is. A seed draws the others among half as many again.
+        chosen = [0, *sorted(1 + rng.permutation((number - 1) * 3 // 2)[: number - 1])]
         taken = np.array([index in trained for index in rows.index])
         parts = [
             load_embeddings(rows["path"].tolist(), int(copy), network, how, report=report)[taken] for copy in chosen
