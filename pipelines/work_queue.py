@@ -2,10 +2,12 @@
 
 A local runner deals all recordings out to its workers at once, each an equal number. They do not take equally long:
 cores are shared with others, and an hour of MP3 is smaller and slower than an hour of WAV. So a local run's workers put
-what they are dealt into one queue and take from it, until it is empty and no worker has more to put there.
+what they are dealt into one queue and take from it, the largest first, until it is empty and no worker has more to put
+there: an hour begun last would be waited for alone.
 """
 
-import collections
+import heapq
+import itertools
 import threading
 
 from emobeam.storage import ListedFile
@@ -31,7 +33,9 @@ class WorkQueue:
 
     def __init__(self, reserve: int = 0) -> None:
         self._changed = threading.Condition()
-        self._waiting: collections.deque[ListedFile] = collections.deque()
+        # The most bytes first, and among equals the order of coming.
+        self._waiting: list[tuple[int, int, ListedFile]] = []
+        self._numbers = itertools.count()
         self._bytes = 0
         self._reserve = reserve
         self._workers = self._producers = 0
@@ -54,7 +58,7 @@ class WorkQueue:
         with self._changed:
             if self._closed:
                 return
-            self._waiting.append(file)
+            heapq.heappush(self._waiting, (-(file.size_bytes or 0), next(self._numbers), file))
             self._bytes += file.size_bytes or 0
             self._changed.notify()
 
@@ -85,7 +89,7 @@ class WorkQueue:
         batch: list[ListedFile] = []
         size_bytes = 0
         while self._waiting and len(batch) < most and size_bytes < BATCH_BYTES:
-            batch.append(self._waiting.popleft())
+            batch.append(heapq.heappop(self._waiting)[2])
             size_bytes += batch[-1].size_bytes or 0
         self._bytes -= size_bytes
         return batch

@@ -149,3 +149,13 @@ def test_a_closed_queue_gives_nothing_more_and_lets_nobody_wait():
     queue.put(recordings(1)[0])
     assert taken == [[]]
     assert queue.take_surplus() == queue.take(_NEVER_S) == []
+
+
+@given(sizes=st.lists(st.integers(0, 10**9), max_size=50))
+def test_the_largest_are_taken_first_whatever_the_order_of_dealing(sizes):
+    queue = WorkQueue()
+    queue.begin()
+    for number, size in enumerate(sizes):
+        queue.put(ListedFile(f"memory://{number}", "recording", size))
+    queue.end()
+    assert [file.size_bytes for file in drain(queue)] == sorted(sizes, reverse=True)
