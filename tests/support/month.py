@@ -182,8 +182,8 @@ def hooked(hook: str) -> None:
             if hook == "dies" and self.done == self.total // 2:
                 os.kill(os.getpid(), signal.SIGKILL)
 
-        def expect(self, total: int) -> None:
-            super().expect(total)
+        def expect(self, total: int, size_bytes: int = 0) -> None:
+            super().expect(total, size_bytes)
             if hook.startswith("outage "):
                 subprocess.run([*json.loads(hook.removeprefix("outage ")), "down"], check=True)
 
