@@ -123,7 +123,8 @@ def export(
     ------
     ExportError
         If a probability differs by more than `TOLERANCE` or `STRETCH_TOLERANCE`, or in 8 bits by more than
-        `quantize.TOLERANCE`, if a network without convolutions is to be quantized, or `out` cannot be written. Nothing is written then.
+        `quantize.TOLERANCE`, if a network without convolutions is to be quantized, or `out` cannot be written. Nothing
+        is written then.
     RunError, CorpusError
         If the run or a corpus cannot be read.
     """
