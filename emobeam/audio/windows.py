@@ -182,6 +182,42 @@ def to_stretch_input(stretch: Stretch, front_end: FrontEnd) -> StretchInput | No
     return StretchInput(log_mel(power, level, front_end), bounds)
 
 
+@dataclass(frozen=True)
+class PreparedStretch:
+    """What a stretch's windows measure, and the model's input for those that it answers.
+
+    Attributes
+    ----------
+    levels_db : np.ndarray, shape (windows,)
+        Relative to white noise of RMS 1; minus infinity in digital silence.
+    active_fractions : np.ndarray, shape (windows,)
+        Fraction of each window that is active; 0 where it has no answer.
+    answered : np.ndarray, shape (n,)
+        Index of each window that the model answers.
+    model_input : StretchInput or None
+        With the bounds of these; None where there are none.
+    """
+
+    levels_db: np.ndarray
+    active_fractions: np.ndarray
+    answered: np.ndarray
+    model_input: StretchInput | None
+
+
+def prepare_stretch(stretch: Stretch, front_end: FrontEnd, *, silence_dbfs: float = -np.inf) -> PreparedStretch:
+    """Measure a stretch's windows and make the model's input, as `to_model_input` does for a single window."""
+    levels, fractions = zip(*(active_level_and_fraction(window.power) for window in stretch.windows), strict=True)
+    levels_db = np.array([level_dbfs(level, front_end) for level in levels])
+    model_input = to_stretch_input(stretch, front_end)
+    sounding = np.zeros(len(levels_db), dtype=bool) if model_input is None else model_input.sounding
+    answered = np.flatnonzero((levels_db >= silence_dbfs) & sounding)
+    active_fractions = np.zeros(len(levels_db))
+    active_fractions[answered] = np.array(fractions)[answered]
+    if model_input is not None:
+        model_input = StretchInput(model_input.log_mel, model_input.bounds[answered]) if len(answered) else None
+    return PreparedStretch(levels_db, active_fractions, answered, model_input)
+
+
 def aggregate(
     probabilities: np.ndarray, levels_db: np.ndarray, fractions: np.ndarray, *, range_db: float
 ) -> np.ndarray:

@@ -13,7 +13,7 @@ from emobeam.audio.decode import Decoder
 from emobeam.audio.mixing import to_mono
 from emobeam.audio.utterances import Utterance, cut_utterances
 from emobeam.audio.vad import VoiceActivity
-from emobeam.audio.windows import Stretch, Window, cut_stretches, to_model_input, to_stretch_input
+from emobeam.audio.windows import Stretch, Window, cut_stretches, prepare_stretch, to_model_input
 from emobeam.schemas.contract import FrontEnd
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.scoring.context import ScoringContext
@@ -123,19 +123,14 @@ def _predict_window(window: Window, context: ScoringContext) -> _Answer:
 def _predict_stretch(stretch: Stretch, context: ScoringContext) -> list[_Answer]:
     """Return the answers of a model that takes stretches."""
     with context.timer.stage("mel"):
-        levels = [frontend.active_level_and_fraction(window.power) for window in stretch.windows]
-        levels_db = [frontend.level_dbfs(level, context.front_end) for level, _ in levels]
-        model_input = to_stretch_input(stretch, context.front_end)
-        loud = np.array(levels_db) >= context.settings.silence_dbfs
-    answers = [(level_db, 0.0, _no_answer(context)) for level_db in levels_db]
-    scored = [] if model_input is None else np.flatnonzero(loud & model_input.sounding).tolist()
-    if model_input is None or not scored:
-        return answers
-    with context.timer.stage("network"):
-        emotion, gender, _ = context.model.predict_stretch(model_input.log_mel, model_input.bounds[scored])
-    for index, probabilities in zip(scored, np.concatenate((emotion, gender), axis=1).tolist(), strict=True):
-        answers[index] = levels_db[index], levels[index][1], probabilities
-    return answers
+        prepared = prepare_stretch(stretch, context.front_end, silence_dbfs=context.settings.silence_dbfs)
+    probabilities = [_no_answer(context)] * len(stretch.windows)
+    if prepared.model_input is not None:
+        with context.timer.stage("network"):
+            heads = context.model.predict_stretch(prepared.model_input.log_mel, prepared.model_input.bounds)
+        for index, row in zip(prepared.answered, np.concatenate(heads[:2], axis=1).tolist(), strict=True):
+            probabilities[index] = row
+    return list(zip(prepared.levels_db, prepared.active_fractions, probabilities, strict=True))
 
 
 def _no_answer(context: ScoringContext) -> list[float]:

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from emobeam.audio.frontend import WHISPER_PADDING, active_level_and_fraction, level_dbfs
+from emobeam.audio.frontend import WHISPER_PADDING
 from emobeam.audio.windows import (
     StretchInput,
     aggregate,
     cut_stretches,
     cut_windows,
+    prepare_stretch,
     to_model_input,
-    to_stretch_input,
 )
 from emobeam.schemas.contract import EMOTION_OUTPUT, GENDER_OUTPUT, INPUT_NAME, WINDOWS_INPUT, FrontEnd
 from emobeam.schemas.settings import ScoreSettings
@@ -102,21 +102,13 @@ def clip_windows(power: np.ndarray, front_end: FrontEnd, *, silence_dbfs: float 
 
 
 def _stretch_windows(power: np.ndarray, front_end: FrontEnd, silence_dbfs: float) -> ClipWindows:
-    inputs: list[StretchInput] = []
-    levels_db: list[float] = []
-    fractions: list[float] = []
-    for stretch in cut_stretches([power.astype(np.float32)], front_end):
-        model_input = to_stretch_input(stretch, front_end)
-        if model_input is None:
-            continue
-        measured = [active_level_and_fraction(window.power) for window in stretch.windows]
-        of_windows = np.array([level_dbfs(level, front_end) for level, _ in measured])
-        scored = np.flatnonzero((of_windows >= silence_dbfs) & model_input.sounding)
-        if len(scored):
-            inputs.append(StretchInput(model_input.log_mel, model_input.bounds[scored]))
-            levels_db.extend(of_windows[scored])
-            fractions.extend(measured[index][1] for index in scored)
-    return ClipWindows(tuple(inputs), np.array(levels_db), np.array(fractions))
+    stretches = cut_stretches([power.astype(np.float32)], front_end)
+    prepared = [prepare_stretch(stretch, front_end, silence_dbfs=silence_dbfs) for stretch in stretches]
+    return ClipWindows(
+        tuple(each.model_input for each in prepared if each.model_input is not None),
+        np.concatenate([np.zeros(0), *(each.levels_db[each.answered] for each in prepared)]),
+        np.concatenate([np.zeros(0), *(each.active_fractions[each.answered] for each in prepared)]),
+    )
 
 
 def network_predictor(model: Any, *, temperature: float = 1.0) -> Predict:
