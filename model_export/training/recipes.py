@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from emobeam.model_export.networks.whisper import WHISPER_FRONT_END
+from emobeam.model_export.networks.front_ends import WHISPER_FRONT_END
 from emobeam.model_export.training.augment import Augmentation
 
 #: First stage: on CREMA-D, which shares no actor with RAVDESS.

@@ -3,6 +3,8 @@
 import concurrent.futures
 import itertools
 import json
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -17,6 +19,14 @@ from emobeam.model_export.reports.result_tables import write_tables
 from emobeam.schemas.labels import EMOTIONS, RAVDESS_EMOTIONS
 from tests.support import factory
 from tests.support.clip_tables import CLIPS, MORE
+
+
+def test_a_protocol_is_planned_without_keras_whose_threads_each_training_limits_before_it_is_imported():
+    code = (
+        "import sys, emobeam.model_export.evaluation.trials; print(sorted({'keras', 'tensorflow'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 @pytest.mark.parametrize(("network", "beside"), [("cnn", True), ("gru", False), ("knn", False)])

@@ -13,8 +13,9 @@ from emobeam.audio.windows import StretchInput
 from emobeam.model_export.errors import ModelExportError
 from emobeam.model_export.evaluation.predictors import exported, predictor
 from emobeam.model_export.export.graph import to_onnx
+from emobeam.model_export.networks.front_ends import WHISPER_FRONT_END
 from emobeam.model_export.networks.heads import Head, with_mixed_head
-from emobeam.model_export.networks.whisper import WHISPER_FRONT_END, WindowStatistics, load_whisper, whisper
+from emobeam.model_export.networks.whisper import WindowStatistics, load_whisper, whisper
 from emobeam.model_export.training.runs import load_network
 from emobeam.schemas.contract import EMBEDDING_OUTPUT, EMOTION_OUTPUT, GENDER_OUTPUT, FrontEnd
 from emobeam.schemas.labels import EMOTIONS

@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from emobeam.model_export.networks.whisper import WHISPER_FRONT_END
+from emobeam.model_export.networks.front_ends import WHISPER_FRONT_END
 from tests.support import whisper_weights
 
 
