@@ -232,14 +232,15 @@ def _embeddings(
         # The first is the clip as it is. A seed draws the others among half as many again.
         chosen = [0, *sorted(1 + rng.permutation((number - 1) * 3 // 2)[: number - 1])]
         taken = np.array([index in trained for index in rows.index])
+        if not taken.any():  # a corpus that is only tested
+            continue
         parts = [
             load_embeddings(rows["path"].tolist(), int(copy), network, how, report=report)[taken] for copy in chosen
         ]
         values = np.concatenate(parts).astype(np.float32)
         sounding = ~np.isnan(values[:, 0])
         table = pd.concat([rows[taken]] * number)
-        if len(table):
-            embeddings[str(name)] = Embeddings(values[sounding], table[sounding])
+        embeddings[str(name)] = Embeddings(values[sounding], table[sounding])
     return embeddings
 
 
