@@ -20,14 +20,15 @@ from emobeam.model_export.training.runs import ANSWERS_FILE, TrainingRun
 
 def run_fetch(args: argparse.Namespace) -> int:
     """Run ``emobeam fetch``; return the exit code."""
-    source = WHISPER_BASE if args.name == WHISPER_BASE.name else SOURCES[args.name]
+    is_whisper = args.name == WHISPER_BASE.name
+    source = WHISPER_BASE if is_whisper else SOURCES[args.name]
     print(f"{source.name}: {source.licence}", flush=True)
 
     def work() -> None:
-        if args.file and args.name != WHISPER_BASE.name:
+        if args.file and not is_whisper:
             raise DownloadError(f"--from is of use with {WHISPER_BASE.name} alone; leave it out, or give --url")
         progress = sys.stderr.isatty()
-        if args.name == WHISPER_BASE.name:
+        if is_whisper:
             from emobeam.model_export.networks.whisper_download import WEIGHTS_FILE, fetch_whisper
 
             report = fetch_whisper(args.dir, url=args.url, file=args.file, progress=progress)

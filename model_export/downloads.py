@@ -141,7 +141,7 @@ def require_space(folder: Path, needed: int) -> None:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def _locked(folder: Path) -> Iterator[None]:
     """Keep a second fetch away from the folder; the lock ends with the process."""
     handle = os.open(folder, os.O_RDONLY)
     try:
@@ -169,7 +169,7 @@ def receiving(folder: Path) -> Iterator[None]:
     made_here = not folder.exists()
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with locked(folder):
+        with _locked(folder):
             yield
     except OSError as error:
         raise DownloadError(

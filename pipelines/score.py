@@ -46,7 +46,7 @@ class ScoreOptions:
     Attributes
     ----------
     inputs : sequence of str
-        Patterns: recordings, folders, globs and lists; ``-`` among them stands for `names`.
+        Patterns: recordings, folders, globs and lists; ``-`` among them means `names`.
     output : str
         Path or uri of the folder or bucket prefix of the tables.
     model : str

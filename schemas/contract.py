@@ -199,10 +199,8 @@ class ModelContract:
         front_end = values["front_end"]
         if not isinstance(front_end, dict):
             raise ContractError(f"front_end is {front_end!r}; it must be an object")
-        if values["version"] == 1:
-            _check_names(FrontEnd, front_end, prefix="front_end.", without=_ADDED_IN_2)
-        else:
-            _check_names(FrontEnd, front_end, prefix="front_end.")
+        missing = _ADDED_IN_2 if values["version"] == 1 else ()
+        _check_names(FrontEnd, front_end, prefix="front_end.", without=missing)
         for name in ("emotions", "genders"):
             if not isinstance(values[name], list):
                 raise ContractError(f"{name} is {values[name]!r}; it must be a list")

@@ -19,7 +19,8 @@ _TIMED = {"mov": 0.1, "matroska": 0.1, "asf": 0.1, "flv": 0.1, "ogg": 0.1, "flac
 #: Of these, those in which a gap is damage. In the others a recorder may have paused.
 _GAPLESS = frozenset({"ogg", "flac"})
 
-#: How much silence may stand for gaps: as long as the first two say, whichever is more, up to the third.
+#: Limit on the silence that fills gaps: an hour, or a hundred times the sound before them, whichever is more; 12 hours
+#: in all.
 _MAX_GAPS_S, _MAX_GAPS_FRACTION, _MAX_ALL_GAPS_S = 3_600.0, 100.0, 12 * 3_600.0
 
 _ZEROS = 1 << 16
@@ -43,7 +44,7 @@ class Clock:
     start : float or None
         The time at which the first sound begins, in seconds.
     gaps_s : float
-        Silence that stands for gaps.
+        Seconds of silence that fill gaps so far.
     """
 
     def __init__(self) -> None:

@@ -201,15 +201,25 @@ def place_operands(arguments: argparse.Namespace, rest: Sequence[str]) -> list[s
     return beam_flags
 
 
+def placed(parser: argparse.ArgumentParser, arguments: argparse.Namespace, rest: Sequence[str]) -> list[str]:
+    """Return `place_operands`, a wrong usage being the parser's error, which ends the process."""
+    try:
+        return place_operands(arguments, rest)
+    except UsageError as error:
+        parser.error(str(error))
+
+
 def _check_place(output: str) -> None:
     """Refuse an output by position that is likely an input: one that holds something, and no tables."""
     from emobeam import storage
+    from emobeam.dataset.layout import STAGING
+    from emobeam.dataset.skip import FORGOTTEN
 
     try:
         names = set(storage.names(storage.canonical(output)))
     except storage.StorageError:
         names = {"a file"}
-    if names and not names & {"runs", "_staging", "_forgotten.json"}:
+    if names and not names & {"runs", STAGING, FORGOTTEN}:
         raise UsageError(
             f"without --output, the last argument is the output, and {output} is or holds other files than tables; "
             "give the output by --output"

@@ -15,7 +15,6 @@ from emobeam.cli import flags
 from emobeam.cli.process import run_as_process
 from emobeam.errors import EmobeamError
 from emobeam.model_export import flags as training_flags
-from emobeam.pipelines.errors import UsageError
 
 _EXIT_CODES = """\
 exit codes:
@@ -185,7 +184,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     try:
         if command.takes_beam_flags:
-            rest = _placed(arguments, rest, parser)
+            rest = flags.placed(parser, arguments, rest)
         return command.run(arguments, rest)
     except EmobeamError as error:
         print(f"emobeam {command.name}: {error}", file=sys.stderr)
@@ -209,13 +208,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt as interrupt:
         print(str(interrupt) or "interrupted", file=sys.stderr)
         return int(getattr(interrupt, "exit_code", 128 + signal.SIGINT))
-
-
-def _placed(arguments: argparse.Namespace, rest: Sequence[str], parser: argparse.ArgumentParser) -> list[str]:
-    try:
-        return flags.place_operands(arguments, rest)
-    except UsageError as error:
-        parser.error(str(error))
 
 
 def run() -> NoReturn:

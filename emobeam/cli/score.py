@@ -8,11 +8,11 @@ from collections.abc import Sequence
 
 from emobeam import storage
 from emobeam.cli import openmetrics, summary
-from emobeam.cli.flags import add_score_arguments, place_operands, score_options
+from emobeam.cli.flags import add_score_arguments, placed, score_options
 from emobeam.cli.output import print_result
 from emobeam.cli.process import run_as_process
 from emobeam.pipelines import beam_workarounds
-from emobeam.pipelines.errors import ScoreError, UsageError
+from emobeam.pipelines.errors import ScoreError
 from emobeam.pipelines.score import ScoreResult, score
 from emobeam.storage import StorageError, UriError
 
@@ -86,10 +86,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m emobeam.cli.score", allow_abbrev=False)
     add_score_arguments(parser)
     arguments, rest = parser.parse_known_args()
-    try:
-        return run(arguments, place_operands(arguments, rest))
-    except UsageError as error:
-        parser.error(str(error))
+    return run(arguments, placed(parser, arguments, rest))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from emobeam.dataset.run_record import RunOrigin
 from emobeam.schemas.settings import ScoreSettings
 from emobeam.schemas.tables import Table
 
-#: The input that stands for a list on standard input.
+#: The input that means a list on standard input.
 STDIN = "-"
 
 SameBy = Literal["mtime", "size", "hash"]
@@ -51,7 +51,7 @@ class RunPlan:
     started_at : datetime.datetime
         In UTC.
     inputs : tuple of str
-        Patterns as given; `STDIN` among them stands for `names`.
+        Patterns as given; `STDIN` among them means `names`.
     settings : ScoreSettings
     model, model_hash, model_contract : str
         Name, hash and contract (JSON) of the model; its bytes lie at `staged_model`.

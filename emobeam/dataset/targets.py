@@ -90,8 +90,8 @@ def read_targets(arguments: Iterable[str]) -> list[Target]:
 
 
 def _spellings(name: str) -> tuple[str, ...]:
-    names = [name, name.replace("%", "%25")] if storage.is_bucket(name) and "%" in name else [name]
-    return tuple(storage.canonical(each).rstrip("/") for each in names)
+    names = (name, storage.literal_percents(name))
+    return tuple(storage.canonical(each).rstrip("/") for each in names if each is not None)
 
 
 def select(

@@ -55,6 +55,7 @@ __all__ = [
     "is_bucket",
     "join",
     "list_input",
+    "literal_percents",
     "lock",
     "lock_owner",
     "move",

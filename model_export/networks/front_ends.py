@@ -1,4 +1,4 @@
-"""The front ends of networks, without Keras: who only plans a training does not wait for it."""
+"""The front ends of networks. Without Keras, whose import takes seconds and must follow the limits on its threads."""
 
 from emobeam.schemas.contract import WHISPER, FrontEnd
 

@@ -11,10 +11,8 @@ from emobeam.model_export.errors import RunError
 from emobeam.model_export.networks.baselines import BASELINES
 from emobeam.model_export.networks.keras_networks import ENCODERS, NETWORKS
 from emobeam.model_export.training.augment import Augmentation
+from emobeam.model_export.training.runs import PLACES
 from emobeam.schemas.contract import FrontEnd
-
-#: Options that name a file or folder.
-_PLACES = ("out", "cache", "init_from", "encoder")
 
 _PRECISIONS = ("float32", "mixed_bfloat16")
 
@@ -117,5 +115,5 @@ class TrainOptions:
         """Return the options as JSON values."""
         values = dataclasses.asdict(self)
         values["corpora"] = {name: str(folder) for name, folder in self.corpora}
-        values |= {name: str(values[name]) for name in _PLACES if values[name]}
+        values |= {name: str(values[name]) for name in PLACES if values[name]}
         return dict(json.loads(json.dumps(values)))

@@ -26,6 +26,9 @@ from emobeam.model_export.corpora.splits import Split
 from emobeam.model_export.errors import RunError
 from emobeam.schemas.contract import FrontEnd
 
+#: Options of a run that name a file or folder.
+PLACES = ("out", "cache", "init_from", "encoder")
+
 RUN_FILE = "run.json"
 MODEL_FILE = "model.keras"
 BASELINE_FILE = "model.joblib"
@@ -227,9 +230,7 @@ def corpora_of(run: TrainingRun, given: Sequence[tuple[str, Path]] = ()) -> list
 
 def without_places(run: Mapping[str, Any]) -> dict[str, Any]:
     """Return a run's JSON, and that of the runs before it, without folders of the machine that trained."""
-    options = {
-        name: value for name, value in run["options"].items() if name not in ("out", "cache", "init_from", "encoder")
-    }
+    options = {name: value for name, value in run["options"].items() if name not in PLACES}
     before = run.get("init_from")
     return {
         **{name: value for name, value in run.items() if name != "command"},
