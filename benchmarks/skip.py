@@ -106,12 +106,11 @@ def decide(output: str, rows: int) -> dict[str, Any]:
     import apache_beam as beam
     from apache_beam.runners.portability.fn_api_runner import FnApiRunner
 
+    from emobeam.dataset.inputs import InputScope
     from emobeam.pipelines import transforms
     from emobeam.pipelines.local_run import local_run
 
-    transforms.storage = type(
-        "Listing", (), {"list_input": staticmethod(lambda *_: listing(rows)), "PassedOver": storage.PassedOver}
-    )  # type: ignore[assignment]
+    InputScope.list_input = lambda *_: listing(rows)  # type: ignore[method-assign,assignment]
     started = time.perf_counter()
     options = beam.options.pipeline_options.PipelineOptions(
         ["--direct_num_workers", "2", "--direct_running_mode", "multi_threading"]
